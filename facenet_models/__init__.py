@@ -1,0 +1,1 @@
+"""The PyTorch networks and the face pipeline. Never imports converter."""

@@ -1,0 +1,1 @@
+"""Runs reference and candidate side by side and judges."""
