@@ -1,1 +1,48 @@
-"""The PyTorch networks and the face pipeline. Never imports converter."""
+"""The PyTorch networks and the face pipeline. Never imports converter.
+
+The names below are loaded on first use (PEP 562): ``import facenet_models`` itself needs neither
+torch nor the time that importing it takes.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from facenet_models.inception_resnet_v1 import InceptionResnetV1
+    from facenet_models.mtcnn_nets import ONet, PNet, RNet
+
+__all__ = ["InceptionResnetV1", "ONet", "PNet", "RNet"]
+
+_MODULE_OF = {
+    "InceptionResnetV1": "facenet_models.inception_resnet_v1",
+    "ONet": "facenet_models.mtcnn_nets",
+    "PNet": "facenet_models.mtcnn_nets",
+    "RNet": "facenet_models.mtcnn_nets",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use.
+
+    Raises:
+        AttributeError: `name` is not one of ``__all__``.
+        ImportError: torch is not installed; the message says how to install it.
+    """
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = import_module(_MODULE_OF[name])
+    except ModuleNotFoundError as error:
+        if error.name != "torch":  # torch is there but broken: its own message says more
+            raise
+        raise ImportError(
+            f"facenet_models.{name} needs torch, which is not installed: "
+            'pip install "facenet-parity[torch]"',
+            name="torch",
+        ) from error
+    value = globals()[name] = getattr(module, name)  # next time no __getattr__
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
