@@ -1,0 +1,190 @@
+"""P-Net, R-Net and O-Net as TF1 graphs.
+
+Layers and names: davidsandberg/facenet ``src/align/detect_face.py`` at 096ed77. Images are fed as
+the original feeds them: NHWC with height and width exchanged, ``(pixel - 127.5) / 128``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from parity_tests.frameworks import quiet_tensorflow, tensorflow
+from parity_tests.tf_graphs.layers import Tensor, variable
+
+
+class Conv(NamedTuple):
+    """Square convolution with bias, stride 1, VALID; a PReLU called `prelu` after it."""
+
+    name: str
+    filters: int
+    kernel: int
+    prelu: str
+
+
+class Pool(NamedTuple):
+    """Square max pooling, stride 2."""
+
+    name: str
+    kernel: int
+    padding: str
+
+
+class Dense(NamedTuple):
+    """Fully connected layer with bias; a PReLU called `prelu` after it. Flattens NHWC first."""
+
+    name: str
+    outputs: int
+    prelu: str
+
+
+class Head(NamedTuple):
+    """The last layer of one answer. `result` is the answer's name and `size` its length."""
+
+    name: str
+    result: str
+    size: int
+
+
+@dataclass(frozen=True)
+class MtcnnNet:
+    """One of the three networks, as data.
+
+    Attributes:
+        name: Its variable scope.
+        size: Height and width that it takes, or None: any, 12 and up.
+        layers: From the image to the tensor that all heads share.
+        heads: In the order in which the original creates them; probability first.
+        outputs: Names of the tensors that the original fetches, by result: regression,
+            (landmarks,) probability, in the order in which facenet_models returns them.
+    """
+
+    name: str
+    size: int | None
+    layers: tuple[Conv | Pool | Dense, ...]
+    heads: tuple[Head, ...]
+    outputs: Mapping[str, str]
+
+
+MTCNN_NETS: Mapping[str, MtcnnNet] = {
+    "pnet": MtcnnNet(
+        "pnet",
+        None,
+        (
+            Conv("conv1", 10, 3, "PReLU1"),
+            Pool("pool1", 2, "SAME"),
+            Conv("conv2", 16, 3, "PReLU2"),
+            Conv("conv3", 32, 3, "PReLU3"),
+        ),
+        (Head("conv4-1", "probability", 2), Head("conv4-2", "regression", 4)),
+        {"regression": "pnet/conv4-2/BiasAdd:0", "probability": "pnet/prob1:0"},
+    ),
+    "rnet": MtcnnNet(
+        "rnet",
+        24,
+        (
+            Conv("conv1", 28, 3, "prelu1"),
+            Pool("pool1", 3, "SAME"),
+            Conv("conv2", 48, 3, "prelu2"),
+            Pool("pool2", 3, "VALID"),
+            Conv("conv3", 64, 2, "prelu3"),
+            Dense("conv4", 128, "prelu4"),
+        ),
+        (Head("conv5-1", "probability", 2), Head("conv5-2", "regression", 4)),
+        {"regression": "rnet/conv5-2/conv5-2:0", "probability": "rnet/prob1:0"},
+    ),
+    "onet": MtcnnNet(
+        "onet",
+        48,
+        (
+            Conv("conv1", 32, 3, "prelu1"),
+            Pool("pool1", 3, "SAME"),
+            Conv("conv2", 64, 3, "prelu2"),
+            Pool("pool2", 3, "VALID"),
+            Conv("conv3", 64, 3, "prelu3"),
+            Pool("pool3", 2, "SAME"),
+            Conv("conv4", 128, 2, "prelu4"),
+            Dense("conv5", 256, "prelu5"),
+        ),
+        (
+            Head("conv6-1", "probability", 2),
+            Head("conv6-2", "regression", 4),
+            Head("conv6-3", "landmarks", 10),
+        ),
+        {
+            "regression": "onet/conv6-2/conv6-2:0",
+            "landmarks": "onet/conv6-3/conv6-3:0",
+            "probability": "onet/prob1:0",
+        },
+    ),
+}
+
+
+def mtcnn_net(net: MtcnnNet) -> Mapping[str, Tensor]:
+    """Add `net` to the current graph, with a placeholder ``NAME/input:0`` for the images.
+
+    Returns:
+        The answers by result, as in `MtcnnNet.outputs`: ``(N, W', H', C)`` for P-Net, else
+        ``(N, C)``; float32.
+    """
+    tf = tensorflow().compat.v1
+    results: dict[str, Tensor] = {}
+    with quiet_tensorflow(), tf.variable_scope(net.name):
+        hidden = tf.placeholder(tf.float32, (None, net.size, net.size, 3), name="input")
+        for layer in net.layers:
+            hidden = _layer(hidden, layer)
+        for head in net.heads:
+            spatial = hidden.shape.rank == 4
+            answer = (
+                _conv(hidden, head.name, head.size, 1)
+                if spatial
+                else _dense(hidden, head.name, head.size)
+            )
+            if head.result == "probability":
+                answer = _softmax(answer)
+            results[head.result] = answer
+    return {result: results[result] for result in net.outputs}
+
+
+def _layer(hidden: Tensor, layer: Conv | Pool | Dense) -> Tensor:
+    tf = tensorflow().compat.v1
+    match layer:
+        case Conv():
+            return _prelu(_conv(hidden, layer.name, layer.filters, layer.kernel), layer.prelu)
+        case Pool():
+            window = (1, layer.kernel, layer.kernel, 1)
+            return tf.nn.max_pool(hidden, window, (1, 2, 2, 1), layer.padding, name=layer.name)
+        case Dense():
+            flat = tf.reshape(hidden, (-1, hidden.shape[1:].num_elements()))
+            return _prelu(_dense(flat, layer.name, layer.outputs), layer.prelu)
+
+
+def _conv(hidden: Tensor, name: str, filters: int, kernel: int) -> Tensor:
+    tf = tensorflow().compat.v1
+    with tf.variable_scope(name):
+        weights = variable("weights", (kernel, kernel, hidden.shape[3], filters))
+        biases = variable("biases", (filters,))
+        hidden = tf.nn.conv2d(hidden, weights, (1, 1, 1, 1), "VALID", name="Conv2D")
+        return tf.nn.bias_add(hidden, biases, name="BiasAdd")
+
+
+def _dense(hidden: Tensor, name: str, outputs: int) -> Tensor:
+    tf = tensorflow().compat.v1
+    with tf.variable_scope(name):
+        weights = variable("weights", (hidden.shape[1], outputs))
+        biases = variable("biases", (outputs,))
+        return tf.nn.xw_plus_b(hidden, weights, biases, name=name)
+
+
+def _prelu(hidden: Tensor, name: str) -> Tensor:
+    """PReLU, one slope to a channel, out of ReLUs, as the original has it."""
+    tf = tensorflow().compat.v1
+    with tf.variable_scope(name):
+        alpha = variable("alpha", (hidden.shape[-1],))
+        return tf.nn.relu(hidden) - alpha * tf.nn.relu(-hidden)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Softmax over the last axis, called ``prob1``, with the original's own arithmetic."""
+    tf = tensorflow().compat.v1
+    powers = tf.exp(logits - tf.reduce_max(logits, -1, keepdims=True))
+    return tf.divide(powers, tf.reduce_sum(powers, -1, keepdims=True), name="prob1")
