@@ -1,0 +1,88 @@
+"""What the commands share: errors as messages and exit codes, JSON, progress on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import click
+
+from converter.convert import Listener
+from converter.errors import FacenetError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+step_option = click.option(
+    "--step",
+    type=click.IntRange(min=0),
+    help="Which of a folder's checkpoints: the number at the end of its name. Default: the one "
+    "that the file `checkpoint` names, else the latest.",
+)
+
+
+def reports_errors(command: Command) -> Command:
+    """Print a FacenetError as one message (as JSON with ``--json``) and exit with its code."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except FacenetError as error:
+            if kwargs.get("as_json"):
+                print_json(error.to_json())
+            else:
+                click.echo(f"Error: {error}", err=True)
+            sys.exit(error.exit_code)
+        except MemoryError:
+            click.echo("Error: out of memory; nothing was written", err=True)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted; nothing was written", err=True)
+            sys.exit(INTERRUPTED)
+
+    return run  # type: ignore[return-value] # the wrapper has the command's own parameters
+
+
+def print_json(data: object) -> None:
+    """Print `data` as JSON, indented, keys in their order."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+class TerminalListener(Listener):
+    """A progress bar on standard error, if that is a terminal; rich is imported only then."""
+
+    def __init__(self) -> None:
+        self._progress: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> TerminalListener:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+            self._progress = Progress(
+                TextColumn("{task.description:<10}"),
+                BarColumn(),
+                DownloadColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def stage(self, name: str, total: int) -> None:
+        if self._progress is not None:
+            self._task = self._progress.add_task(name, total=total)
+
+    def advance(self, size: int) -> None:
+        if self._progress is not None:
+            self._progress.advance(self._task, size)

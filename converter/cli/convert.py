@@ -1,0 +1,118 @@
+"""``convert``: a source in, a proven weight file out."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import click
+
+from converter.cli.common import (
+    TerminalListener,
+    json_option,
+    print_json,
+    reports_errors,
+    step_option,
+)
+from converter.convert import ParityHook, Request, convert
+from converter.dtypes import BY_NAME
+from converter.errors import UsageError
+from converter.plan import PartChoice
+
+
+@click.command(
+    "convert", context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True
+)
+@click.option(
+    "--checkpoint",
+    required=True,
+    metavar="SOURCE",
+    help="A TensorFlow checkpoint (folder, prefix, or any of its files), a frozen graph (.pb), "
+    "MTCNN weights (det1.npy, …), or a .pt or .safetensors file. A bare name is also looked up "
+    "in models/ and $FACENET_CHECKPOINTS.",
+)
+@click.option(
+    "--out",
+    required=True,
+    metavar="OUT",
+    help="What to write: NAME.pt, NAME.safetensors, or FOLDER/ for a TensorFlow checkpoint.",
+)
+@click.option(
+    "--part",
+    type=click.Choice(["all", "features", "logits"]),
+    default="all",
+    show_default=True,
+    help="Everything, the network without its classifier, or the classifier alone.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    help="Round floating-point weights to this type. Default: each keeps its own.",
+)
+@click.option(
+    "--strict/--no-strict",
+    default=True,
+    show_default=True,
+    help="Refuse a source with tensors that no rule explains, or drop and list them.",
+)
+@click.option("--verify", is_flag=True, help="Also run both networks and compare embeddings.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--allow-nonfinite", is_flag=True, help="Convert NaN and infinity too.")
+@step_option
+@json_option
+@reports_errors
+def command(
+    checkpoint: str,
+    out: str,
+    part: str,
+    dtype: str | None,
+    strict: bool,
+    verify: bool,
+    overwrite: bool,
+    allow_nonfinite: bool,
+    step: int | None,
+    as_json: bool,
+) -> None:
+    """Convert weights between TensorFlow and PyTorch, bit for bit, and prove it.
+
+    The result is read back from the disk, inverted and compared with the source before it takes
+    its name. Neither TensorFlow nor PyTorch is needed, except for --verify.
+
+    \b
+    Examples:
+      convert --checkpoint 20180402-114759 --out vggface2.pt
+      convert --checkpoint 20180402-114759.pb --out features.safetensors
+      convert --checkpoint det1.npy --out pnet.pt
+      convert --checkpoint vggface2.pt --out tensorflow/     # and back
+      convert --checkpoint 20180402-114759 --out vggface2.pt --verify
+
+    Exit codes: 0 converted; 1 a check failed; 2 wrong usage.
+    """
+    request = Request(
+        checkpoint=checkpoint,
+        out=out,
+        part=cast(PartChoice, part),
+        dtype=BY_NAME[dtype] if dtype else None,
+        strict=strict,
+        overwrite=overwrite,
+        allow_nonfinite=allow_nonfinite,
+        step=step,
+        parity=_parity_hook() if verify else None,
+    )
+    with TerminalListener() as listener:
+        receipt = convert(request, listener)
+    if as_json:
+        print_json(receipt.to_json())
+    else:
+        click.echo(receipt.summary())
+
+
+def _parity_hook() -> ParityHook:
+    """The installed parity check. Found by entry point: this package imports no other."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="facenet.hooks", name="first_parity"):
+        return cast(ParityHook, point.load())
+    raise UsageError(
+        "--verify needs the package parity_tests, which is not installed",
+        next_step='pip install "facenet-parity[parity]"',
+    )

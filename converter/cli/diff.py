@@ -1,0 +1,66 @@
+"""``facenet diff``: two weight files, tensor by tensor."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+
+import click
+
+from converter.cli.common import json_option, print_json, reports_errors
+from converter.compare import TensorDiff, diff
+from converter.resolve import resolve
+
+
+@click.command(
+    "diff", context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True
+)
+@click.argument("a")
+@click.argument("b")
+@json_option
+@reports_errors
+def command(a: str, b: str, as_json: bool) -> None:
+    """Compare the tensors of A and B, bit for bit.
+
+    Formats may differ: a TensorFlow checkpoint is compared with PyTorch weights through the
+    mapping that converts it.
+
+    \b
+    Examples:
+      facenet diff vggface2.pt other.pt
+      facenet diff vggface2.pt vggface2.safetensors
+      facenet diff 20180402-114759 vggface2.pt
+
+    Exit codes: 0 identical; 1 they differ; 2 wrong usage.
+    """
+    diffs = list(diff(resolve(a).open(), resolve(b).open()))
+    counts = Counter(item.kind for item in diffs)
+    identical = counts["identical"] == len(diffs)
+    if as_json:
+        print_json(
+            {
+                "identical": identical,
+                "counts": dict(counts),
+                "tensors": [item.to_json() for item in diffs],
+            }
+        )
+    else:
+        for item in diffs:
+            if item.kind != "identical":
+                click.echo(_line(item))
+        words = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        click.echo(f"{'identical' if identical else 'different'}: {words or 'no tensors'}")
+    sys.exit(0 if identical else 1)
+
+
+def _line(item: TensorDiff) -> str:
+    parts = [f"{item.kind:<10} {item.name}"]
+    if item.kind == "differs":
+        parts.append(f"{item.different:,} of {item.total:,} values")
+        if item.max_abs is not None:
+            parts.append(f"max |A-B| {item.max_abs:.3g}")
+        if item.max_ulp is not None:
+            parts.append(f"{item.max_ulp:,} ulp")
+    if item.detail:
+        parts.append(item.detail)
+    return "  ".join(parts)

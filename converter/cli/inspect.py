@@ -1,0 +1,113 @@
+"""``facenet inspect``: what a weight file holds, from its metadata alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+from converter.catalog import Catalog
+from converter.cli.common import json_option, print_json, reports_errors, step_option
+from converter.errors import MappingError
+from converter.plan import Plan, make_plan
+from converter.resolve import Source, resolve
+
+
+@click.command(
+    "inspect", context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True
+)
+@click.argument("source")
+@step_option
+@click.option("--summary", is_flag=True, help="Leave out the table of tensors.")
+@json_option
+@reports_errors
+def command(source: str, step: int | None, summary: bool, as_json: bool) -> None:
+    """Show what SOURCE holds: format, architecture, and every tensor's type and shape.
+
+    Only metadata is read; values stay on disk.
+
+    \b
+    Examples:
+      facenet inspect 20180402-114759
+      facenet inspect det1.npy
+      facenet inspect vggface2.pt --json
+    """
+    resolved = resolve(source, step)
+    catalog = resolved.open()
+    plan, problem = _plan(catalog)
+    if as_json:
+        print_json(_to_json(resolved, catalog, plan, problem))
+        return
+    click.echo(_header(resolved, catalog, plan, problem))
+    if not summary:
+        click.echo(_table(catalog, _fates(plan)))
+
+
+def _plan(catalog: Catalog) -> tuple[Plan | None, MappingError | None]:
+    """How the catalog would be converted; what is wrong with it is shown, not raised."""
+    try:
+        return make_plan(
+            catalog, to="torch" if catalog.naming == "tensorflow" else "tensorflow", strict=False
+        ), None
+    except MappingError as error:
+        return None, error
+
+
+def _fates(plan: Plan | None) -> dict[str, str]:
+    if plan is None:
+        return {}
+    fates = {edge.source.name: f"→ {edge.target}" for edge in plan.edges}
+    return fates | {drop.source.name: f"dropped: {drop.reason}" for drop in plan.dropped}
+
+
+def _header(
+    resolved: Source, catalog: Catalog, plan: Plan | None, problem: MappingError | None
+) -> str:
+    rows = [("source", str(resolved.path)), ("format", catalog.format)]
+    rows += [("file", f"{path.name}  {path.stat().st_size:,} bytes") for path in catalog.files]
+    if resolved.graph:
+        rows.append(("graph", resolved.graph.name))
+    if plan:
+        sizes = "".join(f", {name} {size}" for name, size in plan.dims.items())
+        rows.append(("network", plan.architecture.description + sizes))
+        rows += [("note", note) for note in plan.notes]
+    if problem:
+        rows.append(("network", f"none that can be converted: {problem}"))
+    rows.append(("tensors", f"{len(catalog)}, {catalog.nbytes:,} bytes"))
+    return "\n".join(f"{label:<9}{value}" for label, value in rows)
+
+
+def _table(catalog: Catalog, fates: Mapping[str, str]) -> str:
+    names = max((len(name) for name in catalog), default=0)
+    shapes = max((len(str(list(ref.shape))) for ref in catalog.values()), default=0)
+    return "\n".join(
+        f"{name:<{names}}  {ref.dtype.name:<8}  {list(ref.shape)!s:<{shapes}}  "
+        f"{fates.get(name, '')}".rstrip()
+        for name, ref in catalog.items()
+    )
+
+
+def _to_json(
+    resolved: Source, catalog: Catalog, plan: Plan | None, problem: MappingError | None
+) -> dict[str, object]:
+    fates = _fates(plan)
+    return {
+        "source": str(resolved.path),
+        "format": catalog.format,
+        "files": [{"path": str(p), "size": p.stat().st_size} for p in catalog.files],
+        "graph": str(resolved.graph) if resolved.graph else None,
+        "architecture": plan.architecture.name if plan else None,
+        "dimensions": dict(plan.dims) if plan else None,
+        "notes": list(plan.notes if plan else catalog.notes),
+        "problem": problem.to_json() if problem else None,
+        "tensors": [
+            {
+                "name": name,
+                "dtype": ref.dtype.name,
+                "shape": list(ref.shape),
+                "bytes": ref.nbytes,
+                "fate": fates.get(name),
+            }
+            for name, ref in catalog.items()
+        ],
+    }

@@ -1,0 +1,269 @@
+"""The main job, one straight line: resolve, open, plan, write, read back, verify, rename."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from converter.catalog import Catalog, TensorRef
+from converter.digest import Digest
+from converter.dtypes import Array, DType
+from converter.errors import FacenetError, ParityFailedError, RoundTripError, UsageError
+from converter.execute import check_dropped, source_values, targets
+from converter.plan import Edge, PartChoice, Plan, make_plan
+from converter.receipt import FileRecord, Receipt
+from converter.resolve import Source, resolve
+from converter.sources import FORMATS
+from converter.sources.mapped import sha256_file
+from converter.writers import Writer, bundle, writer_for
+from converter.writers.atomic import atomic_file, atomic_folder, check_target, output_error
+
+
+class ParityResult(Protocol):
+    """What a parity hook answers."""
+
+    @property
+    def passed(self) -> bool: ...
+
+    def to_json(self) -> dict[str, object]: ...
+
+    def summary(self) -> str: ...
+
+
+ParityHook = Callable[[Mapping[str, object]], ParityResult]
+
+
+class Listener:
+    """Told how far a conversion is; the default hears nothing."""
+
+    def stage(self, name: str, total: int) -> None:
+        """A stage of `total` bytes begins."""
+
+    def advance(self, size: int) -> None:
+        """`size` more bytes are done."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A conversion as a user asks for it. `dtype` None keeps each tensor's own type."""
+
+    checkpoint: str
+    out: str
+    part: PartChoice = "all"
+    dtype: DType | None = None
+    strict: bool = True
+    overwrite: bool = False
+    allow_nonfinite: bool = False
+    step: int | None = None
+    parity: ParityHook | None = None
+
+
+def convert(request: Request, listener: Listener | None = None) -> Receipt:
+    """Convert a source to the file or folder `request.out`, and prove it.
+
+    Before the output gets its name it is read back, inverted and compared with the source bit for
+    bit; with `request.parity`, the hook must pass too. Raises FacenetError; then nothing is left.
+    """
+    listener = listener or Listener()
+    writer = writer_for(request.out)
+    out = Path(request.out)
+    is_folder = not writer.SUFFIXES
+    check_target(out, overwrite=request.overwrite, folder=is_folder)
+    source = resolve(request.checkpoint, request.step)
+    catalog = source.open()
+    plan = make_plan(catalog, to=writer.NAMING, part=request.part, strict=request.strict)
+    _check_parity_possible(request, catalog, writer)
+    hashes = _Hashes(catalog.files)
+    with (atomic_folder if is_folder else atomic_file)(out) as partial:
+        _write(writer, partial, out, request, plan, catalog, listener)
+        written = sorted(partial.iterdir()) if is_folder else [partial]
+        written_hashes = _Hashes(tuple(written))
+        digest = _read_back(writer, partial, request, plan, catalog, listener)
+        parity = _parity(request, source, catalog, plan, writer, partial)
+        receipt = Receipt(
+            plan=plan,
+            source_format=catalog.format,
+            source_files=hashes.records(),
+            output=out,
+            output_format=writer.FORMAT,
+            output_files=tuple(
+                replace(record, path=out / record.path.name if is_folder else out)
+                for record in written_hashes.records()
+            ),
+            digest=digest,
+            part=request.part,
+            parity=parity.to_json() if parity else None,
+            parity_summary=parity.summary() if parity else None,
+        )
+    return receipt
+
+
+def _write(
+    writer: Writer,
+    partial: Path,
+    out: Path,
+    request: Request,
+    plan: Plan,
+    catalog: Catalog,
+    listener: Listener,
+) -> None:
+    refs = targets(plan, dtype=request.dtype, allow_nonfinite=request.allow_nonfinite)
+
+    def progress(ref: TensorRef) -> None:
+        catalog.release()
+        listener.advance(ref.nbytes)
+
+    listener.stage("converting", sum(ref.nbytes for ref in refs))
+    for dropped in plan.dropped:
+        check_dropped(dropped)
+        catalog.release()
+    try:
+        writer.write(partial, refs, progress)
+    except OSError as error:
+        raise output_error(out, error) from error
+
+
+def _read_back(
+    writer: Writer,
+    partial: Path,
+    request: Request,
+    plan: Plan,
+    catalog: Catalog,
+    listener: Listener,
+) -> str:
+    """Compare what is on disk with the source; return its tensor digest."""
+    (module,) = (module for module in FORMATS if module.FORMAT == writer.FORMAT)
+    try:
+        back = module.open(partial / bundle.PREFIX if not writer.SUFFIXES else partial)
+        return _compare(back, request, plan, catalog, listener)
+    except FacenetError as error:
+        if isinstance(error, RoundTripError):
+            raise
+        raise RoundTripError(
+            "what was written can't be read back: the disk or memory may be faulty",
+            found=str(error),
+            next_step="run it again, to another disk if it persists",
+        ) from error
+
+
+def _compare(
+    back: Catalog, request: Request, plan: Plan, catalog: Catalog, listener: Listener
+) -> str:
+    expected = targets(plan, dtype=request.dtype, allow_nonfinite=True)
+    _same(sorted(ref.name for ref in expected), sorted(back), "names")
+    listener.stage("checking", back.nbytes)
+    digest = Digest()
+    for step, ref in zip(plan.steps, expected, strict=True):
+        found = back[ref.name]
+        _same((ref.dtype, ref.shape), (found.dtype, found.shape), "type and shape", ref.name)
+        array = found.load()
+        digest.add(ref.name, ref.dtype, ref.shape, array)
+        if isinstance(step, Edge):
+            values = source_values(step, ref.dtype, allow_nonfinite=True)
+            same = _bits_equal(step.layout.invert(array), values)
+        else:
+            same = _bits_equal(array, ref.load())
+        _same(True, same, "bits", ref.name)
+        listener.advance(ref.nbytes)
+        catalog.release()
+        back.release()
+    return digest.hexdigest()
+
+
+def _bits_equal(one: Array, other: Array) -> bool:
+    """Whether two arrays have the same shape and bits: NaN equals itself, -0 is not 0."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    word = f"<u{min(one.itemsize, 8)}"
+    return bool(
+        np.array_equal(
+            np.ascontiguousarray(one).reshape(-1).view(word),
+            np.ascontiguousarray(other).reshape(-1).view(word),
+        )
+    )
+
+
+def _same(expected: object, found: object, what: str, tensor: str | None = None) -> None:
+    if expected != found:
+        raise RoundTripError(
+            f"what was read back differs from the source in {what}",
+            tensor=tensor,
+            expected=expected,
+            found=found,
+            next_step="run it again; if it persists, report it: this must not happen",
+        )
+
+
+def _check_parity_possible(request: Request, catalog: Catalog, writer: Writer) -> None:
+    if request.parity is None:
+        return
+    if catalog.naming != "tensorflow" or writer.NAMING != "torch":
+        raise UsageError(
+            "--verify compares a TensorFlow source with PyTorch weights",
+            found=f"a conversion from {catalog.format} to {writer.FORMAT}",
+            next_step="leave out --verify: the result is compared bit for bit all the same",
+        )
+    if request.part == "logits":
+        raise UsageError("--verify needs the network itself: --part logits can't be run alone")
+
+
+def _parity(
+    request: Request,
+    source: Source,
+    catalog: Catalog,
+    plan: Plan,
+    writer: Writer,
+    partial: Path,
+) -> ParityResult | None:
+    if request.parity is None:
+        return None
+    result = request.parity(
+        {
+            "weights": partial,
+            "weights_format": "torch" if writer.FORMAT == "torch-zip" else writer.FORMAT,
+            "architecture": plan.architecture.name,
+            "dims": dict(plan.dims),
+            "source_format": catalog.format,
+            "source": source.path,
+            "graph": source.graph,
+        }
+    )
+    if not result.passed:
+        raise ParityFailedError(
+            "the converted model does not compute what the TensorFlow graph does; "
+            "nothing was written",
+            file=source.path,
+            found=result.summary(),
+            next_step="report this with the checkpoint's name: the mapping or the graph is wrong",
+        )
+    return result
+
+
+class _Hashes:
+    """SHA-256 of files, computed beside the main work: hashing releases the interpreter lock."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = files
+        self._made: list[FileRecord] | Exception = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._made = [
+                FileRecord(path, path.stat().st_size, sha256_file(path)) for path in self._files
+            ]
+        except OSError as error:
+            self._made = error
+
+    def records(self) -> tuple[FileRecord, ...]:
+        """The finished records. UsageError where a file vanished meanwhile."""
+        self._thread.join()
+        if isinstance(self._made, Exception):
+            raise UsageError("a file vanished while it was read", found=self._made)
+        return tuple(self._made)

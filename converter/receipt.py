@@ -1,0 +1,128 @@
+"""What a conversion did: for people as text, for programs as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from converter import __version__
+from converter.plan import Edge, Plan
+
+SCHEMA = "facenet-parity/receipt/1"
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file's path, size in bytes and SHA-256."""
+
+    path: Path
+    size: int
+    sha256: str
+
+    def to_json(self) -> dict[str, object]:
+        return {"path": str(self.path), "size": self.size, "sha256": self.sha256}
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A finished conversion. `digest` is the tensor digest of the output (see `digest`)."""
+
+    plan: Plan
+    source_format: str
+    source_files: tuple[FileRecord, ...]
+    output: Path
+    output_format: str
+    output_files: tuple[FileRecord, ...]
+    digest: str
+    part: str
+    parity: Mapping[str, object] | None = None
+    parity_summary: str | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Everything, as plain data. The form is named by ``schema``."""
+        plan = self.plan
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "architecture": plan.architecture.name,
+            "dimensions": dict(plan.dims),
+            "part": self.part,
+            "source": {
+                "format": self.source_format,
+                "files": [file.to_json() for file in self.source_files],
+            },
+            "output": {
+                "path": str(self.output),
+                "format": self.output_format,
+                "files": [file.to_json() for file in self.output_files],
+                "tensor_digest": self.digest,
+            },
+            "mapped": [_edge(edge) for edge in plan.edges],
+            "synthesized": [
+                {"target": fill.target, "value": fill.row.value, "reason": fill.row.reason}
+                for fill in plan.fills
+            ],
+            "dropped": [
+                {"source": drop.source.name, "reason": drop.reason} for drop in plan.dropped
+            ],
+            "notes": list(plan.notes),
+            "read_back": "bitwise identical to the source after inverting every layout",
+            "parity": self.parity,
+        }
+
+    def summary(self) -> str:
+        """A short text for a terminal."""
+        plan = self.plan
+        sizes = "".join(f", {name} {size}" for name, size in plan.dims.items())
+        source = self.source_files[0].path
+        lines = [
+            f"{plan.architecture.description}{sizes}",
+            _row("source", f"{source} ({self.source_format})"),
+            _row("output", f"{self.output} ({self.output_format})"),
+        ]
+        lines += [
+            _row("", f"{file.path.name}  {_megabytes(file.size)}")
+            for file in self.output_files
+            if len(self.output_files) > 1
+        ]
+        if len(self.output_files) == 1:
+            lines.append(_row("size", _megabytes(self.output_files[0].size)))
+            lines.append(_row("SHA-256", self.output_files[0].sha256))
+        lines.append(_row("digest", f"{self.digest} (tensors)"))
+        lines.append(_row("mapped", f"{len(plan.edges)} tensors{self._layouts()}"))
+        lines += _counted("made up", Counter(fill.row.reason for fill in plan.fills))
+        lines += _counted("dropped", Counter(drop.reason for drop in plan.dropped))
+        lines += [_row("note", note) for note in plan.notes]
+        lines.append(_row("checked", "read back, inverted: identical to the source, bit for bit"))
+        if self.parity_summary:
+            lines.append(_row("parity", self.parity_summary.replace("\n", "\n" + " " * 11)))
+        return "\n".join(lines)
+
+    def _layouts(self) -> str:
+        layouts = Counter(edge.layout.name for edge in self.plan.edges if edge.layout.axes)
+        return "".join(f"; {count} {name}" for name, count in layouts.items())
+
+
+def _edge(edge: Edge) -> dict[str, object]:
+    return {
+        "source": edge.source.name,
+        "target": edge.target,
+        "layout": edge.layout.name,
+        "source_dtype": edge.source.dtype.name,
+        "source_shape": list(edge.source.shape),
+    }
+
+
+def _counted(label: str, reasons: Counter[str]) -> list[str]:
+    rows = [f"{count} × {reason}" for reason, count in reasons.items()]
+    return [_row(label if not number else "", row) for number, row in enumerate(rows)]
+
+
+def _row(label: str, value: str) -> str:
+    return f"  {label:<9}{value}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size:,} bytes" if size < 1_000_000 else f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,66 @@
+"""Where weights come from: one module per format, each with the same two verbs.
+
+``recognises(path) -> bool`` looks at a name or the first bytes; ``open(path) -> Catalog`` reads
+metadata only. Neither TensorFlow nor torch is imported. Adding a format adds a module and a line
+in `FORMATS`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from converter.catalog import Catalog
+from converter.errors import FormatError, UsageError
+from converter.sources import (
+    bundle,
+    frozen_graph,
+    mtcnn_npy,
+    safetensors,
+    torch_legacy,
+    torch_zip,
+)
+from converter.sources.mapped import MappedFile
+
+
+class Format(Protocol):
+    """What a format module offers."""
+
+    FORMAT: str
+    NAMING: str
+
+    def recognises(self, path: Path) -> bool: ...
+
+    def open(self, path: Path) -> Catalog: ...
+
+
+FORMATS: tuple[Format, ...] = (
+    bundle,
+    frozen_graph,
+    mtcnn_npy,
+    torch_zip,
+    torch_legacy,
+    safetensors,
+)  # type: ignore[assignment] # modules as protocol members: mypy doesn't match `open`
+
+
+def open_source(path: str | Path) -> Catalog:
+    """The tensors of `path`: a bundle's prefix, or a file of any known format.
+
+    For names, folders and steps see `converter.resolve`. Raises UsageError where nothing is
+    there, FormatError where it is no format this program knows or is damaged.
+    """
+    path = Path(path)
+    for module in FORMATS:
+        if module.recognises(path):
+            return module.open(path)
+    if not path.is_file():
+        raise UsageError(
+            "there is no such file",
+            file=path,
+            next_step="check the path; a checkpoint is named by its folder or its prefix",
+        )
+    raise MappedFile(path).foreign("a weight file of a known format")
+
+
+__all__ = ["FORMATS", "Format", "FormatError", "open_source"]

@@ -1,0 +1,174 @@
+"""The index of a TensorFlow bundle: which tensor lies where. Values are not touched.
+
+Sources: tensorflow/core/protobuf/tensor_bundle.proto, core/framework/tensor_shape.proto and
+core/framework/tensor_slice.proto.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from converter.dtypes import BY_TENSORFLOW, STRING, DType
+from converter.errors import FormatError
+from converter.sources import wire
+from converter.sources.mapped import MappedFile
+from converter.sources.ordered import Extent, slice_key
+from converter.sources.sstable import read_table
+from converter.sources.wire import WireError
+
+FETCH_AGAIN = "fetch the checkpoint again; its files belong together"
+_MAX_SHARDS = 99_999  # five digits in the file name
+
+
+@dataclass(frozen=True)
+class Entry:
+    """BundleEntryProto, checked. `slices` is empty unless the variable is partitioned."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    shard: int
+    offset: int
+    size: int
+    checksum: int
+    slices: tuple[tuple[Extent, ...], ...]
+
+
+def read_entries(index: MappedFile) -> tuple[dict[bytes, Entry], int]:
+    """Every entry by its key (a name, or a slice's key, which starts with a zero byte), and the
+    number of data files. FormatError on the first irregularity.
+    """
+    try:
+        return _read_entries(index)
+    except WireError as error:
+        raise FormatError(
+            "the index file is damaged", file=index.path, found=error, next_step=FETCH_AGAIN
+        ) from error
+
+
+def _read_entries(index: MappedFile) -> tuple[dict[bytes, Entry], int]:
+    table = read_table(index)
+    if b"" not in table:
+        raise WireError("there is no header entry")
+    shards = _read_header(table.pop(b""), index.path)
+    entries = {key: _read_entry(key, value, index.path, shards) for key, value in table.items()}
+    claimed = {slice_key(e.name, extents) for e in entries.values() for extents in e.slices}
+    orphans = [key for key in entries if key.startswith(b"\0") and key not in claimed]
+    if orphans:
+        raise WireError(f"{len(orphans)} slices belong to no variable")
+    return entries, shards
+
+
+def _read_header(value: memoryview, path: Path) -> int:
+    shards = endianness = consumer = 0
+    for number, field in wire.fields(value):
+        if number == 1:
+            shards = wire.integer(field)
+        elif number == 2:
+            endianness = wire.integer(field)
+        elif number == 3:
+            consumer = next((wire.integer(v) for n, v in wire.fields(wire.view(field)) if n == 2), 0)
+    if endianness != 0:
+        raise FormatError(
+            "the checkpoint was written on a big-endian machine",
+            file=path,
+            expected="little-endian data",
+            found="big-endian data",
+            next_step="load it with TensorFlow there and save it again on a little-endian machine",
+        )
+    if consumer > 1:
+        raise WireError(f"the bundle asks for a reader of version {consumer}; this one reads 1")
+    if not 0 < shards <= _MAX_SHARDS:
+        raise WireError(f"the header declares {shards} data files")
+    return shards
+
+
+def _read_entry(key: bytes, value: memoryview, path: Path, shards: int) -> Entry:
+    name = key.decode("utf-8", "replace") if not key.startswith(b"\0") else "a slice"
+    try:
+        entry = _parse_entry(name, value)
+        if not key.startswith(b"\0"):
+            key.decode()
+    except (WireError, UnicodeDecodeError) as error:
+        raise FormatError(
+            "the index describes a tensor that can't be", file=path, tensor=name, found=error
+        ) from error
+    if entry.shard >= shards:
+        raise FormatError(
+            "a tensor lies in a data file that doesn't exist",
+            file=path,
+            tensor=name,
+            expected=f"file 0 to {shards - 1}",
+            found=f"file {entry.shard}",
+            next_step=FETCH_AGAIN,
+        )
+    if not entry.slices and entry.dtype is not STRING:
+        _check_size(entry, path)
+    return entry
+
+
+def _parse_entry(name: str, value: memoryview) -> Entry:
+    code = shard = offset = size = checksum = 0
+    shape: tuple[int, ...] = ()
+    slices = []
+    for number, field in wire.fields(value):
+        if number == 1:
+            code = wire.integer(field)
+        elif number == 2:
+            shape = wire_shape(wire.view(field))
+        elif number == 3:
+            shard = wire.integer(field)
+        elif number == 4:
+            offset = wire.signed(field)
+        elif number == 5:
+            size = wire.signed(field)
+        elif number == 6:
+            checksum = wire.integer(field)
+        elif number == 7:
+            slices.append(_extents(wire.view(field)))
+    if code not in BY_TENSORFLOW:
+        raise WireError(f"element type {code}, which this program doesn't know")
+    if offset < 0 or size < 0:
+        raise WireError(f"offset {offset} and size {size} can't be")
+    if any(len(extents) != len(shape) for extents in slices):
+        raise WireError("a slice has another rank than its variable")
+    return Entry(name, BY_TENSORFLOW[code], shape, shard, offset, size, checksum, tuple(slices))
+
+
+def wire_shape(value: memoryview) -> tuple[int, ...]:
+    """TensorShapeProto. WireError for an unknown rank or a negative size."""
+    shape = []
+    for number, field in wire.fields(value):
+        if number == 2:
+            sizes = [wire.signed(v) for n, v in wire.fields(wire.view(field)) if n == 1]
+            shape.append(sizes[-1] if sizes else 0)
+        elif number == 3 and field:
+            raise WireError("the shape is unknown")
+    if any(size < 0 for size in shape):
+        raise WireError(f"shape {shape} has a negative size")
+    return tuple(shape)
+
+
+def _extents(value: memoryview) -> tuple[Extent, ...]:
+    """TensorSliceProto: start and length per axis; an absent length is the whole axis (-1)."""
+    extents = []
+    for number, field in wire.fields(value):
+        if number == 1:
+            parts = {n: wire.signed(v) for n, v in wire.fields(wire.view(field))}
+            extents.append((parts.get(1, 0), parts.get(2, -1)))
+    return tuple(extents)
+
+
+def _check_size(entry: Entry, path: Path) -> None:
+    expected = prod(entry.shape) * entry.dtype.itemsize
+    if entry.size != expected:
+        raise FormatError(
+            "the index lies about a tensor's size",
+            file=path,
+            tensor=entry.name,
+            expected=f"{expected} bytes for {entry.dtype} {list(entry.shape)}",
+            found=f"{entry.size} bytes",
+            next_step=FETCH_AGAIN,
+        )

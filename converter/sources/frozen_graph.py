@@ -1,0 +1,169 @@
+"""Frozen graphs (.pb): a GraphDef whose variables became constants. Read without TensorFlow.
+
+Freezing replaces a variable by a constant of the same name and keeps the Identity ``NAME/read``
+behind it. That Identity tells weights from the many other constants of a graph (strides, axes,
+epsilons), which are no variables and are not listed. Sources: tensorflow/core/framework/
+graph.proto, node_def.proto, attr_value.proto, tensor.proto.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from converter.catalog import Catalog, TensorRef
+from converter.dtypes import BY_TENSORFLOW, Array, DType
+from converter.errors import FormatError
+from converter.sources import wire
+from converter.sources.bundle_index import wire_shape
+from converter.sources.mapped import MappedFile
+from converter.sources.wire import WireError
+
+FORMAT = "frozen-graph"
+NAMING = "tensorflow"
+
+# TensorProto's typed fields: number, bytes per value. Other types carry tensor_content only.
+_FLOAT_VAL, _DOUBLE_VAL = 5, 6
+_MAX_REPEATED = 1 << 24  # bytes that a constant may grow to from one value, if the file is smaller
+
+
+def recognises(path: Path) -> bool:
+    """A GraphDef has no magic number: the suffix decides."""
+    return path.suffix == ".pb" and path.is_file()
+
+
+def open(path: Path) -> Catalog:
+    """The graph's frozen variables; values stay on disk. FormatError where there are none."""
+    file = MappedFile(path)
+    try:
+        constants, read = _scan(file.view())
+        refs = {}
+        for name in constants:
+            if name not in read:
+                continue
+            dtype, shape = _describe(constants[name])
+            load = partial(_load, constants[name], file, name, dtype, shape)
+            refs[name] = TensorRef(name, dtype, shape, load, lambda load=load: load() and None)
+    except WireError as error:
+        if not file.view(0, 1)[0] == 0x0A:  # field 1 (node), length-delimited
+            raise file.foreign("a frozen TensorFlow graph (GraphDef)") from error
+        raise FormatError(
+            "the frozen graph is damaged", file=path, found=error, next_step="fetch it again"
+        ) from error
+    if not refs:
+        raise FormatError(
+            "the graph holds no frozen variables",
+            file=path,
+            expected="constants that an Identity named NAME/read reads, as freeze_graph.py leaves",
+            found=f"{len(constants)} constants, none of them a variable",
+            next_step="give the checkpoint's folder, or freeze the graph with its weights",
+        )
+    others = len(constants) - len(refs)
+    notes = (f"{others} constants of the graph are no variables (strides, axes, epsilons)",)
+    return Catalog(
+        refs,
+        format=FORMAT,
+        naming=NAMING,
+        files=(path,),
+        notes=notes if others else (),
+        release=file.release,
+    )
+
+
+def _scan(graph: memoryview) -> tuple[dict[str, memoryview], set[str]]:
+    """The TensorProto of every constant, and the names that a ``/read`` Identity reads."""
+    constants: dict[str, memoryview] = {}
+    read: set[str] = set()
+    seen: set[str] = set()
+    for number, field in wire.fields(graph):
+        if number != 1:
+            continue
+        name, op, source, tensor = _node(wire.view(field))
+        if name in seen:
+            raise WireError(f"two nodes are called {name}")
+        seen.add(name)
+        if op == "Const" and tensor is not None:
+            constants[name] = tensor
+        elif op == "Identity" and name == f"{source}/read":
+            read.add(source)
+    return constants, read
+
+
+def _node(node: memoryview) -> tuple[str, str, str, memoryview | None]:
+    name = op = source = ""
+    tensor = None
+    for number, field in wire.fields(node):
+        if number == 1:
+            name = wire.text(field)
+        elif number == 2:
+            op = wire.text(field)
+        elif number == 3 and not source:
+            source = wire.text(field).removesuffix(":0")
+        elif number == 5:
+            tensor = _value_attribute(wire.view(field)) or tensor
+    return name, op, source, tensor
+
+
+def _value_attribute(attribute: memoryview) -> memoryview | None:
+    """The tensor of a node's attribute called ``value``, or None for another attribute."""
+    entry = dict(wire.fields(attribute))
+    if bytes(wire.view(entry.get(1, memoryview(b"")))) != b"value" or 2 not in entry:
+        return None
+    return next((wire.view(v) for n, v in wire.fields(wire.view(entry[2])) if n == 8), None)
+
+
+def _describe(tensor: memoryview) -> tuple[DType, tuple[int, ...]]:
+    code = 0
+    shape: tuple[int, ...] = ()
+    for number, field in wire.fields(tensor):
+        if number == 1:
+            code = wire.integer(field)
+        elif number == 2:
+            shape = wire_shape(wire.view(field))
+    if code not in BY_TENSORFLOW:
+        raise WireError(f"element type {code}, which this program doesn't know")
+    return BY_TENSORFLOW[code], shape
+
+
+def _load(
+    tensor: memoryview, file: MappedFile, name: str, dtype: DType, shape: tuple[int, ...]
+) -> Array:
+    if dtype.storage is None:
+        raise FormatError("strings are listed, not read", file=file.path, tensor=name)
+    values = _values(tensor, dtype)
+    count = prod(shape)
+    affordable = dtype.itemsize * count <= max(file.size, _MAX_REPEATED)
+    if len(values) > count or (len(values) < count and not (len(values) and affordable)):
+        raise FormatError(
+            "a constant doesn't hold as many values as its shape asks for",
+            file=file.path,
+            tensor=name,
+            expected=f"{count} values for {dtype} {list(shape)}",
+            found=f"{len(values)} values",
+            next_step="fetch the graph again, or freeze it anew",
+        )
+    if len(values) < count:  # TensorProto: the last value stands for all that are left out
+        tail = np.full(count - len(values), values[-1])
+        values = np.concatenate([values, tail])
+        values.flags.writeable = False
+    return values.reshape(shape)
+
+
+def _values(tensor: memoryview, dtype: DType) -> Array:
+    typed = {"float32": _FLOAT_VAL, "float64": _DOUBLE_VAL}.get(dtype.name)
+    content = memoryview(b"")
+    scalars = bytearray()
+    for number, field in wire.fields(tensor):
+        if number == 4:
+            content = wire.view(field)
+        elif number == typed:  # packed, or one field a value
+            scalars += (
+                field.to_bytes(dtype.itemsize, "little") if isinstance(field, int) else field
+            )
+    data = content if len(content) else memoryview(bytes(scalars))
+    if len(data) % dtype.itemsize:
+        return np.empty(0, dtype.numpy)
+    return np.frombuffer(data, dtype.numpy)

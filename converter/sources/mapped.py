@@ -1,0 +1,72 @@
+"""A file on disk as memory: mapped, read-only, every access checked against its real size."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from pathlib import Path
+
+from converter.errors import FormatError, UsageError
+from converter.sources.sniff import describe
+
+_CHUNK = 1 << 22
+
+
+class MappedFile:
+    """`path` mapped read-only. `view` checks bounds, so sizes that lie end in a FormatError.
+
+    Raises UsageError where the file can't be opened, FormatError where it is empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                self.size = file.seek(0, 2)
+                if self.size:
+                    self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise UsageError(
+                "can't read the file", file=path, found=error.strerror or error
+            ) from error
+        if not self.size:
+            raise FormatError(
+                "the file is empty",
+                file=path,
+                next_step="fetch the file again; a broken download or a full disk leaves this",
+            )
+        self._bytes = memoryview(self._map)
+
+    def view(self, offset: int = 0, size: int | None = None, what: str = "data") -> memoryview:
+        """`size` bytes (all that is left, if None) from `offset`, without a copy."""
+        wanted = self.size - offset if size is None else size
+        if offset < 0 or wanted < 0 or offset + wanted > self.size:
+            raise FormatError(
+                f"the file ends before its {what} does",
+                file=self.path,
+                expected=f"bytes {offset} to {offset + wanted}",
+                found=f"a file of {self.size} bytes",
+                next_step="the file is truncated or damaged: fetch it again",
+            )
+        return self._bytes[offset : offset + wanted]
+
+    def release(self) -> None:
+        """Give the touched pages back, so that resident memory stays small."""
+        if hasattr(self._map, "madvise"):  # not on Windows
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+    def foreign(self, expected: str) -> FormatError:
+        """The error for a file that isn't `expected`, saying what it looks like instead."""
+        found, next_step = describe(bytes(self._bytes[:1024]))
+        return FormatError(
+            f"this is not {expected}", file=self.path, found=found, next_step=next_step
+        )
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,214 @@
+"""MTCNN's det1.npy, det2.npy and det3.npy: a pickled dict ``{layer: {weights, biases or alpha}}``.
+
+The file is a .npy of one object, so the dict is a pickle, decoded by `pickles`. Both spellings of
+NumPy's modules are known (``numpy.core`` before NumPy 2, ``numpy._core`` since), and the Python 2
+pickles that the published files are.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import partial
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from converter.catalog import Catalog, TensorRef
+from converter.dtypes import DTYPES, Array, DType
+from converter.errors import FormatError
+from converter.sources import pickles
+from converter.sources.mapped import MappedFile
+from converter.sources.pickles import Buildable, Dict, Name, PickleError, Reader
+
+FORMAT = "mtcnn-npy"
+NAMING = "tensorflow"
+
+MAGIC = b"\x93NUMPY"
+_MAX_HEADER = 10_000  # characters; NumPy's own limit for untrusted files
+
+
+class _ElementType(Buildable):
+    """``numpy.dtype``: a code such as f4, then a byte order."""
+
+    def __init__(self, code: object, *_: object) -> None:
+        self.code = pickles.text(code)
+        self.order = "<"
+
+    def build(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
+            raise PickleError("an element type of an unknown form")
+        self.order = state[1]
+
+    @property
+    def is_object(self) -> bool:
+        return self.code in ("O", "O4", "O8")
+
+    def resolve(self) -> tuple[DType, np.dtype[np.generic]]:
+        """The type, and the NumPy type of the bytes in the file."""
+        for dtype in DTYPES:
+            if dtype.storage is not None and dtype.name != "bfloat16" and (
+                self.code in (dtype.storage[1:], dtype.storage)
+            ):
+                return dtype, dtype.numpy.newbyteorder(">" if self.order == ">" else "<")
+        raise PickleError(f"arrays of element type {self.code[:20]!r}")
+
+
+class _Array(Buildable):
+    """``numpy.ndarray``: shape, element type, order and bytes, or a list of objects."""
+
+    def __init__(self) -> None:
+        self.shape: tuple[int, ...] = ()
+        self.type: _ElementType | None = None
+        self.fortran = False
+        self.data: bytes | list[object] = b""
+
+    def build(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise PickleError("an array of an unknown form")
+        _, shape, kind, fortran, data = state
+        self.fill(shape, kind, bool(fortran), data)
+
+    def fill(self, shape: object, kind: object, fortran: bool, data: object) -> None:
+        if not isinstance(kind, _ElementType):
+            raise PickleError("an array without an element type")
+        self.shape, self.type, self.fortran = pickles.sizes(shape), kind, fortran
+        if isinstance(data, str):  # Python 2 text: bytes, read as latin-1
+            data = data.encode("latin-1")
+        if kind.is_object and isinstance(data, list):
+            if len(data) != prod(self.shape):
+                raise PickleError(f"an array of shape {self.shape} with {len(data)} objects")
+            self.data = data
+        elif not kind.is_object and isinstance(data, (bytes, bytearray)):
+            expected = prod(self.shape) * kind.resolve()[0].itemsize
+            if len(data) != expected:
+                raise PickleError(
+                    f"an array of {expected} bytes (shape {self.shape}) with {len(data)} bytes"
+                )
+            self.data = bytes(data)
+        else:
+            raise PickleError("an array whose values are of an unknown form")
+
+    def load(self) -> Array:
+        assert self.type is not None
+        dtype, stored = self.type.resolve()
+        assert isinstance(self.data, bytes)
+        flat = np.frombuffer(self.data, stored)
+        array = flat.reshape(self.shape, order="F" if self.fortran else "C")
+        array = np.ascontiguousarray(array, dtype.numpy).reshape(self.shape)
+        array.flags.writeable = False
+        return array
+
+
+def _reconstruct(kind: object, *_: object) -> _Array:
+    if not isinstance(kind, Name) or kind.path != "numpy ndarray":
+        raise PickleError("an array of another class than numpy.ndarray")
+    return _Array()
+
+
+def _from_buffer(data: object, kind: object, shape: object, order: object) -> _Array:
+    array = _Array()
+    array.fill(shape, kind, order == "F", data)
+    return array
+
+
+def _encode(value: object, encoding: object) -> bytes:
+    """How Python 3 spells bytes in pickles of protocol 2 and older."""
+    if encoding not in ("latin1", "latin-1"):
+        raise PickleError("bytes in an unknown encoding")
+    return pickles.text(value).encode("latin-1")
+
+
+def _not_called(*_: object) -> object:
+    raise PickleError("numpy.ndarray is called directly")
+
+
+_CONSTRUCTORS: pickles.Constructors = {
+    "numpy ndarray": _not_called,
+    "numpy dtype": _ElementType,
+    "_codecs encode": _encode,
+    **{f"{core}.multiarray _reconstruct": _reconstruct for core in ("numpy.core", "numpy._core")},
+    **{f"{core}.numeric _frombuffer": _from_buffer for core in ("numpy.core", "numpy._core")},
+}
+
+
+def recognises(path: Path) -> bool:
+    """Whether the file starts as .npy files do."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def open(path: Path) -> Catalog:
+    """The arrays of the file, as ``layer/parameter``. FormatError where it is something else.
+
+    The format has no checksum; every size is checked against the bytes that are there.
+    """
+    file = MappedFile(path)
+    start = _object_header(file)
+    reader = Reader(file.view(), start)
+    try:
+        root = pickles.load(reader, _CONSTRUCTORS)
+        if reader.position != file.size:
+            raise PickleError(f"{file.size - reader.position} bytes behind the pickle")
+        arrays = _arrays(root)
+        tensors = {name: _tensor(name, array) for name, array in arrays.items()}
+    except PickleError as error:
+        raise pickles.damaged(path, error, "the pickled weights") from error
+    return Catalog(tensors, format=FORMAT, naming=NAMING, files=(path,))
+
+
+def _tensor(name: str, array: _Array) -> TensorRef:
+    assert array.type is not None
+    dtype, _ = array.type.resolve()
+    return TensorRef(name, dtype, array.shape, array.load, partial(_no_checksum))
+
+
+def _no_checksum() -> None:
+    """The format has none."""
+
+
+def _object_header(file: MappedFile) -> int:
+    """Where the pickle starts. FormatError unless the file holds one Python object."""
+    head = io.BytesIO(bytes(file.view(0, min(file.size, _MAX_HEADER + 16))))
+    try:
+        version = np.lib.format.read_magic(head)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(head, max_header_size=_MAX_HEADER)
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError, EOFError) as error:
+        raise FormatError(
+            "the .npy header is damaged",
+            file=file.path,
+            found=type(error).__name__,
+            next_step="fetch the file again",
+        ) from error
+    if not dtype.hasobject or shape != ():
+        raise FormatError(
+            "this .npy file holds a plain array, not MTCNN weights",
+            file=file.path,
+            expected="one pickled dict {layer: {weights, biases or alpha}}, as in det1.npy",
+            found=f"an array of {dtype} {list(shape)}",
+            next_step="give det1.npy, det2.npy or det3.npy of davidsandberg/facenet (src/align)",
+        )
+    return head.tell()
+
+
+def _arrays(root: object) -> dict[str, _Array]:
+    content = root.data if isinstance(root, _Array) and root.shape == () else [None]
+    layers = content[0] if isinstance(content, list) and content else None
+    if not isinstance(layers, Dict) or not layers:
+        raise PickleError("the pickle holds no dict of layers")
+    arrays = {}
+    for layer, parameters in layers.items():
+        if not isinstance(parameters, Dict):
+            raise PickleError(f"layer {layer[:80]!r} is no dict of arrays")
+        for parameter, array in parameters.items():
+            if not isinstance(array, _Array) or array.type is None or array.type.is_object:
+                raise PickleError(f"{layer[:80]}/{parameter[:80]} is no array of numbers")
+            arrays[f"{layer}/{parameter}"] = array
+    return arrays

@@ -1,0 +1,109 @@
+"""The safetensors format: a JSON header that says where each tensor lies, then the bytes.
+
+Source: the format section of huggingface/safetensors' README. There is no checksum; offsets must
+fill the file without gaps or overlaps.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.catalog import Catalog, TensorRef
+from converter.dtypes import BY_SAFETENSORS, Array, DType
+from converter.errors import FormatError, printable
+from converter.sources.mapped import MappedFile
+
+FORMAT = "safetensors"
+NAMING = "torch"
+
+MAX_HEADER = 100_000_000  # bytes; the reference implementation's limit
+METADATA = "__metadata__"
+
+
+def recognises(path: Path) -> bool:
+    """Whether the file starts with a header's length and an opening brace."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{"
+
+
+def open(path: Path) -> Catalog:
+    """The file's tensors; values stay on disk until loaded. Raises FormatError."""
+    file = MappedFile(path)
+    size = int.from_bytes(file.view(0, 8, "header"), "little")
+    if size > MAX_HEADER:
+        raise _damaged(path, f"a header of {size} bytes; at most {MAX_HEADER} are allowed")
+    header = _parse(file.view(8, size, "header"), path)
+    start = 8 + size
+    tensors = {}
+    spans = []
+    for name, entry in header.items():
+        if name == METADATA:
+            continue
+        dtype, shape, begin, end = _entry(name, entry, path)
+        spans.append((begin, end, name))
+        data = file.view(start + begin, end - begin, f"tensor {printable(name, 80)}")
+        tensors[name] = TensorRef(name, dtype, shape, partial(_load, data, dtype, shape))
+    position = 0
+    for begin, end, name in sorted(spans):
+        if begin != position:
+            raise _damaged(path, f"it starts at {begin} instead of {position}", name)
+        position = end
+    if start + position != file.size:
+        raise _damaged(path, f"{file.size} bytes where the header accounts for {start + position}")
+    return Catalog(tensors, format=FORMAT, naming=NAMING, files=(path,), release=file.release)
+
+
+def _parse(data: memoryview, path: Path) -> dict[str, Any]:
+    try:
+        header = json.loads(bytes(data).decode(), object_pairs_hook=_no_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"a header that is no JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise _damaged(path, "a header that is no JSON object")
+    return header
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return made
+
+
+def _entry(name: str, entry: Any, path: Path) -> tuple[DType, tuple[int, ...], int, int]:
+    try:
+        code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        numbers = [*shape, begin, end]
+    except (TypeError, KeyError, ValueError) as error:
+        raise _damaged(path, "an entry without dtype, shape and data_offsets", name) from error
+    if not isinstance(code, str) or code not in BY_SAFETENSORS:
+        raise _damaged(path, f"element type {printable(code, 20)}", name)
+    if any(type(n) is not int or not 0 <= n < 1 << 63 for n in numbers):
+        raise _damaged(path, "sizes that can't be", name)
+    dtype = BY_SAFETENSORS[code]
+    if end - begin != prod(shape) * dtype.itemsize:
+        raise _damaged(path, f"{end - begin} bytes for {dtype} {shape}", name)
+    return dtype, tuple(shape), begin, end
+
+
+def _damaged(path: Path, found: str, tensor: str | None = None) -> FormatError:
+    return FormatError(
+        "the safetensors file is damaged",
+        file=path,
+        tensor=tensor and printable(tensor, 200),
+        found=found,
+        next_step="fetch the file again",
+    )
+
+
+def _load(data: memoryview, dtype: DType, shape: tuple[int, ...]) -> Array:
+    return np.frombuffer(data, dtype.numpy).reshape(shape)

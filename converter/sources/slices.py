@@ -1,0 +1,86 @@
+"""Putting the slices of a partitioned variable back together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from converter.dtypes import Array, DType
+from converter.errors import FormatError
+from converter.sources.ordered import Extent
+
+Box = tuple[slice, ...]
+_MAX_SLICES = 4096  # the check compares every pair
+
+
+def check_tiling(
+    name: str,
+    shape: tuple[int, ...],
+    parts: Sequence[tuple[Sequence[Extent], tuple[int, ...]]],
+    path: Path,
+) -> list[Box]:
+    """The boxes that `parts` (extents and stored shape) fill. FormatError unless they fill
+    `shape` exactly, each element once: so nothing larger than the stored slices is ever built.
+    """
+
+    def wrong(expected: str, found: str) -> FormatError:
+        return FormatError(
+            "the slices of a partitioned variable don't make up the whole",
+            file=path,
+            tensor=name,
+            expected=expected,
+            found=found,
+            next_step="fetch the checkpoint again; its files belong together",
+        )
+
+    if len(parts) > _MAX_SLICES:
+        raise wrong(f"at most {_MAX_SLICES} slices", f"{len(parts)}")
+    boxes = []
+    for extents, stored in parts:
+        box = _box(extents, shape)
+        if box is None or tuple(axis.stop - axis.start for axis in box) != stored:
+            raise wrong(f"slices within {list(shape)}", f"{list(extents)} stored as {list(stored)}")
+        boxes.append(box)
+    covered = sum(prod(axis.stop - axis.start for axis in box) for box in boxes)
+    if covered != prod(shape):
+        raise wrong(f"{prod(shape)} elements", f"{covered} elements in {len(boxes)} slices")
+    if _any_overlap(boxes):
+        raise wrong("slices that don't overlap", "slices that do")
+    return boxes
+
+
+def _box(extents: Sequence[Extent], shape: tuple[int, ...]) -> Box | None:
+    box = []
+    for (start, length), size in zip(extents, shape, strict=True):
+        stop = size if length < 0 else start + length
+        if not 0 <= start <= stop <= size:
+            return None
+        box.append(slice(start, stop))
+    return tuple(box)
+
+
+def _any_overlap(boxes: list[Box]) -> bool:
+    full = [box for box in boxes if all(axis.start < axis.stop for axis in box)]
+    starts = np.array([[axis.start for axis in box] for box in full]).reshape(len(full), -1)
+    stops = np.array([[axis.stop for axis in box] for box in full]).reshape(len(full), -1)
+    return any(
+        bool(((starts[i] < stops[:i]) & (starts[:i] < stops[i])).all(axis=1).any())
+        for i in range(1, len(full))
+    )
+
+
+def assemble(
+    shape: tuple[int, ...],
+    dtype: DType,
+    boxes: Sequence[Box],
+    loads: Sequence[Callable[[], Array]],
+) -> Array:
+    """The whole variable, read-only. `boxes` must tile `shape` (`check_tiling`)."""
+    whole = np.empty(shape, dtype.numpy)
+    for box, load in zip(boxes, loads, strict=True):
+        whole[box] = load()
+    whole.flags.writeable = False
+    return whole

@@ -1,0 +1,67 @@
+"""Snappy's block format, decompression only. Source: google/snappy format_description.txt."""
+
+from __future__ import annotations
+
+from converter.sources.wire import WireError, varint
+
+# The densest element copies 64 bytes and takes 3 (a copy with a 2-byte offset).
+_MAX_RATIO = 22
+
+
+def decompress(data: memoryview) -> bytes:
+    """The bytes that `data` stands for. WireError where it is no valid block.
+
+    The declared length is checked against what so few bytes can hold before anything is built.
+    """
+    length, position = varint(data, 0)
+    if length > _MAX_RATIO * len(data):
+        raise WireError(f"{len(data)} compressed bytes can't hold {length}")
+    out = bytearray()
+    while position < len(data):
+        tag = data[position]
+        position += 1
+        if tag & 3 == 0:
+            position = _literal(data, position, tag, out)
+        else:
+            position = _copy(data, position, tag, out)
+        if len(out) > length:
+            raise WireError("more bytes than declared")
+    if len(out) != length:
+        raise WireError(f"{len(out)} bytes where {length} were declared")
+    return bytes(out)
+
+
+def _literal(data: memoryview, position: int, tag: int, out: bytearray) -> int:
+    size = tag >> 2
+    if size >= 60:
+        width = size - 59
+        size = int.from_bytes(_take(data, position, width), "little")
+        position += width
+    out += _take(data, position, size + 1)
+    return position + size + 1
+
+
+def _copy(data: memoryview, position: int, tag: int, out: bytearray) -> int:
+    if tag & 3 == 1:
+        size = (tag >> 2 & 7) + 4
+        offset = (tag >> 5) << 8 | _take(data, position, 1)[0]
+        position += 1
+    else:
+        size = (tag >> 2) + 1
+        width = 2 if tag & 3 == 2 else 4
+        offset = int.from_bytes(_take(data, position, width), "little")
+        position += width
+    if not 0 < offset <= len(out):
+        raise WireError("a copy reaches before the start")
+    start = len(out) - offset
+    while size > 0:  # a copy may overlap what it writes: then it repeats
+        piece = out[start : start + size]
+        out += piece
+        size -= len(piece)
+    return position
+
+
+def _take(data: memoryview, position: int, size: int) -> memoryview:
+    if position + size > len(data):
+        raise WireError("compressed data is cut off")
+    return data[position : position + size]

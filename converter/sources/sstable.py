@@ -1,0 +1,143 @@
+"""The sorted table that a TensorFlow bundle's .index file is: blocks of keys and values.
+
+The layout is LevelDB's (tensorflow/core/lib/io/table_format.txt)::
+
+    data block … data block | metaindex block | index block | footer (48 bytes)
+
+Each block is followed by its compression type (1 byte: 0 raw, 1 snappy) and the masked CRC-32C
+of both. Every byte of the file is accounted for, so that no flipped bit passes unseen.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from crc32c import crc32c
+
+from converter.errors import FormatError
+from converter.sources import snappy
+from converter.sources.mapped import MappedFile
+from converter.sources.wire import WireError, varint
+
+MAGIC = 0xDB4775248B80FB57  # table_format.txt
+FOOTER_SIZE = 48
+TRAILER_SIZE = 5
+_MASK_DELTA = 0xA282EAD8  # tensorflow/core/lib/hash/crc32c.h
+
+
+def masked(crc: int) -> int:
+    """`crc` as TensorFlow stores it beside the data it covers."""
+    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class _Handle:
+    """Where a block lies; `size` is without the trailer."""
+
+    offset: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.size + TRAILER_SIZE
+
+
+def read_table(file: MappedFile) -> dict[bytes, memoryview]:
+    """All keys and values of the table, in key order. FormatError on the first irregularity."""
+    try:
+        return _read_table(file)
+    except (WireError, struct.error) as error:
+        raise FormatError(
+            "the index file is damaged",
+            file=file.path,
+            found=error,
+            next_step="fetch the checkpoint again; its files belong together",
+        ) from error
+
+
+def _read_table(file: MappedFile) -> dict[bytes, memoryview]:
+    footer = file.view(max(0, file.size - FOOTER_SIZE), None, "footer")
+    if len(footer) < FOOTER_SIZE or struct.unpack_from("<Q", footer, 40)[0] != MAGIC:
+        raise file.foreign("the index of a TensorFlow checkpoint")
+    metaindex, position = _handle(footer, 0)
+    index, position = _handle(footer, position)
+    if any(footer[position:40]):
+        raise WireError("the footer's padding is not zero")
+    if list(_entries(_block(file, metaindex))):
+        raise WireError("the metaindex block is not empty")
+    data = [_handle_alone(value) for _, value in _entries(_block(file, index))]
+    _check_tiling([*data, metaindex, index], file.size - FOOTER_SIZE)
+    return _collect(file, data)
+
+
+def _collect(file: MappedFile, data: list[_Handle]) -> dict[bytes, memoryview]:
+    table: dict[bytes, memoryview] = {}
+    last: bytes | None = None
+    for handle in data:
+        for key, value in _entries(_block(file, handle)):
+            if last is not None and key <= last:
+                raise WireError(f"key {key[:80]!r} is a duplicate or out of order")
+            table[key] = value
+            last = key
+    return table
+
+
+def _check_tiling(handles: list[_Handle], end: int) -> None:
+    position = 0
+    for handle in handles:
+        if handle.offset != position:
+            raise WireError(f"a block starts at byte {handle.offset} instead of {position}")
+        position = handle.end
+    if position != end:
+        raise WireError(f"blocks end at byte {position}, the footer starts at {end}")
+
+
+def _handle(data: memoryview, position: int) -> tuple[_Handle, int]:
+    offset, position = varint(data, position)
+    size, position = varint(data, position)
+    return _Handle(offset, size), position
+
+
+def _handle_alone(data: memoryview) -> _Handle:
+    handle, position = _handle(data, 0)
+    if position != len(data):
+        raise WireError("a block handle has bytes to spare")
+    return handle
+
+
+def _block(file: MappedFile, handle: _Handle) -> memoryview:
+    """The block's content, checked and decompressed."""
+    covered = file.view(handle.offset, handle.size + 1, "block")
+    (stored,) = struct.unpack("<I", file.view(handle.offset + handle.size + 1, 4, "block"))
+    if masked(crc32c(covered)) != stored:
+        raise WireError(f"checksum mismatch in the block at byte {handle.offset}")
+    content, compression = covered[:-1], covered[-1]
+    if compression == 0:
+        return content
+    if compression == 1:
+        return memoryview(snappy.decompress(content))
+    raise WireError(f"compression type {compression} is unknown (0 raw, 1 snappy)")
+
+
+def _entries(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """Keys and values of a block; keys share prefixes with the key before them."""
+    if len(block) < 4:
+        raise WireError("a block is too short")
+    (restarts,) = struct.unpack_from("<I", block, len(block) - 4)
+    end = len(block) - 4 - 4 * restarts
+    if end < 0:
+        raise WireError(f"{restarts} restart points don't fit into their block")
+    position = 0
+    key = b""
+    while position < end:
+        shared, position = varint(block, position)
+        fresh, position = varint(block, position)
+        size, position = varint(block, position)
+        if shared > len(key) or position + fresh + size > end:
+            raise WireError("an entry reaches past its block")
+        key = key[:shared] + bytes(block[position : position + fresh])
+        position += fresh
+        yield key, block[position : position + size]
+        position += size

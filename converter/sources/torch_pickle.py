@@ -1,0 +1,121 @@
+"""What the two PyTorch formats share: the pickle that describes a state_dict's tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+
+import numpy as np
+
+from converter.catalog import TensorRef
+from converter.dtypes import BY_TORCH, Array, DType
+from converter.sources import pickles
+from converter.sources.pickles import Dict, Name, PickleError
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A run of `count` elements, stored in the file under `key`."""
+
+    key: str
+    dtype: DType
+    count: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A view of a storage. Offset and strides are in elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def persistent_storage(value: object) -> Storage:
+    """``('storage', torch.XStorage, key, location, count[, view])``. PickleError."""
+    if not isinstance(value, tuple) or len(value) not in (5, 6) or value[0] != "storage":
+        raise PickleError("a reference to something that is no storage")
+    _, kind, key, _, count, *rest = value
+    if not isinstance(kind, Name) or kind.path.removeprefix("torch ") not in BY_TORCH:
+        raise PickleError("a storage of an unknown type")
+    if rest not in ([], [None]):
+        raise PickleError("a storage that is part of another one")
+    dtype = BY_TORCH[kind.path.removeprefix("torch ")]
+    return Storage(pickles.text(key), dtype, *pickles.sizes(pickles.Tuple([count])))
+
+
+def _rebuild_tensor(
+    storage: object, offset: object, shape: object, strides: object, *_: object
+) -> Tensor:
+    if not isinstance(storage, Storage):
+        raise PickleError("a tensor without a storage")
+    tensor = Tensor(
+        storage, pickles.integer(offset), pickles.sizes(shape), pickles.sizes(strides)
+    )
+    if len(tensor.shape) != len(tensor.strides) or tensor.offset < 0:
+        raise PickleError("a tensor whose strides don't match its shape")
+    count = prod(tensor.shape)
+    last = tensor.offset + sum(
+        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True)
+    )
+    if count and (last >= storage.count or count > storage.count):
+        raise PickleError(
+            f"a tensor of shape {list(tensor.shape)} that reaches past its storage "
+            f"of {storage.count} elements"
+        )
+    return tensor
+
+
+def _rebuild_parameter(tensor: object, *_: object) -> Tensor:
+    if not isinstance(tensor, Tensor):
+        raise PickleError("a parameter that is no tensor")
+    return tensor
+
+
+def _not_called(*_: object) -> object:
+    raise PickleError("a storage type is called")
+
+
+CONSTRUCTORS: pickles.Constructors = {
+    "collections OrderedDict": Dict,
+    "torch._utils _rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils _rebuild_parameter": _rebuild_parameter,
+    **{f"torch {name}": _not_called for name in BY_TORCH},
+}
+
+
+def state_dict(root: object, data: Callable[[Storage], memoryview]) -> dict[str, TensorRef]:
+    """Tensors by name. `data` gives a storage's bytes, checked. PickleError where `root` is no
+    state_dict.
+    """
+    if not isinstance(root, Dict):
+        raise PickleError("no state_dict, but something else")
+    others = [name for name, value in root.items() if not isinstance(value, Tensor)]
+    if others:
+        raise PickleError(
+            f"a dict in which {', '.join(repr(name[:60]) for name in others[:5])} "
+            f"{'is no tensor' if len(others) == 1 else 'are no tensors'}: "
+            "save model.state_dict() alone"
+        )
+    return {name: _tensor(name, tensor, data) for name, tensor in root.items()}
+
+
+def _tensor(name: str, tensor: Tensor, data: Callable[[Storage], memoryview]) -> TensorRef:
+    return TensorRef(name, tensor.storage.dtype, tensor.shape, partial(_load, tensor, data))
+
+
+def _load(tensor: Tensor, data: Callable[[Storage], memoryview]) -> Array:
+    dtype = tensor.storage.dtype.numpy
+    flat = np.frombuffer(data(tensor.storage), dtype)
+    if not prod(tensor.shape):
+        return np.empty(tensor.shape, dtype)
+    view = np.lib.stride_tricks.as_strided(
+        flat[tensor.offset :],
+        tensor.shape,
+        [stride * dtype.itemsize for stride in tensor.strides],
+        writeable=False,
+    )
+    return view if view.flags.c_contiguous else np.ascontiguousarray(view)

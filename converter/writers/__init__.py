@@ -1,0 +1,44 @@
+"""Where weights go: one module per format, each with a ``write(path, tensors, progress)``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from converter.catalog import Naming, TensorRef
+from converter.errors import UsageError
+from converter.writers import bundle, safetensors, torch_zip
+from converter.writers.progress import Progress
+
+
+class Writer(Protocol):
+    """What a writer module offers. `SUFFIXES` is empty for a format that is a folder."""
+
+    FORMAT: str
+    NAMING: Naming
+    SUFFIXES: tuple[str, ...]
+
+    def write(self, path: Path, tensors: Sequence[TensorRef], progress: Progress) -> None: ...
+
+
+WRITERS: tuple[Writer, ...] = (torch_zip, safetensors, bundle)  # type: ignore[assignment] # module constants are str, not Literal
+
+
+def writer_for(out: str) -> Writer:
+    """The writer that the output's name asks for: by suffix; a folder is a TensorFlow bundle."""
+    path = Path(out)
+    for writer in WRITERS:
+        if path.suffix.lower() in writer.SUFFIXES:
+            return writer
+    if out.endswith(("/", "\\")) or path.is_dir() or not path.suffix:
+        return bundle  # type: ignore[return-value] # as above
+    raise UsageError(
+        "no format goes with this output name",
+        file=out,
+        expected=".pt, .pth or .safetensors; or a folder (FOLDER/) for a TensorFlow checkpoint",
+        found=path.suffix,
+    )
+
+
+__all__ = ["WRITERS", "Writer", "writer_for"]

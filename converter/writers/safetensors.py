@@ -1,0 +1,54 @@
+"""A .safetensors file, in bytes that depend on the tensors alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from converter.catalog import TensorRef
+from converter.errors import UsageError
+from converter.sources.safetensors import METADATA
+from converter.writers.progress import Progress
+
+FORMAT = "safetensors"
+NAMING = "torch"
+SUFFIXES = (".safetensors",)
+
+ALIGNMENT = 64  # bytes; the format asks for 8
+
+
+def write(path: Path, tensors: Sequence[TensorRef], progress: Progress) -> None:
+    """Write `tensors`, holding one at a time. Raises OSError, UsageError.
+
+    Wide element types come first, then names in order, as the reference implementation does, so
+    that every tensor is aligned to its element type.
+    """
+    ordered = sorted(tensors, key=lambda ref: (-ref.dtype.itemsize, ref.name))
+    with path.open("wb") as file:
+        file.write(_header(ordered))
+        for ref in ordered:
+            file.write(memoryview(ref.load().reshape(-1).view("u1")))
+            progress(ref)
+
+
+def _header(ordered: Sequence[TensorRef]) -> bytes:
+    entries: dict[str, object] = {METADATA: {"format": "pt"}}  # transformers asks for it
+    position = 0
+    for ref in ordered:
+        if ref.dtype.safetensors is None:
+            raise UsageError(
+                "this element type can't be written to a .safetensors file",
+                tensor=ref.name,
+                found=ref.dtype,
+                next_step="write a .pt file instead",
+            )
+        entries[ref.name] = {
+            "dtype": ref.dtype.safetensors,
+            "shape": list(ref.shape),
+            "data_offsets": [position, position + ref.nbytes],
+        }
+        position += ref.nbytes
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
