@@ -1,4 +1,4 @@
-"""TensorFlow and torch, imported on first use, quietly, or with a message that says what to install.
+"""TensorFlow and torch, imported on first use, or with a message that says what to install.
 
 Both take seconds to import and are optional, so nothing in parity_tests imports them at its top.
 """
@@ -18,8 +18,9 @@ _INSTALL = 'pip install "facenet-parity[parity]"'
 def tensorflow() -> Any:
     """The ``tensorflow`` module.
 
-    ``TF_CPP_MIN_LOG_LEVEL`` becomes 2 (errors only) unless the user has set it: TensorFlow reports
-    the CPU's instruction sets and missing CUDA libraries at lower levels.
+    ``TF_CPP_MIN_LOG_LEVEL`` becomes 2 (errors only) unless the user has set it. Two notes, on
+    oneDNN and on CUDA, still reach stderr: TensorFlow 2.21 logs them before it reads that
+    variable. Hiding them would take hiding all of stderr, and with it why an import crashed.
 
     Raises:
         ParityError: TensorFlow is not installed.

@@ -36,11 +36,11 @@ class Residual(NamedTuple):
 
 
 class Repeat(NamedTuple):
-    """`count` residual blocks, scopes ``SCOPE/BLOCK_1`` to ``SCOPE/BLOCK_count``."""
+    """`times` residual blocks, scopes ``SCOPE/BLOCK_1`` to ``SCOPE/BLOCK_times``."""
 
     scope: str
     block: str
-    count: int
+    times: int
     residual: Residual
 
 
@@ -179,9 +179,9 @@ def inception_resnet_v1(
 def inference_graph(embedding_size: int, classes: int = 0, size: int = IMAGE_SIZE) -> Tensor:
     """A new graph holding InceptionResnetV1 between the original's own inputs and outputs.
 
-    ``input:0`` is float32 ``(N, size, size, 3)`` and comes from ``image_batch:0``; ``phase_train:0``
-    is false unless fed; ``label_batch:0`` is int32 ``(N,)`` and leads nowhere; ``embeddings:0`` is
-    the answer.
+    ``input:0`` is float32 ``(N, size, size, 3)`` and comes from ``image_batch:0``;
+    ``phase_train:0`` is false unless fed; ``label_batch:0`` is int32 ``(N,)`` and leads nowhere;
+    ``embeddings:0`` is the answer.
 
     Returns:
         A ``tf.Graph``.
@@ -208,7 +208,7 @@ def _step(net: Tensor, step: Conv | Pool | Repeat | Reduction, phase_train: Tens
                 return _branches(net, step.branches, phase_train)
         case Repeat():
             with tf.variable_scope(step.scope):
-                for number in range(1, step.count + 1):
+                for number in range(1, step.times + 1):
                     with tf.variable_scope(f"{step.block}_{number}"):
                         net = _residual(net, step.residual, phase_train)
             return net

@@ -1,0 +1,140 @@
+"""The PyTorch side: converted weights in their facenet_models network, on a CPU in float32."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from parity_tests.errors import ParityError
+from parity_tests.frameworks import torch
+
+Array = npt.NDArray[Any]
+
+_MTCNN_CLASSES = {"pnet": "PNet", "rnet": "RNet", "onet": "ONet"}
+
+
+class CandidateRunner:
+    """Runs converted weights; a context manager around the model.
+
+    Args:
+        weights: The file, whatever its name.
+        weights_format: "torch" or "safetensors".
+        architecture: "inception_resnet_v1", "pnet", "rnet" or "onet".
+        dims: ``embedding`` and ``classes`` of InceptionResnetV1. Without classes, or without
+            ``logits.*`` in the file, the model is built without its classifier.
+
+    Entering loads the weights, strictly, and raises `ParityError` where they can't be read or do
+    not fit. `dtypes` then names the floating point types of the file, sorted; all are raised to
+    float32.
+    """
+
+    def __init__(
+        self, weights: Path, weights_format: str, architecture: str, dims: Mapping[str, int]
+    ) -> None:
+        self.name = weights.name
+        self.dtypes: tuple[str, ...] = ()
+        self._weights = weights
+        self._format = weights_format
+        self._architecture = architecture
+        self._dims = dims
+        self._model: Any = None
+
+    def __enter__(self) -> "CandidateRunner":
+        state = _load(self._weights, self._format)
+        floating = {key: value for key, value in state.items() if value.is_floating_point()}
+        self.dtypes = tuple(
+            sorted({str(v.dtype).removeprefix("torch.") for v in floating.values()})
+        )
+        state |= {key: value.float() for key, value in floating.items()}
+        model = _build(self._architecture, self._dims, classifier="logits.weight" in state)
+        try:
+            model.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            raise ParityError(
+                f"the weights do not fit {type(model).__name__}: {' '.join(str(error).split())}"
+            ) from error
+        self._model = model.eval()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._model = None
+
+    def run(self, images: Array) -> tuple[Array, ...]:
+        """Answers to `images`, float32 NHWC as TensorFlow is fed, in TensorFlow's layout."""
+        th = torch()
+        to_torch, to_tensorflow = (0, 3, 1, 2), (0, 2, 3, 1)
+        if self._architecture in _MTCNN_CLASSES:
+            # MTCNN's kernels are transposed on conversion, so that the network takes upright
+            # images where the original takes them with height and width exchanged.
+            to_torch = to_tensorflow = (0, 3, 2, 1)
+        with th.inference_mode():
+            batch = th.from_numpy(np.ascontiguousarray(images.transpose(to_torch)))
+            outputs = self._model(batch)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        arrays = [output.numpy() for output in outputs]
+        return tuple(a.transpose(to_tensorflow) if a.ndim == 4 else a for a in arrays)
+
+
+def _build(architecture: str, dims: Mapping[str, int], *, classifier: bool) -> Any:
+    """The network, with random weights."""
+    torch()  # its own message if it is missing
+    import facenet_models
+
+    if architecture in _MTCNN_CLASSES:
+        return getattr(facenet_models, _MTCNN_CLASSES[architecture])()
+    if architecture != "inception_resnet_v1":
+        raise ParityError(f"there is no PyTorch network for the architecture {architecture!r}")
+    if "embedding" not in dims:
+        raise ParityError("the size of an embedding must be known to build InceptionResnetV1")
+    classes = dims.get("classes", 0)
+    return facenet_models.InceptionResnetV1(
+        num_classes=classes if classifier and classes else None, embedding_size=dims["embedding"]
+    )
+
+
+def _load(path: Path, weights_format: str) -> dict[str, Any]:
+    """The state_dict in `path`; nothing in the file is executed."""
+    try:
+        state = _load_torch(path) if weights_format == "torch" else _load_safetensors(path)
+    except OSError as error:
+        raise ParityError(f"can't read {path}: {error.strerror or error}") from error
+    th = torch()
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, th.Tensor) for key, value in state.items()
+    ):
+        raise ParityError(f"{path} does not hold a state_dict, a mapping of names to tensors")
+    return dict(state)
+
+
+def _load_torch(path: Path) -> Any:
+    try:
+        return torch().load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise ParityError(f"torch can't read {path}: {error}") from error
+
+
+def _load_safetensors(path: Path) -> Any:
+    torch()  # its own message if it is missing
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("safetensors"):
+            raise
+        raise ParityError(
+            "safetensors is needed to verify a .safetensors file, and it is not installed: "
+            "pip install safetensors"
+        ) from error
+    try:
+        return load_file(path, device="cpu")
+    except SafetensorError as error:
+        raise ParityError(f"safetensors can't read {path}: {error}") from error

@@ -1,0 +1,203 @@
+"""First parity: do converted weights answer as the original did?
+
+``convert --verify`` calls `verify` through the entry point ``first_parity`` of the group
+``facenet.hooks``, after writing the candidate and before it takes its final name. The original runs
+in TensorFlow, the candidate in PyTorch, both on a CPU in float32, on the same random inputs; each
+pair of answers must be closer than the tolerance.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from parity_tests.candidate import CandidateRunner
+from parity_tests.errors import ParityError
+from parity_tests.frameworks import tensorflow, torch
+from parity_tests.reference import (
+    ReferenceRunner,
+    own_graph,
+    read_frozen,
+    read_meta,
+    weights_from_arrays,
+    weights_from_bundle,
+    weights_in_graph,
+)
+from parity_tests.verify_request import VerifyRequest
+
+Array = npt.NDArray[Any]
+Progress = Callable[[str], None]
+
+# NHWC without N. P-Net takes any size: one that is not square, and odd, so that an exchange of
+# height and width or of floor and ceil shows.
+_INPUT_SHAPES = {
+    "inception_resnet_v1": (160, 160, 3),
+    "pnet": (37, 53, 3),
+    "rnet": (24, 24, 3),
+    "onet": (48, 48, 3),
+}
+
+
+@dataclass(frozen=True)
+class FirstParity:
+    """The verdict of `verify`.
+
+    Attributes:
+        architecture: As requested.
+        distances: L2 distance of each pair of answers, computed in float64. For InceptionResnetV1
+            an answer is an embedding, of length 1. For MTCNN it is all outputs for one image,
+            joined: box edges and landmarks as fractions of the window's size, and probabilities.
+        tolerance: Each distance must be less.
+        graph: Which graph served: a file's name, or "the project's own graph".
+        seed: Seed of the inputs.
+        weights_dtypes: Floating point types in the candidate's file; it was run in float32.
+        torch_version: Of the library that ran the candidate.
+        tensorflow_version: Of the library that ran the original.
+    """
+
+    architecture: str
+    distances: tuple[float, ...]
+    tolerance: float
+    graph: str
+    seed: int
+    weights_dtypes: tuple[str, ...]
+    torch_version: str
+    tensorflow_version: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether there are distances and each is less than the tolerance; NaN is not."""
+        return bool(self.distances) and all(d < self.tolerance for d in self.distances)
+
+    def to_json(self) -> dict[str, object]:
+        """All of it in types that `json` takes. A distance that is NaN or infinite is None."""
+        return {
+            "architecture": self.architecture,
+            "passed": self.passed,
+            "distances": [d if math.isfinite(d) else None for d in self.distances],
+            "tolerance": self.tolerance,
+            "graph": self.graph,
+            "seed": self.seed,
+            "weights_dtypes": list(self.weights_dtypes),
+            "torch_version": self.torch_version,
+            "tensorflow_version": self.tensorflow_version,
+        }
+
+    def summary(self) -> str:
+        """One sentence; a second one where the weights were not stored in float32."""
+        within = sum(d < self.tolerance for d in self.distances)
+        what = "embeddings" if self.architecture == "inception_resnet_v1" else "answers"
+        largest = float(np.max(self.distances)) if self.distances else math.nan  # keeps NaN
+        text = (
+            f"parity {'passed' if self.passed else 'FAILED'}: {within} of {len(self.distances)} "
+            f"{what} closer than {self.tolerance:g} (L2), the farthest {largest:.3g}; "
+            f"{self.graph} in TensorFlow {self.tensorflow_version} against torch "
+            f"{self.torch_version}, seed {self.seed}"
+        )
+        if self.weights_dtypes == ("float32",):
+            return text
+        return (
+            f"{text}. The weights are stored as {', '.join(self.weights_dtypes)} and were run in "
+            "float32: the distance includes what rounding them has changed"
+        )
+
+
+def verify(
+    request: VerifyRequest | Mapping[str, object], progress: Progress | None = None
+) -> FirstParity:
+    """Run original and candidate on random inputs and measure how far apart they answer.
+
+    Args:
+        request: What to compare; as a mapping it has the fields of `VerifyRequest` as keys.
+        progress: Is told in a few words what happens next; the imports alone take seconds.
+
+    Raises:
+        ParityError: No verdict could be reached. A candidate that differs is no error: see
+            `FirstParity.passed`.
+    """
+    if not isinstance(request, VerifyRequest):
+        request = VerifyRequest.from_mapping(request)
+    say = progress or (lambda _: None)
+    say("starting TensorFlow and torch")
+    versions = {"tensorflow": tensorflow().__version__, "torch": torch().__version__}
+    inputs = random_inputs(request.architecture, request.count, request.seed)
+    with _reference(request) as reference:
+        say(f"running {reference.name} in TensorFlow")
+        expected = reference.run(inputs)
+    with CandidateRunner(
+        request.weights, request.weights_format, request.architecture, request.dims
+    ) as candidate:
+        say("running the converted weights in torch")
+        found = candidate.run(inputs)
+    return FirstParity(
+        architecture=request.architecture,
+        distances=l2_distances(expected, found),
+        tolerance=request.tolerance,
+        graph=reference.name,
+        seed=request.seed,
+        weights_dtypes=candidate.dtypes,
+        torch_version=versions["torch"],
+        tensorflow_version=versions["tensorflow"],
+    )
+
+
+def random_inputs(architecture: str, count: int, seed: int) -> Array:
+    """`count` images of standard normal noise, float32 NHWC: what images are standardised to."""
+    shape = (count, *_INPUT_SHAPES[architecture])
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def l2_distances(expected: Sequence[Array], found: Sequence[Array]) -> tuple[float, ...]:
+    """Distance of each sample's outputs, all joined; NaN where a value is NaN.
+
+    Raises:
+        ParityError: The two sides differ in the number, shape or dtype of their outputs.
+    """
+    signatures = [[(a.shape, str(a.dtype)) for a in side] for side in (expected, found)]
+    if signatures[0] != signatures[1]:
+        raise ParityError(
+            f"the original answers with {_describe(expected)}, the candidate with "
+            f"{_describe(found)}: these can't be compared"
+        )
+    differences = [
+        (a.astype(np.float64) - b.astype(np.float64)).reshape(len(a), -1)
+        for a, b in zip(expected, found, strict=True)
+    ]
+    joined = np.concatenate(differences, axis=1)
+    return tuple(float(distance) for distance in np.linalg.norm(joined, axis=1))
+
+
+def _describe(arrays: Sequence[Array]) -> str:
+    return ", ".join(f"{a.dtype} {a.shape}" for a in arrays)
+
+
+def _reference(request: VerifyRequest) -> ReferenceRunner:
+    """The runner of the original that `request` names."""
+    if request.source_format == "frozen-graph":
+        return ReferenceRunner(read_frozen(request.source), weights_in_graph)
+    if request.source_format == "mtcnn-npy":
+        arrays = _mtcnn_arrays(request.source, request.architecture)
+        weights = weights_from_arrays(arrays, str(request.source))
+        return ReferenceRunner(own_graph(request.architecture, request.dims), weights)
+    graph = (
+        own_graph(request.architecture, request.dims)
+        if request.graph is None
+        else read_meta(request.graph)
+    )
+    return ReferenceRunner(graph, weights_from_bundle(request.source))
+
+
+def _mtcnn_arrays(path: Path, architecture: str) -> dict[str, Array]:
+    """Weights of an ``.npy`` file by variable name, read without trusting its pickle."""
+    from converter.errors import FacenetError
+    from converter.sources import open_source
+
+    try:
+        catalog = open_source(path)
+        return {f"{architecture}/{name}": ref.load() for name, ref in catalog.items()}
+    except FacenetError as error:
+        raise ParityError(str(error)) from error
