@@ -18,15 +18,18 @@ class TensorRef:
     """One tensor: metadata, and the way to its values.
 
     `load` returns a read-only array of `dtype`'s storage and `shape`, C order, after checking
-    whatever checksum the format has (FormatError). `check` does the same checking without
-    needing a NumPy type, so it also works for strings.
+    whatever checksum the format has (FormatError).
     """
 
     name: str
     dtype: DType
     shape: tuple[int, ...]
     load: Callable[[], Array] = field(repr=False, compare=False)
-    check: Callable[[], None] = field(repr=False, compare=False, default=lambda: None)
+    check: Callable[[], object] | None = field(repr=False, compare=False, default=None)
+
+    def verify(self) -> None:
+        """Check the stored bytes as `load` does; strings, which have no NumPy type, too."""
+        (self.check or self.load)()
 
     @property
     def nbytes(self) -> int:
@@ -50,7 +53,7 @@ class Catalog(Mapping[str, TensorRef]):
         naming: Naming,
         files: tuple[Path, ...],
         notes: tuple[str, ...] = (),
-        release: Callable[[], None] = lambda: None,
+        release: Callable[[], object] = lambda: None,
     ) -> None:
         self._tensors = dict(tensors)
         self.format = format

@@ -10,7 +10,7 @@ import numpy as np
 
 from converter.catalog import Catalog, TensorRef
 from converter.digest import tensor_sha256
-from converter.dtypes import Array, DType, as_float32
+from converter.dtypes import Array, DType, as_float32, as_words
 from converter.execute import targets
 from converter.plan import make_plan
 
@@ -74,8 +74,8 @@ def _diff(a: TensorRef, b: TensorRef, twins: _Twins) -> TensorDiff:
     if a.dtype.storage is None:
         return TensorDiff(a.name, "type", "strings are not compared")
     one, two = a.load().reshape(-1), b.load().reshape(-1)
-    word = f"<u{min(one.itemsize, 8)}"
-    unequal = one.view(word) != two.view(word)
+    words = len(as_words(one)) // one.size if one.size else 1  # complex128 has two
+    unequal = (as_words(one) != as_words(two)).reshape(-1, words).any(axis=1)
     count = int(unequal.sum())
     if not count:
         return TensorDiff(a.name, "identical", total=one.size)
@@ -109,9 +109,9 @@ def _max_ulp(one: Array, two: Array, dtype: DType) -> int | None:
     sign = 1 << (bits - 1)
 
     def ordered(array: Array) -> Array:
-        raw = array.view(f"<u{dtype.itemsize}").astype(np.uint64)
-        negative = raw >= sign
-        return np.where(negative, np.uint64(2 * sign - 1) - raw + np.uint64(1), raw + np.uint64(sign))
+        raw = as_words(array).astype(np.uint64)
+        mirrored = np.uint64(2 * sign - 1) - raw + np.uint64(1)
+        return np.where(raw >= sign, mirrored, raw + np.uint64(sign))
 
     x, y = ordered(one), ordered(two)
     return int(np.where(x > y, x - y, y - x).max())

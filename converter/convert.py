@@ -12,10 +12,11 @@ import numpy as np
 
 from converter.catalog import Catalog, TensorRef
 from converter.digest import Digest
-from converter.dtypes import Array, DType
+from converter.dtypes import Array, DType, as_words
 from converter.errors import FacenetError, ParityFailedError, RoundTripError, UsageError
 from converter.execute import check_dropped, source_values, targets
 from converter.plan import Edge, PartChoice, Plan, make_plan
+from converter.progress import Listener
 from converter.receipt import FileRecord, Receipt
 from converter.resolve import Source, resolve
 from converter.sources import FORMATS
@@ -36,16 +37,6 @@ class ParityResult(Protocol):
 
 
 ParityHook = Callable[[Mapping[str, object]], ParityResult]
-
-
-class Listener:
-    """Told how far a conversion is; the default hears nothing."""
-
-    def stage(self, name: str, total: int) -> None:
-        """A stage of `total` bytes begins."""
-
-    def advance(self, size: int) -> None:
-        """`size` more bytes are done."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +76,9 @@ def convert(request: Request, listener: Listener | None = None) -> Receipt:
         written_hashes = _Hashes(tuple(written))
         digest = _read_back(writer, partial, request, plan, catalog, listener)
         parity = _parity(request, source, catalog, plan, writer, partial)
-        receipt = Receipt(
+        return Receipt(
             plan=plan,
+            source=source.path,
             source_format=catalog.format,
             source_files=hashes.records(),
             output=out,
@@ -100,7 +92,6 @@ def convert(request: Request, listener: Listener | None = None) -> Receipt:
             parity=parity.to_json() if parity else None,
             parity_summary=parity.summary() if parity else None,
         )
-    return receipt
 
 
 def _write(
@@ -179,13 +170,7 @@ def _bits_equal(one: Array, other: Array) -> bool:
     """Whether two arrays have the same shape and bits: NaN equals itself, -0 is not 0."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
-    word = f"<u{min(one.itemsize, 8)}"
-    return bool(
-        np.array_equal(
-            np.ascontiguousarray(one).reshape(-1).view(word),
-            np.ascontiguousarray(other).reshape(-1).view(word),
-        )
-    )
+    return np.array_equal(as_words(one), as_words(other))
 
 
 def _same(expected: object, found: object, what: str, tensor: str | None = None) -> None:

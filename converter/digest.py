@@ -14,15 +14,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-import numpy as np
-
 from converter.catalog import TensorRef
-from converter.dtypes import Array, DType
+from converter.dtypes import Array, DType, as_bytes
 
 
 def tensor_sha256(array: Array) -> str:
     """SHA-256 of the array's bytes in C order; `array` is in a little-endian storage type."""
-    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).hexdigest()
+    return hashlib.sha256(as_bytes(array)).hexdigest()
 
 
 class Digest:

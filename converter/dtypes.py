@@ -78,6 +78,16 @@ BY_TORCH = {dtype.torch: dtype for dtype in DTYPES if dtype.torch is not None}
 BY_SAFETENSORS = {dtype.safetensors: dtype for dtype in DTYPES if dtype.safetensors is not None}
 
 
+def as_bytes(array: Array) -> memoryview:
+    """The array's bytes in C order, without a copy where they lie so already."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def as_words(array: Array) -> Array:
+    """The array's bits as a flat array of unsigned integers, for bitwise comparison."""
+    return np.ascontiguousarray(array).reshape(-1).view(f"<u{min(array.itemsize, 8)}")
+
+
 def as_float32(array: Array, dtype: DType) -> Array:
     """Values of `array` (stored as `dtype`) as float32 of the same shape; exact but for float64."""
     if dtype is BFLOAT16:

@@ -92,7 +92,7 @@ class MappingError(FacenetError):
     """The source's tensors don't fit the architecture. `findings` holds every one of them."""
 
     def __init__(self, problem: str, findings: tuple[object, ...] = (), **details: str) -> None:
-        super().__init__(problem, **details)  # type: ignore[arg-type] # details are plain strings
+        super().__init__(problem, **details)
         self.findings = findings
 
     def to_json(self) -> dict[str, object]:

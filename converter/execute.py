@@ -33,7 +33,7 @@ def targets(plan: Plan, *, dtype: DType | None, allow_nonfinite: bool) -> list[T
 def check_dropped(dropped: Dropped) -> None:
     """Check a tensor that is left behind: its checksum, and its value where the plan says so."""
     if dropped.only_if is None:
-        dropped.source.check()
+        dropped.source.verify()
         return
     values = dropped.source.load()
     one = cast(np.full((), dropped.only_if, "<f4"), FLOAT32, dropped.source.dtype)

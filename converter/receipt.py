@@ -30,6 +30,7 @@ class Receipt:
     """A finished conversion. `digest` is the tensor digest of the output (see `digest`)."""
 
     plan: Plan
+    source: Path
     source_format: str
     source_files: tuple[FileRecord, ...]
     output: Path
@@ -50,6 +51,7 @@ class Receipt:
             "dimensions": dict(plan.dims),
             "part": self.part,
             "source": {
+                "path": str(self.source),
                 "format": self.source_format,
                 "files": [file.to_json() for file in self.source_files],
             },
@@ -76,10 +78,9 @@ class Receipt:
         """A short text for a terminal."""
         plan = self.plan
         sizes = "".join(f", {name} {size}" for name, size in plan.dims.items())
-        source = self.source_files[0].path
         lines = [
             f"{plan.architecture.description}{sizes}",
-            _row("source", f"{source} ({self.source_format})"),
+            _row("source", f"{self.source} ({self.source_format})"),
             _row("output", f"{self.output} ({self.output_format})"),
         ]
         lines += [
@@ -116,7 +117,7 @@ def _edge(edge: Edge) -> dict[str, object]:
 
 
 def _counted(label: str, reasons: Counter[str]) -> list[str]:
-    rows = [f"{count} × {reason}" for reason, count in reasons.items()]
+    rows = [f"{count} x {reason}" for reason, count in reasons.items()]
     return [_row(label if not number else "", row) for number, row in enumerate(rows)]
 
 

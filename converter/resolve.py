@@ -17,7 +17,7 @@ from converter.sources import bundle, open_source
 
 ENVIRONMENT = "FACENET_CHECKPOINTS"
 PUBLISHED = ("20180402-114759", "20180408-102900")
-_README = "the table \"Pre-trained models\" in https://github.com/davidsandberg/facenet#readme"
+_README = 'the table "Pre-trained models" in https://github.com/davidsandberg/facenet#readme'
 
 _SHARD = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
 _STEP = re.compile(r"(.*?)-(\d+)")

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
-from converter.convert import Listener
 from converter.errors import FacenetError
+from converter.progress import Listener
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -13,10 +13,11 @@ from converter.cli.common import (
     reports_errors,
     step_option,
 )
-from converter.convert import ParityHook, Request, convert
-from converter.dtypes import BY_NAME
 from converter.errors import UsageError
-from converter.plan import PartChoice
+
+if TYPE_CHECKING:
+    from converter.convert import ParityHook
+    from converter.plan import PartChoice
 
 
 @click.command(
@@ -87,10 +88,13 @@ def command(
 
     Exit codes: 0 converted; 1 a check failed; 2 wrong usage.
     """
+    from converter.convert import Request, convert  # NumPy: not needed for --help
+    from converter.dtypes import BY_NAME
+
     request = Request(
         checkpoint=checkpoint,
         out=out,
-        part=cast(PartChoice, part),
+        part=cast("PartChoice", part),
         dtype=BY_NAME[dtype] if dtype else None,
         strict=strict,
         overwrite=overwrite,
@@ -111,7 +115,7 @@ def _parity_hook() -> ParityHook:
     from importlib.metadata import entry_points
 
     for point in entry_points(group="facenet.hooks", name="first_parity"):
-        return cast(ParityHook, point.load())
+        return cast("ParityHook", point.load())
     raise UsageError(
         "--verify needs the package parity_tests, which is not installed",
         next_step='pip install "facenet-parity[parity]"',

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import click
 
 from converter.cli.common import json_option, print_json, reports_errors
-from converter.compare import TensorDiff, diff
-from converter.resolve import resolve
+
+if TYPE_CHECKING:
+    from converter.compare import TensorDiff
 
 
 @click.command(
@@ -33,6 +35,9 @@ def command(a: str, b: str, as_json: bool) -> None:
 
     Exit codes: 0 identical; 1 they differ; 2 wrong usage.
     """
+    from converter.compare import diff  # NumPy: not needed for --help
+    from converter.resolve import resolve
+
     diffs = list(diff(resolve(a).open(), resolve(b).open()))
     counts = Counter(item.kind for item in diffs)
     identical = counts["identical"] == len(diffs)

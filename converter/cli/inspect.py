@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
-from converter.catalog import Catalog
 from converter.cli.common import json_option, print_json, reports_errors, step_option
 from converter.errors import MappingError
-from converter.plan import Plan, make_plan
-from converter.resolve import Source, resolve
+
+if TYPE_CHECKING:
+    from converter.catalog import Catalog
+    from converter.plan import Plan
+    from converter.resolve import Source
 
 
 @click.command(
@@ -32,6 +35,8 @@ def command(source: str, step: int | None, summary: bool, as_json: bool) -> None
       facenet inspect det1.npy
       facenet inspect vggface2.pt --json
     """
+    from converter.resolve import resolve  # NumPy: not needed for --help
+
     resolved = resolve(source, step)
     catalog = resolved.open()
     plan, problem = _plan(catalog)
@@ -45,6 +50,8 @@ def command(source: str, step: int | None, summary: bool, as_json: bool) -> None
 
 def _plan(catalog: Catalog) -> tuple[Plan | None, MappingError | None]:
     """How the catalog would be converted; what is wrong with it is shown, not raised."""
+    from converter.plan import make_plan
+
     try:
         return make_plan(
             catalog, to="torch" if catalog.naming == "tensorflow" else "tensorflow", strict=False

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from converter.catalog import Catalog
+from converter.catalog import Catalog, Naming
 from converter.errors import FormatError, UsageError
 from converter.sources import (
     bundle,
@@ -27,7 +27,7 @@ class Format(Protocol):
     """What a format module offers."""
 
     FORMAT: str
-    NAMING: str
+    NAMING: Naming
 
     def recognises(self, path: Path) -> bool: ...
 
@@ -41,7 +41,7 @@ FORMATS: tuple[Format, ...] = (
     torch_zip,
     torch_legacy,
     safetensors,
-)  # type: ignore[assignment] # modules as protocol members: mypy doesn't match `open`
+)
 
 
 def open_source(path: str | Path) -> Catalog:

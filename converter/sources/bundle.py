@@ -15,19 +15,18 @@ from pathlib import Path
 import numpy as np
 from crc32c import crc32c
 
-from converter.catalog import Catalog, TensorRef
+from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import STRING, Array
 from converter.errors import FormatError
 from converter.sources import wire
-from converter.sources.mapped import MappedFile
 from converter.sources.bundle_index import FETCH_AGAIN, Entry, read_entries
+from converter.sources.mapped import MappedFile
 from converter.sources.ordered import Extent, slice_key
 from converter.sources.slices import assemble, check_tiling
 from converter.sources.sstable import masked
 
 FORMAT = "tensorflow-bundle"
-NAMING = "tensorflow"
-
+NAMING: Naming = "tensorflow"
 
 
 def recognises(path: Path) -> bool:
@@ -65,7 +64,7 @@ def open(prefix: Path) -> Catalog:
         format=FORMAT,
         naming=NAMING,
         files=(index.path, *(file.path for file in files)),
-        release=lambda: [file.release() for file in files] and None,
+        release=partial(_release, files),
     )
 
 
@@ -84,6 +83,11 @@ def _open_shards(prefix: Path, shards: int) -> tuple[MappedFile, ...]:
             )
         files.append(MappedFile(path))
     return tuple(files)
+
+
+def _release(files: tuple[MappedFile, ...]) -> None:
+    for file in files:
+        file.release()
 
 
 def _check_coverage(file: MappedFile, entries: list[Entry]) -> None:
@@ -122,9 +126,7 @@ def _check_padding(file: MappedFile, start: int, end: int) -> None:
         )
 
 
-def _tensor(
-    entry: Entry, entries: dict[bytes, Entry], files: tuple[MappedFile, ...]
-) -> TensorRef:
+def _tensor(entry: Entry, entries: dict[bytes, Entry], files: tuple[MappedFile, ...]) -> TensorRef:
     if not entry.slices:
         file = files[entry.shard]
         load = partial(_load, entry, file)
@@ -144,7 +146,7 @@ def _tensor(
     boxes = check_tiling(entry.name, entry.shape, [(e, p.shape) for e, p in parts], files[0].path)
     loads = [partial(_load, part, files[part.shard]) for _, part in parts]
     load = partial(assemble, entry.shape, entry.dtype, boxes, loads)
-    return TensorRef(entry.name, entry.dtype, entry.shape, load, lambda: load() and None)
+    return TensorRef(entry.name, entry.dtype, entry.shape, load)
 
 
 def _spell(extents: Iterable[Extent]) -> str:

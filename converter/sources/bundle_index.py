@@ -69,7 +69,8 @@ def _read_header(value: memoryview, path: Path) -> int:
         elif number == 2:
             endianness = wire.integer(field)
         elif number == 3:
-            consumer = next((wire.integer(v) for n, v in wire.fields(wire.view(field)) if n == 2), 0)
+            versions = dict(wire.fields(wire.view(field)))
+            consumer = wire.integer(versions.get(2, 0))
     if endianness != 0:
         raise FormatError(
             "the checkpoint was written on a big-endian machine",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converter.catalog import Catalog, TensorRef
+from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import BY_TENSORFLOW, Array, DType
 from converter.errors import FormatError
 from converter.sources import wire
@@ -23,7 +23,7 @@ from converter.sources.mapped import MappedFile
 from converter.sources.wire import WireError
 
 FORMAT = "frozen-graph"
-NAMING = "tensorflow"
+NAMING: Naming = "tensorflow"
 
 # TensorProto's typed fields: number, bytes per value. Other types carry tensor_content only.
 _FLOAT_VAL, _DOUBLE_VAL = 5, 6
@@ -46,7 +46,7 @@ def open(path: Path) -> Catalog:
                 continue
             dtype, shape = _describe(constants[name])
             load = partial(_load, constants[name], file, name, dtype, shape)
-            refs[name] = TensorRef(name, dtype, shape, load, lambda load=load: load() and None)
+            refs[name] = TensorRef(name, dtype, shape, load)
     except WireError as error:
         if not file.view(0, 1)[0] == 0x0A:  # field 1 (node), length-delimited
             raise file.foreign("a frozen TensorFlow graph (GraphDef)") from error
@@ -160,9 +160,7 @@ def _values(tensor: memoryview, dtype: DType) -> Array:
         if number == 4:
             content = wire.view(field)
         elif number == typed:  # packed, or one field a value
-            scalars += (
-                field.to_bytes(dtype.itemsize, "little") if isinstance(field, int) else field
-            )
+            scalars += field.to_bytes(dtype.itemsize, "little") if isinstance(field, int) else field
     data = content if len(content) else memoryview(bytes(scalars))
     if len(data) % dtype.itemsize:
         return np.empty(0, dtype.numpy)

@@ -8,21 +8,20 @@ pickles that the published files are.
 from __future__ import annotations
 
 import io
-from functools import partial
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from converter.catalog import Catalog, TensorRef
-from converter.dtypes import DTYPES, Array, DType
+from converter.catalog import Catalog, Naming, TensorRef
+from converter.dtypes import BFLOAT16, DTYPES, Array, DType
 from converter.errors import FormatError
 from converter.sources import pickles
 from converter.sources.mapped import MappedFile
 from converter.sources.pickles import Buildable, Dict, Name, PickleError, Reader
 
 FORMAT = "mtcnn-npy"
-NAMING = "tensorflow"
+NAMING: Naming = "tensorflow"
 
 MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 10_000  # characters; NumPy's own limit for untrusted files
@@ -47,9 +46,8 @@ class _ElementType(Buildable):
     def resolve(self) -> tuple[DType, np.dtype[np.generic]]:
         """The type, and the NumPy type of the bytes in the file."""
         for dtype in DTYPES:
-            if dtype.storage is not None and dtype.name != "bfloat16" and (
-                self.code in (dtype.storage[1:], dtype.storage)
-            ):
+            spellings = (dtype.storage, dtype.storage and dtype.storage[1:])
+            if self.code in spellings and dtype is not BFLOAT16:
                 return dtype, dtype.numpy.newbyteorder(">" if self.order == ">" else "<")
         raise PickleError(f"arrays of element type {self.code[:20]!r}")
 
@@ -162,11 +160,7 @@ def open(path: Path) -> Catalog:
 def _tensor(name: str, array: _Array) -> TensorRef:
     assert array.type is not None
     dtype, _ = array.type.resolve()
-    return TensorRef(name, dtype, array.shape, array.load, partial(_no_checksum))
-
-
-def _no_checksum() -> None:
-    """The format has none."""
+    return TensorRef(name, dtype, array.shape, array.load)
 
 
 def _object_header(file: MappedFile) -> int:

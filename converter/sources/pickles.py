@@ -53,8 +53,8 @@ class Buildable:
     """An object that takes its state from BUILD."""
 
     def build(self, state: object) -> None:
-        """Take `state`. ValueError or TypeError where it is not of the expected form."""
-        raise TypeError("this object takes no state")
+        """Take `state`. PickleError where it is not of the expected form."""
+        raise NotImplementedError
 
 
 class Reader:
@@ -250,8 +250,6 @@ _NOTHING = {"PROTO", "FRAME", "STOP"}
 
 _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "MARK": _Machine.mark,
-    "POP": lambda m, _: m.stack.pop() and None,
-    "POP_MARK": lambda m, _: m.to_mark() and None,
     "DUP": lambda m, _: m.stack.append(m.stack[-1]),
     "PUT": _Machine.put,
     "BINPUT": _Machine.put,

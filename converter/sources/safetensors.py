@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from converter.catalog import Catalog, TensorRef
+from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import BY_SAFETENSORS, Array, DType
 from converter.errors import FormatError, printable
 from converter.sources.mapped import MappedFile
 
 FORMAT = "safetensors"
-NAMING = "torch"
+NAMING: Naming = "torch"
 
 MAX_HEADER = 100_000_000  # bytes; the reference implementation's limit
 METADATA = "__metadata__"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from converter.catalog import Catalog
+from converter.catalog import Catalog, Naming
 from converter.errors import FormatError
 from converter.sources import pickles
 from converter.sources.mapped import MappedFile
@@ -17,7 +17,7 @@ from converter.sources.pickles import Dict, List, PickleError, Reader
 from converter.sources.torch_pickle import CONSTRUCTORS, Storage, persistent_storage, state_dict
 
 FORMAT = "torch-legacy"
-NAMING = "torch"
+NAMING: Naming = "torch"
 
 # The number that starts every such file, as protocol 2 pickles it (LONG1 of ten bytes).
 MAGIC = 0x1950A86A20F9469CFC6C

@@ -52,9 +52,7 @@ def _rebuild_tensor(
 ) -> Tensor:
     if not isinstance(storage, Storage):
         raise PickleError("a tensor without a storage")
-    tensor = Tensor(
-        storage, pickles.integer(offset), pickles.sizes(shape), pickles.sizes(strides)
-    )
+    tensor = Tensor(storage, pickles.integer(offset), pickles.sizes(shape), pickles.sizes(strides))
     if len(tensor.shape) != len(tensor.strides) or tensor.offset < 0:
         raise PickleError("a tensor whose strides don't match its shape")
     count = prod(tensor.shape)

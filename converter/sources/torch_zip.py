@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from converter.catalog import Catalog
+from converter.catalog import Catalog, Naming
 from converter.errors import FormatError
 from converter.sources import pickles
 from converter.sources.mapped import MappedFile
@@ -19,8 +19,10 @@ from converter.sources.pickles import PickleError, Reader
 from converter.sources.torch_pickle import CONSTRUCTORS, Storage, persistent_storage, state_dict
 
 FORMAT = "torch-zip"
-NAMING = "torch"
+NAMING: Naming = "torch"
 
+# What zipfile raises on malformed archives.
+_ZIP_ERRORS = (zipfile.BadZipFile, ValueError, OSError, struct.error, NotImplementedError)
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")  # APPNOTE.TXT 4.3.7
 
 
@@ -41,7 +43,7 @@ class _Archive:
         try:
             with zipfile.ZipFile(file.path) as archive:
                 infos = archive.infolist()
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, ValueError, OSError, struct.error, NotImplementedError) as error:  # noqa: E501
+        except _ZIP_ERRORS as error:
             raise self.damaged(f"no valid zip archive: {error}") from error
         folders = {info.filename.partition("/")[0] for info in infos}
         if len(folders) != 1:
@@ -81,7 +83,7 @@ class _Archive:
             or not (deferred or (crc == info.CRC and size == info.file_size))
         ):
             raise self.damaged(f"the two headers of {info.filename[:80]!r} disagree")
-        return at + name_size + extra_size
+        return int(at + name_size + extra_size)
 
     def storage(self, storage: Storage) -> memoryview:
         data = self.record(f"data/{storage.key}")
@@ -114,7 +116,6 @@ def open(path: Path) -> Catalog:
     except PickleError as error:
         raise pickles.damaged(path, error, "the pickle in the .pt file") from error
     for ref in tensors.values():
-        ref_bytes = ref.nbytes
-        if ref_bytes > file.size:
-            raise archive.damaged(f"{ref.name[:80]} declares {ref_bytes} bytes")
+        if ref.nbytes > file.size:
+            raise archive.damaged(f"{ref.name[:80]} declares {ref.nbytes} bytes")
     return Catalog(tensors, format=FORMAT, naming=NAMING, files=(path,), release=file.release)

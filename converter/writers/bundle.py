@@ -6,19 +6,20 @@ TensorFlow's own reader opens it. Sources: those of `converter.sources.bundle`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from crc32c import crc32c
 
-from converter.catalog import TensorRef
+from converter.catalog import Naming, TensorRef
+from converter.dtypes import as_bytes
 from converter.sources.bundle import index_path, shard_path
 from converter.sources.sstable import FOOTER_SIZE, MAGIC, masked
 from converter.sources.wire import encode, encode_varint
 from converter.writers.progress import Progress
 
 FORMAT = "tensorflow-bundle"
-NAMING = "tensorflow"
+NAMING: Naming = "tensorflow"
 SUFFIXES = ()  # a folder
 
 PREFIX = "model.ckpt"
@@ -34,7 +35,7 @@ def write(folder: Path, tensors: Sequence[TensorRef], progress: Progress) -> Non
     position = 0
     with shard_path(prefix, 0, 1).open("wb") as file:
         for ref in sorted(tensors, key=lambda ref: ref.name.encode()):
-            data = memoryview(ref.load().reshape(-1).view("u1"))
+            data = as_bytes(ref.load())
             file.write(data)
             entries.append((ref.name.encode(), _entry(ref, position, masked(crc32c(data)))))
             position += ref.nbytes
@@ -63,26 +64,53 @@ def table(entries: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The sorted table of `entries`, which must be in key order."""
     out = bytearray()
     index: list[tuple[bytes, bytes]] = []
-    pending: list[tuple[bytes, bytes]] = []
-    size = 0
-
-    def flush() -> None:
-        nonlocal size
-        if pending:
-            index.append((pending[-1][0], _append(out, _block(pending))))
-            pending.clear()
-            size = 0
-
-    for key, value in entries:
-        pending.append((key, value))
-        size += len(key) + len(value)
-        if size >= _BLOCK_SIZE:
-            flush()
-    flush()
+    blocks = list(_cut(entries))
+    for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+        last = block[-1][0]
+        key = _separator(last, following[0][0]) if following else _successor(last)
+        index.append((key, _append(out, _block(block))))
     metaindex = _append(out, _block([]))
     handles = metaindex + _append(out, _block(index, interval=1))
     out += handles.ljust(FOOTER_SIZE - 8, b"\0") + struct.pack("<Q", MAGIC)
     return bytes(out)
+
+
+def _cut(entries: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
+    """`entries` in blocks of about `_BLOCK_SIZE` bytes."""
+    block: list[tuple[bytes, bytes]] = []
+    size = 0
+    for key, value in entries:
+        block.append((key, value))
+        size += len(key) + len(value)
+        if size >= _BLOCK_SIZE:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def _shared(one: bytes, other: bytes) -> int:
+    """Length of the prefix that two keys share."""
+    pairs = zip(one, other, strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _separator(last: bytes, following: bytes) -> bytes:
+    """A short key from `last` on and before `following` (leveldb's FindShortestSeparator)."""
+    shared = _shared(last, following)
+    if shared < min(len(last), len(following)):
+        byte = last[shared]
+        if byte < 0xFF and byte + 1 < following[shared]:
+            return last[:shared] + bytes([byte + 1])
+    return last
+
+
+def _successor(last: bytes) -> bytes:
+    """A short key not before `last` (leveldb's FindShortSuccessor)."""
+    for position, byte in enumerate(last):
+        if byte != 0xFF:
+            return last[:position] + bytes([byte + 1])
+    return last
 
 
 def _append(out: bytearray, block: bytes) -> bytes:
@@ -98,12 +126,9 @@ def _block(entries: Sequence[tuple[bytes, bytes]], interval: int = _RESTART_INTE
     restarts = []
     last = b""
     for number, (key, value) in enumerate(entries):
-        shared = 0
-        if number % interval == 0:
+        shared = _shared(key, last) if number % interval else 0
+        if not number % interval:
             restarts.append(len(out))
-        else:
-            while shared < min(len(key), len(last)) and key[shared] == last[shared]:
-                shared += 1
         out += encode_varint(shared) + encode_varint(len(key) - shared) + encode_varint(len(value))
         out += key[shared:] + value
         last = key

@@ -6,13 +6,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from converter.catalog import TensorRef
+from converter.catalog import Naming, TensorRef
+from converter.dtypes import as_bytes
 from converter.errors import UsageError
 from converter.sources.safetensors import METADATA
 from converter.writers.progress import Progress
 
 FORMAT = "safetensors"
-NAMING = "torch"
+NAMING: Naming = "torch"
 SUFFIXES = (".safetensors",)
 
 ALIGNMENT = 64  # bytes; the format asks for 8
@@ -28,7 +29,7 @@ def write(path: Path, tensors: Sequence[TensorRef], progress: Progress) -> None:
     with path.open("wb") as file:
         file.write(_header(ordered))
         for ref in ordered:
-            file.write(memoryview(ref.load().reshape(-1).view("u1")))
+            file.write(as_bytes(ref.load()))
             progress(ref)
 
 

@@ -11,12 +11,13 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from converter.catalog import TensorRef
+from converter.catalog import Naming, TensorRef
+from converter.dtypes import as_bytes
 from converter.errors import UsageError
 from converter.writers.progress import Progress
 
 FORMAT = "torch-zip"
-NAMING = "torch"
+NAMING: Naming = "torch"
 SUFFIXES = (".pt", ".pth")
 
 ALIGNMENT = 64  # bytes; torch/csrc/jit/serialization/inline_container.h (kFieldAlignment)
@@ -31,7 +32,7 @@ def write(path: Path, tensors: Sequence[TensorRef], progress: Progress) -> None:
         _record(archive, "data.pkl", describe(tensors))
         _record(archive, "byteorder", b"little")
         for number, ref in enumerate(tensors):
-            _record(archive, f"data/{number}", memoryview(ref.load().reshape(-1).view("u1")))
+            _record(archive, f"data/{number}", as_bytes(ref.load()))
             progress(ref)
         _record(archive, "version", b"3\n")
 

@@ -1,0 +1,56 @@
+"""Fixtures that every test folder uses."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+REFERENCE = "FACENET_REFERENCE_DIR"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked ``tensorflow`` are skipped where TensorFlow is not installed."""
+    if importlib.util.find_spec("tensorflow") is None:
+        skip = pytest.mark.skip(reason='TensorFlow is absent: pip install "facenet-parity[parity]"')
+        for item in items:
+            if "tensorflow" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def reference_dir() -> Path:
+    """The folder of reference data; tests that need it are skipped without."""
+    folder = os.environ.get(REFERENCE)
+    if not folder or not Path(folder).is_dir():
+        pytest.skip(f"{REFERENCE} does not name the folder of reference data")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def golden_weights(reference_dir: Path) -> ModuleType:
+    """The reference folder's ``golden_weights`` module: `fill` and `inputs`."""
+    spec = importlib.util.spec_from_file_location(
+        "golden_weights", reference_dir / "golden_weights.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def fill() -> Callable[[str, tuple[int, ...]], np.ndarray]:
+    """Cheap deterministic values of a variable, for tests that look at bits only."""
+
+    def make(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        rng = np.random.default_rng(list(name.encode()))
+        return rng.random(shape, np.float32) + np.float32(0.5)
+
+    return make
