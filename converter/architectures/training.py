@@ -32,13 +32,8 @@ TRAINING_LEFTOVERS: tuple[Drop, ...] = (
     Drop("beta2_power", "a scalar of the Adam optimiser"),
     Drop("centers", _CENTERS),
     *(Drop(f"centers/{slot}", f"{name} optimiser slot") for slot, name in _SLOTS.items()),
-    *(
-        Drop(f"{loss}/avg{suffix}", _LOSS)
-        for loss in ("cross_entropy", "total_loss")
-        for suffix in ("", "/biased", "/local_step")
-    ),
+    Drop("cross_entropy/avg", _LOSS),
+    Drop("total_loss/avg", _LOSS),
     Drop("{variable}/ExponentialMovingAverage", _SHADOW),
-    Drop("{variable}/biased", _SHADOW + " (bias correction)"),
-    Drop("{variable}/local_step", _SHADOW + " (bias correction)"),
     *(Drop(f"{{variable}}/{slot}", f"{name} optimiser slot") for slot, name in _SLOTS.items()),
 )
