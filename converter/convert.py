@@ -36,7 +36,8 @@ class ParityResult(Protocol):
     def summary(self) -> str: ...
 
 
-ParityHook = Callable[[Mapping[str, object]], ParityResult]
+Say = Callable[[str], None]
+ParityHook = Callable[[Mapping[str, object], Say], ParityResult]
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def convert(request: Request, listener: Listener | None = None) -> Receipt:
         written = sorted(partial.iterdir()) if is_folder else [partial]
         written_hashes = _Hashes(tuple(written))
         digest = _read_back(writer, partial, request, plan, catalog, listener)
-        parity = _parity(request, source, catalog, plan, writer, partial)
+        parity = _parity(request, source, catalog, plan, writer, partial, listener)
         return Receipt(
             plan=plan,
             source=source.path,
@@ -204,6 +205,7 @@ def _parity(
     plan: Plan,
     writer: Writer,
     partial: Path,
+    listener: Listener,
 ) -> ParityResult | None:
     if request.parity is None:
         return None
@@ -215,8 +217,9 @@ def _parity(
             "dims": dict(plan.dims),
             "source_format": catalog.format,
             "source": source.path,
-            "graph": source.graph,
-        }
+            "graph": source.graph if catalog.format == bundle.FORMAT else None,
+        },
+        listener.say,
     )
     if not result.passed:
         raise ParityFailedError(

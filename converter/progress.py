@@ -9,5 +9,8 @@ class Listener:
     def stage(self, name: str, total: int) -> None:
         """A stage of `total` bytes begins."""
 
+    def say(self, text: str) -> None:
+        """What is being done now, where bytes don't measure it."""
+
     def advance(self, size: int) -> None:
         """`size` more bytes are done."""

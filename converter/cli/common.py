@@ -83,6 +83,10 @@ class TerminalListener(Listener):
         if self._progress is not None:
             self._task = self._progress.add_task(name, total=total)
 
+    def say(self, text: str) -> None:
+        if self._progress is not None:
+            self._progress.print(f"{text} …")
+
     def advance(self, size: int) -> None:
         if self._progress is not None:
             self._progress.advance(self._task, size)

@@ -170,15 +170,12 @@ LEFTOVERS = [
     "beta2_power",
     "cross_entropy/avg",
     "total_loss/avg",
-    "total_loss/avg/biased",
     "centers",
     "centers/Adam_1",
     "Logits/weights/ExponentialMovingAverage",
     f"{_BATCH_NORM}/moving_mean/ExponentialMovingAverage",
     *(f"{_CONV}/{slot}" for slot in ("Adagrad", "Adadelta", "Adadelta_1", "Adam", "Adam_1")),
     *(f"{_CONV}/{slot}" for slot in ("RMSProp", "RMSProp_1", "Momentum")),
-    f"{_BATCH_NORM}/{_BATCH_NORM}/moving_mean/biased",
-    f"{_BATCH_NORM}/{_BATCH_NORM}/moving_mean/local_step",
 ]
 
 
@@ -196,6 +193,7 @@ def test_training_leftovers_are_dropped_with_a_reason(shapes: Shapes, name: str)
         "InceptionResnetV1/Conv2d_1a_3x3/BatchNorm/gamma",
         f"{_CONV}/Lion",
         f"{_CONV}/Adam_2",
+        "total_loss/avg/biased",
         "Adam",
         "my/centers",
         "InceptionResnetV1/Repeat/block35_6/Conv2d_1x1/biases",
@@ -230,7 +228,7 @@ def test_a_rename_is_guessed_in_words_only(shapes: Shapes) -> None:
     shapes["InceptionResnetV1/Bottleneck/weight"] = shapes.pop(
         "InceptionResnetV1/Bottleneck/weights"
     )
-    with pytest.raises(MappingError, match="renamed to InceptionResnetV1/Bottleneck/weight$"):
+    with pytest.raises(MappingError, match=r"renamed to InceptionResnetV1/Bottleneck/weight\n"):
         make_plan(catalog_of(shapes), to="torch")
 
 
@@ -262,12 +260,9 @@ def test_any_floating_type_will_do(shapes: Shapes, kind: str) -> None:
 
 
 def test_another_architecture_is_named(shapes: Shapes) -> None:
-    other = {f"InceptionResnetV2/{name}": shape for name, shape in shapes.items()}
-    other.pop("InceptionResnetV2/Logits/weights")
+    other = {f"Other{name}": shape for name, shape in shapes.items()}
     with pytest.raises(MappingError, match="no architecture"):
-        make_plan(
-            catalog_of({"InceptionResnetV2/Conv2d_1a_3x3/weights": (3, 3, 3, 32)}), to="torch"
-        )
+        make_plan(catalog_of(other), to="torch")
 
 
 def test_gamma_on_the_torch_side_is_only_dropped_if_one(shapes: Shapes) -> None:
