@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import copy
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from facenet_models import InceptionResnetV1
-
-
-@pytest.fixture(scope="session")
-def reference() -> Path:
-    """The folder of reference data, or a skip that says how to get it."""
-    folder = os.environ.get("FACENET_REFERENCE_DIR")
-    if not folder:
-        pytest.skip("FACENET_REFERENCE_DIR is not set: no reference data to compare with")
-    if not Path(folder).is_dir():
-        pytest.skip(f"FACENET_REFERENCE_DIR is {folder}, which is not a folder")
-    return Path(folder)
 
 
 @pytest.fixture(scope="session")

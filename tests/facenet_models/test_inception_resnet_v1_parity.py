@@ -4,7 +4,6 @@ Two witnesses: a transcription of the original's source in plain steps, which ne
 and the outputs that the original gave, from the reference data.
 """
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -158,21 +157,11 @@ def test_forward_is_the_original_step_by_step(
 # --- The reference data ---------------------------------------------------------------------------
 
 
-def test_state_dict_is_that_of_facenet_pytorch(reference: Path) -> None:
-    listed = reference / "variables/facenet_pytorch-inception_resnet_v1.json"
+def test_state_dict_is_that_of_facenet_pytorch(reference_dir: Path) -> None:
+    listed = reference_dir / "variables/facenet_pytorch-inception_resnet_v1.json"
     expected = [(key, tuple(s), t) for key, (s, t) in json.loads(listed.read_text()).items()]
     ours = InceptionResnetV1(classify=True, num_classes=8631, device="meta").state_dict()
     assert [(key, tuple(v.shape), str(v.dtype)) for key, v in ours.items()] == expected
-
-
-@pytest.fixture(scope="module")
-def golden_weights(reference: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("golden_weights", reference / "golden_weights.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def filled(
@@ -198,17 +187,17 @@ def filled(
 
 @pytest.mark.parametrize(("embedding_size", "classes"), [(512, 8631), (128, 0)])
 def test_golden_outputs_of_the_original(
-    reference: Path, golden_weights: ModuleType, embedding_size: int, classes: int
+    reference_dir: Path, golden_weights: ModuleType, embedding_size: int, classes: int
 ) -> None:
     stem = f"inception_resnet_v1-{embedding_size}-{classes}"
-    variables = json.loads((reference / f"variables/{stem}.json").read_text())["variables"]
+    variables = json.loads((reference_dir / f"variables/{stem}.json").read_text())["variables"]
     model = InceptionResnetV1(num_classes=classes or None, embedding_size=embedding_size)
     filled(model, variables, golden_weights)
     seen: dict[str, Tensor] = {}
     for name, module in model.named_modules():
         module.register_forward_hook(lambda _m, _i, out, name=name: seen.update({name: out}))
     embeddings = run(model, torch.from_numpy(golden_weights.inputs()).permute(0, 3, 1, 2))
-    with np.load(reference / f"golden/{stem}.npz") as golden:
+    with np.load(reference_dir / f"golden/{stem}.npz") as golden:
         expected = {key: golden[key] for key in golden}
     distances = np.linalg.norm(embeddings.numpy() - expected["embeddings"], axis=1)
     assert distances.max() <= 2e-6  # the issue's bound; measured: 6.2e-7
@@ -242,7 +231,7 @@ def close(found: Tensor, expected: np.ndarray, spread: float, what: str) -> None
     assert error <= 2e-5, f"{what}: {error}"
 
 
-def test_every_end_point_is_listed(reference: Path) -> None:
-    with np.load(reference / "golden/inception_resnet_v1-512-8631.npz") as golden:
+def test_every_end_point_is_listed(reference_dir: Path) -> None:
+    with np.load(reference_dir / "golden/inception_resnet_v1-512-8631.npz") as golden:
         names = {key.split("/")[1] for key in golden if key.startswith("ep/")}
     assert names == set(END_POINTS)

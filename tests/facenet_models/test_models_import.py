@@ -18,6 +18,7 @@ class Blocker:
 sys.meta_path.insert(0, Blocker())
 """
 ABSENT = BLOCK_TORCH.format(error='ModuleNotFoundError("No module named torch", name="torch")')
+HALF = BLOCK_TORCH.format(error='ModuleNotFoundError("No module named sympy", name="sympy")')
 BROKEN = BLOCK_TORCH.format(error='ImportError("libcudart.so.12: cannot open", name="torch")')
 
 
@@ -47,9 +48,10 @@ def test_each_public_name_is_a_class_of_that_name(name: str) -> None:
     assert getattr(facenet_models, name).__name__ == name
 
 
-def test_all_and_dir_list_the_public_names() -> None:
+def test_all_and_dir_list_the_public_names_before_their_first_use() -> None:
     assert facenet_models.__all__ == NAMES
-    assert set(NAMES) <= set(dir(facenet_models))
+    code = "import facenet_models; print(sorted(set(dir(facenet_models)) & set({names})))"
+    assert python(code.format(names=NAMES)) == str(NAMES)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
@@ -67,6 +69,10 @@ def test_without_torch_the_message_says_what_to_install(name: str) -> None:
     )
 
 
-def test_a_broken_torch_keeps_its_own_message() -> None:
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [(BROKEN, "libcudart.so.12: cannot open"), (HALF, "No module named sympy")],
+)
+def test_a_broken_torch_keeps_its_own_message(block: str, message: str) -> None:
     use = "try:\n    facenet_models.PNet\nexcept ImportError as error:\n    print(error)"
-    assert python(f"{BROKEN}\nimport facenet_models\n{use}") == "libcudart.so.12: cannot open"
+    assert python(f"{block}\nimport facenet_models\n{use}") == message

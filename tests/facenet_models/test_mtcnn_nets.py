@@ -91,18 +91,23 @@ def max_pool(x: Tensor, size: int, padding: str) -> Tensor:
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_state_dict_is_the_published_one(name: str, reference: Path) -> None:
-    published = torch.load(reference / f"published/{name}.pt", weights_only=True)
+def test_state_dict_is_the_published_one(name: str, reference_dir: Path) -> None:
+    published = torch.load(reference_dir / f"published/{name}.pt", weights_only=True)
     ours = NETS[name]().state_dict()
     describe = [(key, value.shape, value.dtype) for key, value in ours.items()]
     assert describe == [(key, value.shape, value.dtype) for key, value in published.items()]
 
 
+@pytest.mark.parametrize(("name", "count"), [("pnet", 6632), ("rnet", 100178), ("onet", 389040)])
+def test_parameter_count(name: str, count: int) -> None:
+    assert sum(p.numel() for p in NETS[name]().parameters()) == count  # of det1, det2, det3.npy
+
+
 @pytest.mark.parametrize("name", NETS)
-def test_published_weights_give_the_original_outputs(name: str, reference: Path) -> None:
+def test_published_weights_give_the_original_outputs(name: str, reference_dir: Path) -> None:
     net = NETS[name]()
-    net.load_state_dict(torch.load(reference / f"published/{name}.pt", weights_only=True))
-    with np.load(reference / "golden/mtcnn_nets.npz") as golden:
+    net.load_state_dict(torch.load(reference_dir / f"published/{name}.pt", weights_only=True))
+    with np.load(reference_dir / "golden/mtcnn_nets.npz") as golden:
         fed = torch.from_numpy(golden[f"{name}/input"])
         expected = [torch.from_numpy(golden[f"{name}/{key}"]) for key in OUTPUTS[name]]
     with torch.inference_mode():
