@@ -50,9 +50,10 @@ class CandidateRunner:
             sorted({str(v.dtype).removeprefix("torch.") for v in floating.values()})
         )
         state |= {key: value.float() for key, value in floating.items()}
-        model = _build(self._architecture, self._dims, classifier="logits.weight" in state)
+        with torch().device("meta"):  # no random weights, which take a second
+            model = _build(self._architecture, self._dims, classifier="logits.weight" in state)
         try:
-            model.load_state_dict(state, strict=True)
+            model.load_state_dict(state, strict=True, assign=True)
         except RuntimeError as error:
             raise ParityError(
                 f"the weights do not fit {type(model).__name__}: {' '.join(str(error).split())}"
@@ -85,7 +86,7 @@ class CandidateRunner:
 
 
 def _build(architecture: str, dims: Mapping[str, int], *, classifier: bool) -> Any:
-    """The network, with random weights."""
+    """The network, on torch's current device."""
     torch()  # its own message if it is missing
     import facenet_models
 
@@ -97,7 +98,9 @@ def _build(architecture: str, dims: Mapping[str, int], *, classifier: bool) -> A
         raise ParityError("the size of an embedding must be known to build InceptionResnetV1")
     classes = dims.get("classes", 0)
     return facenet_models.InceptionResnetV1(
-        num_classes=classes if classifier and classes else None, embedding_size=dims["embedding"]
+        num_classes=classes if classifier and classes else None,
+        embedding_size=dims["embedding"],
+        device="meta",
     )
 
 

@@ -100,7 +100,7 @@ def cut(
             f"{description}: {outputs[0]} depends on none of the inputs that images are fed to: "
             f"{', '.join(images)}"
         )
-    _refuse_unsafe((nodes[name] for name in reached if name not in fed), description)
+    _refuse_unsafe((n for n in graph_def.node if n.name in reached - fed), description)
     phase_train = "phase_train:0" if "phase_train" in reached else None
     kept = _subgraph(graph_def, reached, fed)
     return ServingGraph(description, kept, f"{image}:0", phase_train, tuple(outputs), producer_ops)

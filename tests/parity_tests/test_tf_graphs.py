@@ -14,7 +14,7 @@ pytestmark = pytest.mark.tensorflow
 
 # Measured on one x86 CPU, both sizes: 6.5e-7 at most.
 EMBEDDING_TOLERANCE = 2e-6
-# Of end points and logits, relative to the activation's standard deviation; measured: see the test.
+# Largest error of end points, prelogits and logits, in standard deviations of the activation.
 SAMPLE_TOLERANCE = 1e-4
 
 
