@@ -142,6 +142,19 @@ def test_operation_unknown_to_this_tensorflow_beside_the_answer(
     np.testing.assert_allclose(answer_of(prefix, path), EXPECTED, rtol=1e-6)
 
 
+def test_devices_and_neighbours_of_the_training_machine_are_forgotten(
+    tensorflow: Any, tmp_path: Path
+) -> None:
+    tf = tensorflow.compat.v1
+    prefix, path = write_small(tf, tmp_path)
+    meta = tf.MetaGraphDef.FromString(path.read_bytes())
+    product = _node(meta, "MatMul")
+    product.device = "/job:trainer/device:GPU:7"
+    product.attr["_class"].list.s.append(b"loc:@fifo_queue")
+    path.write_bytes(meta.SerializeToString())
+    np.testing.assert_allclose(answer_of(prefix, path), EXPECTED, rtol=1e-6)
+
+
 def _rename_answer(meta: Any) -> None:
     _node(meta, "embeddings").name = "vectors"
 

@@ -45,7 +45,7 @@ def test_leftovers_are_what_tensorflow_makes(
 def test_any_variables_come_back(
     tensorflow: Any, tmp_path: Path, shards: int, partitioned: Any
 ) -> None:
-    values = {
+    values: dict[str, Any] = {
         "matrix": np.arange(20, dtype=np.float64).reshape(5, 4),
         "scalar": np.array(7, np.int64),
         "half": np.array([1.5, -2], np.float16),
