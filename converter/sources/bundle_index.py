@@ -15,6 +15,7 @@ from converter.errors import FormatError
 from converter.sources import wire
 from converter.sources.mapped import MappedFile
 from converter.sources.ordered import Extent, slice_key
+from converter.sources.shapes import impossible
 from converter.sources.sstable import read_table
 from converter.sources.wire import WireError
 
@@ -139,7 +140,7 @@ def _parse_entry(name: str, value: memoryview) -> Entry:
 
 
 def wire_shape(value: memoryview) -> tuple[int, ...]:
-    """TensorShapeProto. WireError for an unknown rank or a negative size."""
+    """TensorShapeProto. WireError for an unknown rank or sizes that can't be."""
     shape = []
     for number, field in wire.fields(value):
         if number == 2:
@@ -147,8 +148,8 @@ def wire_shape(value: memoryview) -> tuple[int, ...]:
             shape.append(sizes[-1] if sizes else 0)
         elif number == 3 and field:
             raise WireError("the shape is unknown")
-    if any(size < 0 for size in shape):
-        raise WireError(f"shape {shape} has a negative size")
+    if wrong := impossible(shape):
+        raise WireError(wrong)
     return tuple(shape)
 
 

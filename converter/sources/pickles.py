@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.errors import FormatError, printable
+from converter.sources.shapes import impossible
 
 MAX_DEPTH = 64  # of nested containers; real files have 5
 MAX_OPERATIONS = 2_000_000  # real files have 50,000
@@ -290,12 +291,12 @@ def integer(value: object) -> int:
 
 
 def sizes(value: object) -> tuple[int, ...]:
-    """`value`, which must be a tuple of at most 64 whole numbers, none negative. PickleError."""
-    if not isinstance(value, Tuple) or len(value) > 64:
+    """`value`, which must be a tuple of whole numbers that a shape can have. PickleError."""
+    if not isinstance(value, Tuple):
         raise PickleError("something else where a shape belongs")
     numbers = tuple(integer(item) for item in value)
-    if any(not 0 <= number < 1 << 63 for number in numbers):
-        raise PickleError("a size that can't be")
+    if wrong := impossible(numbers):
+        raise PickleError(wrong)
     return numbers
 
 

@@ -18,6 +18,7 @@ from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import BY_SAFETENSORS, Array, DType
 from converter.errors import FormatError, printable
 from converter.sources.mapped import MappedFile
+from converter.sources.shapes import impossible
 
 FORMAT = "safetensors"
 NAMING: Naming = "torch"
@@ -87,8 +88,10 @@ def _entry(name: str, entry: Any, path: Path) -> tuple[DType, tuple[int, ...], i
         raise _damaged(path, "an entry without dtype, shape and data_offsets", name) from error
     if not isinstance(code, str) or code not in BY_SAFETENSORS:
         raise _damaged(path, f"element type {printable(code, 20)}", name)
-    if any(type(n) is not int or not 0 <= n < 1 << 63 for n in numbers):
+    if type(shape) is not list or any(type(n) is not int or not 0 <= n < 1 << 63 for n in numbers):
         raise _damaged(path, "sizes that can't be", name)
+    if wrong := impossible(shape):
+        raise _damaged(path, wrong, name)
     dtype = BY_SAFETENSORS[code]
     if end - begin != prod(shape) * dtype.itemsize:
         raise _damaged(path, f"{end - begin} bytes for {dtype} {shape}", name)
