@@ -19,11 +19,15 @@ from crc32c import crc32c
 from converter.errors import FormatError
 from converter.sources import snappy
 from converter.sources.mapped import MappedFile
-from converter.sources.wire import WireError, varint
+from converter.sources.wire import WireError, encode_varint, varint
 
 MAGIC = 0xDB4775248B80FB57  # table_format.txt
 FOOTER_SIZE = 48
 TRAILER_SIZE = 5
+# Keys share prefixes, so that a few bytes can ask for a megabyte. Writers spell every 16th key out:
+# real keys take up to 16 times their block.
+_MAX_KEYS = 64  # times the file's size
+_KEYS_ALLOWED = 1 << 24  # bytes of keys that are allowed in any case
 _MASK_DELTA = 0xA282EAD8  # tensorflow/core/lib/hash/crc32c.h
 
 
@@ -44,6 +48,18 @@ class _Handle:
         return self.offset + self.size + TRAILER_SIZE
 
 
+@dataclass
+class _Room:
+    """Bytes that keys may still take."""
+
+    left: int
+
+    def take(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise WireError("the keys take far more room than the file")
+
+
 def read_table(file: MappedFile) -> dict[bytes, memoryview]:
     """All keys and values of the table, in key order. FormatError on the first irregularity."""
     try:
@@ -62,21 +78,23 @@ def _read_table(file: MappedFile) -> dict[bytes, memoryview]:
     if len(footer) < FOOTER_SIZE or struct.unpack_from("<Q", footer, 40)[0] != MAGIC:
         raise file.foreign("the index of a TensorFlow checkpoint")
     metaindex, position = _handle(footer, 0)
-    index, position = _handle(footer, position)
-    if any(footer[position:40]):
-        raise WireError("the footer's padding is not zero")
-    if list(_entries(_block(file, metaindex))):
+    index, _ = _handle(footer, position)
+    handles = b"".join(encode_varint(n) for h in (metaindex, index) for n in (h.offset, h.size))
+    if bytes(footer[:40]) != handles.ljust(40, b"\0"):  # no checksum covers it: one spelling only
+        raise WireError("the footer is not spelled as it is written, or its padding is not zero")
+    room = _Room(_KEYS_ALLOWED + _MAX_KEYS * file.size)
+    if list(_entries(_block(file, metaindex), room)):
         raise WireError("the metaindex block is not empty")
-    data = [_handle_alone(value) for _, value in _entries(_block(file, index))]
+    data = [_handle_alone(value) for _, value in _entries(_block(file, index), room)]
     _check_tiling([*data, metaindex, index], file.size - FOOTER_SIZE)
-    return _collect(file, data)
+    return _collect(file, data, room)
 
 
-def _collect(file: MappedFile, data: list[_Handle]) -> dict[bytes, memoryview]:
+def _collect(file: MappedFile, data: list[_Handle], room: _Room) -> dict[bytes, memoryview]:
     table: dict[bytes, memoryview] = {}
     last: bytes | None = None
     for handle in data:
-        for key, value in _entries(_block(file, handle)):
+        for key, value in _entries(_block(file, handle), room):
             if last is not None and key <= last:
                 raise WireError(f"key {key[:80]!r} is a duplicate or out of order")
             table[key] = value
@@ -121,7 +139,7 @@ def _block(file: MappedFile, handle: _Handle) -> memoryview:
     raise WireError(f"compression type {compression} is unknown (0 raw, 1 snappy)")
 
 
-def _entries(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+def _entries(block: memoryview, room: _Room) -> Iterator[tuple[bytes, memoryview]]:
     """Keys and values of a block; keys share prefixes with the key before them."""
     if len(block) < 4:
         raise WireError("a block is too short")
@@ -137,6 +155,7 @@ def _entries(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         size, position = varint(block, position)
         if shared > len(key) or position + fresh + size > end:
             raise WireError("an entry reaches past its block")
+        room.take(shared + fresh)
         key = key[:shared] + bytes(block[position : position + fresh])
         position += fresh
         yield key, block[position : position + size]
