@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -11,11 +12,11 @@ from typing import Protocol
 import numpy as np
 
 from converter.catalog import Catalog, TensorRef
-from converter.digest import Digest
+from converter.digest import Digest, tensor_sha256
 from converter.dtypes import Array, DType, as_words
 from converter.errors import FacenetError, ParityFailedError, RoundTripError, UsageError
 from converter.execute import check_dropped, source_values, targets
-from converter.plan import Edge, PartChoice, Plan, make_plan
+from converter.plan import Edge, Fill, PartChoice, Plan, make_plan
 from converter.progress import Listener
 from converter.receipt import FileRecord, Receipt
 from converter.resolve import Source, resolve
@@ -23,6 +24,8 @@ from converter.sources import FORMATS
 from converter.sources.mapped import sha256_file
 from converter.writers import Writer, bundle, writer_for
 from converter.writers.atomic import atomic_file, atomic_folder, check_target, output_error
+
+_WORKERS = 2  # threads that check; each holds one tensor, three times over
 
 
 class ParityResult(Protocol):
@@ -149,22 +152,33 @@ def _compare(
     expected = targets(plan, dtype=request.dtype, allow_nonfinite=True)
     _same(sorted(ref.name for ref in expected), sorted(back), "names")
     listener.stage("checking", back.nbytes)
-    digest = Digest()
-    for step, ref in zip(plan.steps, expected, strict=True):
-        found = back[ref.name]
-        _same((ref.dtype, ref.shape), (found.dtype, found.shape), "type and shape", ref.name)
-        array = found.load()
-        digest.add(ref.name, ref.dtype, ref.shape, array)
-        if isinstance(step, Edge):
-            values = source_values(step, ref.dtype, allow_nonfinite=True)
-            same = _bits_equal(step.layout.invert(array), values)
-        else:
-            same = _bits_equal(array, ref.load())
-        _same(True, same, "bits", ref.name)
-        listener.advance(ref.nbytes)
+
+    def check(step: Edge | Fill, ref: TensorRef) -> str:
+        sha256 = _check_tensor(step, ref, back[ref.name])
         catalog.release()
         back.release()
+        return sha256
+
+    digest = Digest()
+    # Hashing, checksums and copies release the interpreter lock. Results come in order.
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        for ref, sha256 in zip(expected, pool.map(check, plan.steps, expected), strict=True):
+            digest.add(ref, sha256)
+            listener.advance(ref.nbytes)
     return digest.hexdigest()
+
+
+def _check_tensor(step: Edge | Fill, expected: TensorRef, found: TensorRef) -> str:
+    """Compare one tensor as read back with its source; return the SHA-256 of its bytes."""
+    name = expected.name
+    _same((expected.dtype, expected.shape), (found.dtype, found.shape), "type and shape", name)
+    array = found.load()
+    if isinstance(step, Edge):
+        values = source_values(step, expected.dtype, allow_nonfinite=True)
+        _same(True, _bits_equal(step.layout.invert(array), values), "bits", name)
+    else:
+        _same(True, _bits_equal(array, expected.load()), "bits", name)
+    return tensor_sha256(array)
 
 
 def _bits_equal(one: Array, other: Array) -> bool:

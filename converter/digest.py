@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping
 
 from converter.catalog import TensorRef
-from converter.dtypes import Array, DType, as_bytes
+from converter.dtypes import Array, as_bytes
 
 
 def tensor_sha256(array: Array) -> str:
@@ -29,10 +29,10 @@ class Digest:
     def __init__(self) -> None:
         self._lines: dict[str, str] = {}
 
-    def add(self, name: str, dtype: DType, shape: tuple[int, ...], array: Array) -> None:
-        """Add a tensor. `array` holds its values in `dtype`'s storage type."""
-        line = [name, dtype.name, list(shape), tensor_sha256(array)]
-        self._lines[name] = json.dumps(line, separators=(",", ":")) + "\n"
+    def add(self, ref: TensorRef, sha256: str) -> None:
+        """Add a tensor by its metadata and the SHA-256 of its bytes (`tensor_sha256`)."""
+        line = [ref.name, ref.dtype.name, list(ref.shape), sha256]
+        self._lines[ref.name] = json.dumps(line, separators=(",", ":")) + "\n"
 
     def hexdigest(self) -> str:
         """The digest of everything added, in hexadecimal."""
@@ -43,6 +43,6 @@ class Digest:
 def digest(tensors: Mapping[str, TensorRef]) -> str:
     """The digest of a catalog's tensors; loads each."""
     made = Digest()
-    for name, ref in tensors.items():
-        made.add(name, ref.dtype, ref.shape, ref.load())
+    for ref in tensors.values():
+        made.add(ref, tensor_sha256(ref.load()))
     return made.hexdigest()

@@ -10,6 +10,7 @@ from converter.errors import FormatError, UsageError
 from converter.sources.sniff import describe
 
 _CHUNK = 1 << 22
+_RELEASE = 1 << 23  # bytes looked at before pages are given back
 
 
 class MappedFile:
@@ -36,6 +37,7 @@ class MappedFile:
                 next_step="fetch the file again; a broken download or a full disk leaves this",
             )
         self._bytes = memoryview(self._map)
+        self._viewed = 0
 
     def view(self, offset: int = 0, size: int | None = None, what: str = "data") -> memoryview:
         """`size` bytes (all that is left, if None) from `offset`, without a copy."""
@@ -48,12 +50,20 @@ class MappedFile:
                 found=f"a file of {self.size} bytes",
                 next_step="the file is truncated or damaged: fetch it again",
             )
+        self._viewed += wanted
         return self._bytes[offset : offset + wanted]
 
+    def reader(self, position: int = 0) -> mmap.mmap:
+        """The map itself, to read on from `position` as a file is."""
+        self._map.seek(position)
+        return self._map
+
     def release(self) -> None:
-        """Give the touched pages back, so that resident memory stays small."""
-        if hasattr(self._map, "madvise"):  # not on Windows
-            self._map.madvise(mmap.MADV_DONTNEED)
+        """Give the touched pages back, now and then, so that resident memory stays small."""
+        if self._viewed < _RELEASE or not hasattr(self._map, "madvise"):  # not on Windows
+            return
+        self._viewed = 0
+        self._map.madvise(mmap.MADV_DONTNEED)
 
     def foreign(self, expected: str) -> FormatError:
         """The error for a file that isn't `expected`, saying what it looks like instead."""

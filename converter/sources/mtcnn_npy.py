@@ -7,7 +7,8 @@ pickles that the published files are.
 
 from __future__ import annotations
 
-import io
+import re
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
@@ -18,13 +19,17 @@ from converter.dtypes import BFLOAT16, DTYPES, Array, DType
 from converter.errors import FormatError
 from converter.sources import pickles
 from converter.sources.mapped import MappedFile
-from converter.sources.pickles import Buildable, Dict, Name, PickleError, Reader
+from converter.sources.pickles import Buildable, Dict, Name, PickleError
 
 FORMAT = "mtcnn-npy"
 NAMING: Naming = "tensorflow"
 
 MAGIC = b"\x93NUMPY"
-_MAX_HEADER = 10_000  # characters; NumPy's own limit for untrusted files
+_MAX_HEADER = 10_000  # bytes; NumPy's own limit for untrusted files
+# NumPy's parser evaluates the header as Python; this is what it is as every NumPy writes it.
+_HEADER = re.compile(
+    rb"\{'descr': (.+), 'fortran_order': (?:False|True), 'shape': (\(.*\)), ?\} *\n"
+)
 
 
 class _ElementType(Buildable):
@@ -55,7 +60,8 @@ class _ElementType(Buildable):
 class _Array(Buildable):
     """``numpy.ndarray``: shape, element type, order and bytes, or a list of objects."""
 
-    def __init__(self) -> None:
+    def __init__(self, encode: Callable[[str], bytes]) -> None:
+        self.encode = encode
         self.shape: tuple[int, ...] = ()
         self.type: _ElementType | None = None
         self.fortran = False
@@ -72,18 +78,18 @@ class _Array(Buildable):
             raise PickleError("an array without an element type")
         self.shape, self.type, self.fortran = pickles.sizes(shape), kind, fortran
         if isinstance(data, str):  # Python 2 text: bytes, read as latin-1
-            data = data.encode("latin-1")
+            data = self.encode(data)
         if kind.is_object and isinstance(data, list):
             if len(data) != prod(self.shape):
                 raise PickleError(f"an array of shape {self.shape} with {len(data)} objects")
             self.data = data
-        elif not kind.is_object and isinstance(data, (bytes, bytearray)):
+        elif not kind.is_object and isinstance(data, bytes):
             expected = prod(self.shape) * kind.resolve()[0].itemsize
             if len(data) != expected:
                 raise PickleError(
                     f"an array of {expected} bytes (shape {self.shape}) with {len(data)} bytes"
                 )
-            self.data = bytes(data)
+            self.data = data
         else:
             raise PickleError("an array whose values are of an unknown form")
 
@@ -145,11 +151,11 @@ def open(path: Path) -> Catalog:
     """
     file = MappedFile(path)
     start = _object_header(file)
-    reader = Reader(file.view(), start)
+    reader = file.reader(start)
     try:
         root = pickles.load(reader, _CONSTRUCTORS)
-        if reader.position != file.size:
-            raise PickleError(f"{file.size - reader.position} bytes behind the pickle")
+        if reader.tell() != file.size:
+            raise PickleError(f"{file.size - reader.tell()} bytes behind the pickle")
         arrays = _arrays(root)
         tensors = {name: _tensor(name, array) for name, array in arrays.items()}
     except PickleError as error:
@@ -165,31 +171,29 @@ def _tensor(name: str, array: _Array) -> TensorRef:
 
 def _object_header(file: MappedFile) -> int:
     """Where the pickle starts. FormatError unless the file holds one Python object."""
-    head = io.BytesIO(bytes(file.view(0, min(file.size, _MAX_HEADER + 16))))
-    try:
-        version = np.lib.format.read_magic(head)
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = read(head, max_header_size=_MAX_HEADER)
-    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError, EOFError) as error:
+    version = bytes(file.view(len(MAGIC), 2, "version"))
+    width = 2 if version == b"\x01\x00" else 4
+    start = len(MAGIC) + 2 + width
+    size = int.from_bytes(file.view(start - width, width, "header"), "little")
+    header = bytes(file.view(start, size, "header")) if size <= _MAX_HEADER else b""
+    match = _HEADER.fullmatch(header)
+    if version not in (b"\x01\x00", b"\x02\x00", b"\x03\x00") or match is None:
         raise FormatError(
             "the .npy header is damaged",
             file=file.path,
-            found=type(error).__name__,
+            expected="{'descr': …, 'fortran_order': …, 'shape': …, }",
+            found=f"version {version[0]}.{version[1]}, {size} bytes: {header[:80]!r}",
             next_step="fetch the file again",
-        ) from error
-    if not dtype.hasobject or shape != ():
+        )
+    if match[1] not in (b"'|O'", b"'O'") or match[2] != b"()":
         raise FormatError(
             "this .npy file holds a plain array, not MTCNN weights",
             file=file.path,
             expected="one pickled dict {layer: {weights, biases or alpha}}, as in det1.npy",
-            found=f"an array of {dtype} {list(shape)}",
+            found=f"an array of {match[1].decode('latin-1')} {match[2].decode('latin-1')}",
             next_step="give det1.npy, det2.npy or det3.npy of davidsandberg/facenet (src/align)",
         )
-    return head.tell()
+    return start + size
 
 
 def _arrays(root: object) -> dict[str, _Array]:
@@ -204,5 +208,8 @@ def _arrays(root: object) -> dict[str, _Array]:
         for parameter, array in parameters.items():
             if not isinstance(array, _Array) or array.type is None or array.type.is_object:
                 raise PickleError(f"{layer[:80]}/{parameter[:80]} is no array of numbers")
-            arrays[f"{layer}/{parameter}"] = array
+            name = f"{layer}/{parameter}"
+            if name in arrays:
+                raise PickleError(f"two arrays are called {name[:80]!r}")
+            arrays[name] = array
     return arrays

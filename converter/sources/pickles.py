@@ -11,14 +11,13 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from converter.errors import FormatError, printable
 from converter.sources.shapes import impossible
 
 MAX_DEPTH = 64  # of nested containers; real files have 5
 MAX_OPERATIONS = 2_000_000  # real files have 50,000
-MAX_LINE = 1 << 16  # bytes of a text argument; names and numbers are far shorter
 
 
 class PickleError(ValueError):
@@ -58,28 +57,14 @@ class Buildable:
         raise NotImplementedError
 
 
-class Reader:
-    """Bytes as the file that pickletools reads, without copying what it doesn't ask for."""
+class Reader(Protocol):
+    """A file of bytes, as `io.BytesIO` and `mmap.mmap` are."""
 
-    def __init__(self, data: memoryview, position: int = 0) -> None:
-        self.data = data
-        self.position = position
+    def tell(self) -> int: ...
 
-    def tell(self) -> int:
-        return self.position
+    def read(self, size: int, /) -> bytes: ...
 
-    def read(self, size: int) -> bytes:
-        piece = bytes(self.data[self.position : self.position + max(size, 0)])
-        self.position += len(piece)
-        return piece
-
-    def readline(self) -> bytes:
-        window = bytes(self.data[self.position : self.position + MAX_LINE])
-        end = window.find(b"\n")
-        if end < 0:
-            raise PickleError("a line of the pickle has no end")
-        self.position += end + 1
-        return window[: end + 1]
+    def readline(self) -> bytes: ...
 
 
 Constructors = Mapping[str, Callable[..., object]]
@@ -97,7 +82,7 @@ def load(
     """
     machine = _Machine(constructors, persistent)
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(reader)):  # type: ignore[arg-type] # reads only read() and readline()
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(reader)):  # type: ignore[arg-type] # uses no more of it
             if count > MAX_OPERATIONS:
                 raise PickleError(f"the pickle has more than {MAX_OPERATIONS} operations")
             machine.step(opcode.name, argument)
@@ -123,12 +108,11 @@ class _Machine:
     def step(self, name: str, argument: Any) -> None:
         if name in _LITERALS:
             self.stack.append(argument)
-        elif name in _CONSTANTS:
-            self.stack.append(_CONSTANTS[name]())
-        elif name in _OPERATIONS:
-            _OPERATIONS[name](self, argument)
-        elif name not in _NOTHING:
+            return
+        operation = _OPERATIONS.get(name)
+        if operation is None:
             raise PickleError(f"the pickle uses operation {name}, which weights never need")
+        operation(self, argument)
 
     def result(self) -> Any:
         if self.marks or len(self.stack) != 1:
@@ -160,7 +144,7 @@ class _Machine:
 
     def tuple_of(self, items: list[Any]) -> None:
         made = Tuple(items)
-        made.depth = 1 + max((_depth(item) for item in items), default=0)
+        made.depth = 1 + max(map(_depth, items), default=0)
         _check_depth(made.depth)
         self.stack.append(made)
 
@@ -225,7 +209,7 @@ class _Machine:
 
 
 def _depth(item: object) -> int:
-    return item.depth if isinstance(item, (Tuple, List, Dict)) else 0
+    return getattr(item, "depth", 0)
 
 
 def _check_depth(depth: int) -> None:
@@ -239,17 +223,13 @@ _LITERALS = {
     "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
 }  # fmt: skip
 
-_CONSTANTS: dict[str, Callable[[], object]] = {
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-    "EMPTY_LIST": List,
-    "EMPTY_DICT": Dict,
-}
-
-_NOTHING = {"PROTO", "FRAME", "STOP"}
-
 _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
+    **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda *_: None),
+    "NONE": lambda m, _: m.stack.append(None),
+    "NEWTRUE": lambda m, _: m.stack.append(True),
+    "NEWFALSE": lambda m, _: m.stack.append(False),
+    "EMPTY_LIST": lambda m, _: m.stack.append(List()),
+    "EMPTY_DICT": lambda m, _: m.stack.append(Dict()),
     "MARK": _Machine.mark,
     "DUP": lambda m, _: m.stack.append(m.stack[-1]),
     "PUT": _Machine.put,

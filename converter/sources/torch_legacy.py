@@ -36,7 +36,7 @@ def recognises(path: Path) -> bool:
 def open(path: Path) -> Catalog:
     """The state_dict's tensors; values stay on disk until loaded. Raises FormatError."""
     file = MappedFile(path)
-    reader = Reader(file.view())
+    reader = file.reader()
     used: dict[str, Storage] = {}
 
     def persistent(value: object) -> Storage:
@@ -50,7 +50,7 @@ def open(path: Path) -> Catalog:
         _check_preamble(reader)
         root = pickles.load(reader, CONSTRUCTORS, persistent)
         keys = pickles.load(reader, {})
-        places = _places(file, reader.position, keys, used)
+        places = _places(file, reader.tell(), keys, used)
         tensors = state_dict(root, lambda storage: places[storage.key])
     except PickleError as error:
         raise pickles.damaged(path, error, "the pickle in the .pt file") from error

@@ -6,6 +6,7 @@ CRC-32. Source: torch/csrc/jit/serialization (reader and writer), torch/serializ
 
 from __future__ import annotations
 
+import io
 import struct
 import zipfile
 import zlib
@@ -15,7 +16,7 @@ from converter.catalog import Catalog, Naming
 from converter.errors import FormatError
 from converter.sources import pickles
 from converter.sources.mapped import MappedFile
-from converter.sources.pickles import PickleError, Reader
+from converter.sources.pickles import PickleError
 from converter.sources.torch_pickle import CONSTRUCTORS, Storage, persistent_storage, state_dict
 
 FORMAT = "torch-zip"
@@ -111,7 +112,8 @@ def open(path: Path) -> Catalog:
     if "byteorder" in archive.infos and bytes(archive.record("byteorder")) != b"little":
         raise archive.damaged("big-endian data; save it again on a little-endian machine")
     try:
-        root = pickles.load(Reader(archive.record("data.pkl")), CONSTRUCTORS, persistent_storage)
+        description = io.BytesIO(archive.record("data.pkl"))
+        root = pickles.load(description, CONSTRUCTORS, persistent_storage)
         tensors = state_dict(root, archive.storage)
     except PickleError as error:
         raise pickles.damaged(path, error, "the pickle in the .pt file") from error

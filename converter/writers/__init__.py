@@ -9,7 +9,7 @@ from typing import Protocol
 from converter.catalog import Naming, TensorRef
 from converter.errors import UsageError
 from converter.writers import bundle, safetensors, torch_zip
-from converter.writers.progress import Progress
+from converter.writers.stream import Progress
 
 
 class Writer(Protocol):

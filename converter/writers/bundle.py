@@ -12,11 +12,10 @@ from pathlib import Path
 from crc32c import crc32c
 
 from converter.catalog import Naming, TensorRef
-from converter.dtypes import as_bytes
 from converter.sources.bundle import index_path, shard_path
 from converter.sources.sstable import FOOTER_SIZE, MAGIC, masked
 from converter.sources.wire import encode, encode_varint
-from converter.writers.progress import Progress
+from converter.writers.stream import Progress, stream
 
 FORMAT = "tensorflow-bundle"
 NAMING: Naming = "tensorflow"
@@ -29,17 +28,15 @@ _HEADER = encode(1, 1) + encode(3, encode(1, 1))  # one shard; producer version 
 
 
 def write(folder: Path, tensors: Sequence[TensorRef], progress: Progress) -> None:
-    """Write `tensors` to ``folder/model.ckpt``, holding one at a time. Raises OSError."""
+    """Write `tensors` to ``folder/model.ckpt``, holding two at a time. Raises OSError."""
     prefix = folder / PREFIX
     entries = [(b"", _HEADER)]
     position = 0
     with shard_path(prefix, 0, 1).open("wb") as file:
-        for ref in sorted(tensors, key=lambda ref: ref.name.encode()):
-            data = as_bytes(ref.load())
+        for ref, data in stream(sorted(tensors, key=lambda ref: ref.name.encode()), progress):
             file.write(data)
             entries.append((ref.name.encode(), _entry(ref, position, masked(crc32c(data)))))
             position += ref.nbytes
-            progress(ref)
     index_path(prefix).write_bytes(table(entries))
     state = f'model_checkpoint_path: "{PREFIX}"\nall_model_checkpoint_paths: "{PREFIX}"\n'
     (folder / "checkpoint").write_text(state, encoding="utf-8")

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.catalog import Naming, TensorRef
-from converter.dtypes import as_bytes
 from converter.errors import UsageError
 from converter.sources.safetensors import METADATA
-from converter.writers.progress import Progress
+from converter.writers.stream import Progress, stream
 
 FORMAT = "safetensors"
 NAMING: Naming = "torch"
@@ -20,7 +19,7 @@ ALIGNMENT = 64  # bytes; the format asks for 8
 
 
 def write(path: Path, tensors: Sequence[TensorRef], progress: Progress) -> None:
-    """Write `tensors`, holding one at a time. Raises OSError, UsageError.
+    """Write `tensors`, holding two at a time. Raises OSError, UsageError.
 
     Wide element types come first, then names in order, as the reference implementation does, so
     that every tensor is aligned to its element type.
@@ -28,9 +27,8 @@ def write(path: Path, tensors: Sequence[TensorRef], progress: Progress) -> None:
     ordered = sorted(tensors, key=lambda ref: (-ref.dtype.itemsize, ref.name))
     with path.open("wb") as file:
         file.write(_header(ordered))
-        for ref in ordered:
-            file.write(as_bytes(ref.load()))
-            progress(ref)
+        for _, data in stream(ordered, progress):
+            file.write(data)
 
 
 def _header(ordered: Sequence[TensorRef]) -> bytes:

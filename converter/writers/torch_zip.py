@@ -1,20 +1,23 @@
 """A .pt file without torch: what torch.save writes, in bytes that depend on the tensors alone.
 
 ``torch.load(weights_only=True)`` and ``mmap=True`` read it. Every record starts at a multiple of
-64 bytes, as torch's own do. Source: torch/csrc/jit/serialization and torch/serialization.py.
+64 bytes, as torch's own do. The archive is written here and not by the standard library, so that
+its bytes are the same with every version of Python. Sources: torch/csrc/jit/serialization,
+torch/serialization.py, and PKWARE's APPNOTE.TXT (4.3) for the archive.
 """
 
 from __future__ import annotations
 
 import struct
-import zipfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from pathlib import Path
+from typing import BinaryIO
 
 from converter.catalog import Naming, TensorRef
-from converter.dtypes import as_bytes
 from converter.errors import UsageError
-from converter.writers.progress import Progress
+from converter.writers.stream import Progress, stream
 
 FORMAT = "torch-zip"
 NAMING: Naming = "torch"
@@ -22,41 +25,88 @@ SUFFIXES = (".pt", ".pth")
 
 ALIGNMENT = 64  # bytes; torch/csrc/jit/serialization/inline_container.h (kFieldAlignment)
 _ROOT = "archive"  # torch puts the file's name here, which would make the bytes depend on it
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can hold
-_LOCAL_HEADER_SIZE = 30
+_MAX_SIZE = (1 << 32) - 1  # bytes; beyond it archives need their zip64 form
+
+_LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
+_CENTRAL_HEADER = struct.Struct("<4sHHHHHHIIIHHHHHII")
+_END = struct.Struct("<4sHHHHIIH")
+_VERSION = 20  # of the format: what plain stored records need
+_MADE_BY = 3 << 8 | _VERSION  # Unix
+_DATE = 1 << 5 | 1  # 1980-01-01, the earliest there is
+_MODE = 0o100644 << 16  # a plain file, readable by all
 
 
 def write(path: Path, tensors: Sequence[TensorRef], progress: Progress) -> None:
-    """Write `tensors` in order, holding one at a time. Raises OSError, UsageError."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        _record(archive, "data.pkl", describe(tensors))
-        _record(archive, "byteorder", b"little")
-        for number, ref in enumerate(tensors):
-            _record(archive, f"data/{number}", as_bytes(ref.load()))
-            progress(ref)
-        _record(archive, "version", b"3\n")
+    """Write `tensors` in order, holding two at a time. Raises OSError, UsageError."""
+    if sum(ref.nbytes for ref in tensors) > _MAX_SIZE - (1 << 26):  # leaves room for the rest
+        raise UsageError(
+            "more than 4 GiB don't fit into a .pt file",
+            next_step="write a .safetensors file instead",
+        )
+    with path.open("wb") as file:
+        archive = _Archive(file)
+        archive.add("data.pkl", describe(tensors))
+        archive.add("byteorder", b"little")
+        for number, (_, data) in enumerate(stream(tensors, progress)):
+            archive.add(f"data/{number}", data)
+        archive.add("version", b"3\n")
+        archive.finish()
 
 
-def _record(archive: zipfile.ZipFile, name: str, data: bytes | memoryview) -> None:
-    info = zipfile.ZipInfo(f"{_ROOT}/{name}", _EPOCH)
-    info.create_system = 3  # Unix; Python would say which system this is
-    info.external_attr = 0o644 << 16
-    assert archive.fp is not None
-    start = archive.fp.tell() + _LOCAL_HEADER_SIZE + len(info.filename) + 4
-    padding = -start % ALIGNMENT
-    info.extra = struct.pack("<2sH", b"FB", padding) + bytes(padding)  # FB: torch's padding field
-    archive.writestr(info, data)
+class _Archive:
+    """A zip archive of stored records, written from front to back."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._position = 0
+        self._directory: list[bytes] = []
+
+    def add(self, name: str, data: bytes | memoryview) -> None:
+        """Append a record whose data starts at a multiple of `ALIGNMENT`."""
+        path = f"{_ROOT}/{name}".encode("ascii")
+        size, crc = len(data), zlib.crc32(data)
+        start = self._position
+        padding = -(start + _LOCAL_HEADER.size + len(path) + 4) % ALIGNMENT
+        extra = struct.pack("<2sH", b"FB", padding) + bytes(padding)  # FB: torch's padding field
+        common = (_VERSION, 0, 0, 0, _DATE, crc, size, size, len(path))
+        self._append(_LOCAL_HEADER.pack(b"PK\3\4", *common, len(extra)), path, extra, data)
+        entry = _CENTRAL_HEADER.pack(b"PK\1\2", _MADE_BY, *common, 0, 0, 0, 0, _MODE, start)
+        self._directory.append(entry + path)
+
+    def finish(self) -> None:
+        """Append the directory."""
+        start, count = self._position, len(self._directory)
+        directory = b"".join(self._directory)
+        self._append(directory, _END.pack(b"PK\5\6", 0, 0, count, count, len(directory), start, 0))
+
+    def _append(self, *pieces: bytes | memoryview) -> None:
+        for piece in pieces:
+            self._file.write(piece)
+            self._position += len(piece)
 
 
 def describe(tensors: Sequence[TensorRef]) -> bytes:
     """The pickle of an OrderedDict of tensors, in protocol 2, as torch.save spells it."""
-    out = bytearray(b"\x80\x02ccollections\nOrderedDict\n)R(")
+    memo: dict[bytes, int] = {}
+
+    def shared(operation: bytes) -> bytes:
+        """`operation`, spelled out the first time and looked up from then on."""
+        if operation in memo:
+            return b"h" + bytes([memo[operation]])
+        memo[operation] = len(memo)
+        return operation + b"q" + bytes([memo[operation]])
+
+    out = bytearray(b"\x80\x02" + shared(_ORDERED_DICT) + b")R(")
     for number, ref in enumerate(tensors):
-        out += b"".join(_tensor(str(number), ref))
+        out += b"".join(_tensor(str(number), ref, shared))
     return bytes(out + b"u.")
 
 
-def _tensor(key: str, ref: TensorRef) -> Iterator[bytes]:
+_ORDERED_DICT = b"ccollections\nOrderedDict\n"
+_REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
+
+
+def _tensor(key: str, ref: TensorRef, shared: Callable[[bytes], bytes]) -> Iterator[bytes]:
     if ref.dtype.torch is None:
         raise UsageError(
             "this element type can't be written to a .pt file",
@@ -67,16 +117,11 @@ def _tensor(key: str, ref: TensorRef) -> Iterator[bytes]:
     strides = [1]
     for size in ref.shape[:0:-1]:
         strides.append(strides[-1] * max(size, 1))
-    yield _text(ref.name)
-    yield b"ctorch._utils\n_rebuild_tensor_v2\n("
-    yield b"(" + _text("storage") + b"ctorch\n" + ref.dtype.torch.encode() + b"\n"
-    count = 1
-    for size in ref.shape:
-        count *= size
-    yield _text(key) + _text("cpu") + _integer(count) + b"tQ"
-    yield _integer(0)
-    yield _tuple(ref.shape) + _tuple(strides[::-1] if ref.shape else [])
-    yield b"\x89ccollections\nOrderedDict\n)RtR"  # no gradient, no hooks
+    yield _text(ref.name) + shared(_REBUILD) + b"("
+    yield b"(" + shared(_text("storage")) + shared(b"ctorch\n" + ref.dtype.torch.encode() + b"\n")
+    yield _text(key) + shared(_text("cpu")) + _integer(prod(ref.shape)) + b"tQ"
+    yield _integer(0) + _tuple(ref.shape) + _tuple(strides[::-1] if ref.shape else [])
+    yield b"\x89" + shared(_ORDERED_DICT) + b")RtR"  # no gradient, no hooks
 
 
 def _text(value: str) -> bytes:
