@@ -13,7 +13,7 @@ import numpy as np
 
 from converter.catalog import Catalog, TensorRef
 from converter.digest import Digest, tensor_sha256
-from converter.dtypes import Array, DType, as_words
+from converter.dtypes import FLOAT32, Array, DType, as_words
 from converter.errors import FacenetError, ParityFailedError, RoundTripError, UsageError
 from converter.execute import check_dropped, source_values, targets
 from converter.plan import Edge, Fill, PartChoice, Plan, make_plan
@@ -207,6 +207,12 @@ def _check_parity_possible(request: Request, catalog: Catalog, writer: Writer) -
             "--verify compares a TensorFlow source with PyTorch weights",
             found=f"a conversion from {catalog.format} to {writer.FORMAT}",
             next_step="leave out --verify: the result is compared bit for bit all the same",
+        )
+    if request.dtype is not None and request.dtype is not FLOAT32:
+        raise UsageError(
+            "--verify can't tell a wrong weight from a rounded one",
+            found=f"--dtype {request.dtype}",
+            next_step="verify a conversion without --dtype first, then convert again with it",
         )
     if request.part == "logits":
         raise UsageError("--verify needs the network itself: --part logits can't be run alone")

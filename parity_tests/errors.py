@@ -1,7 +1,9 @@
 """What goes wrong while two sides are compared."""
 
+from converter.errors import FacenetError
 
-class ParityError(Exception):
+
+class ParityError(FacenetError):
     """No verdict could be reached: something is missing, damaged, unsafe or does not fit.
 
     A candidate that was run and found different is not an error; that is a

@@ -10,6 +10,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from support.tf_fixtures import golden_128, golden_512, original_variables, tensorflow
+
+__all__ = ["golden_128", "golden_512", "original_variables", "tensorflow"]
 
 REFERENCE = "FACENET_REFERENCE_DIR"
 

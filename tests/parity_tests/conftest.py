@@ -1,6 +1,5 @@
 """Fixtures of the parity tests. Candidates are made without the converter, to check it as well."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -10,25 +9,6 @@ import numpy as np
 import pytest
 
 # `support` is a package in tests/, wherever pytest is started.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from support.tf_fixtures import (
-    golden_128,
-    golden_512,
-    golden_weights,
-    original_variables,
-    reference_data,
-    tensorflow,
-)
-
-__all__ = [
-    "golden_128",
-    "golden_512",
-    "golden_weights",
-    "original_variables",
-    "reference_data",
-    "tensorflow",
-]
 
 # PyTorch's axes from TensorFlow's, by rank: HWIO to OIHW, IO to OI.
 _AXES = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}

@@ -48,7 +48,7 @@ def test_variables_are_the_originals(
 
 @pytest.mark.parametrize("sizes", ["512-8631", "128-0"])
 def test_answers_and_end_points_are_the_originals(
-    tensorflow: Any, reference_data: Path, golden_weights: ModuleType, sizes: str
+    tensorflow: Any, reference_dir: Path, golden_weights: ModuleType, sizes: str
 ) -> None:
     tf = tensorflow.compat.v1
     embedding_size, classes = map(int, sizes.split("-"))
@@ -60,7 +60,7 @@ def test_answers_and_end_points_are_the_originals(
         fill_variables(tf, session, golden_weights.fill)
         feeds = {images: golden_weights.inputs(), phase_train: False}
         answers, end_points = session.run((fetches, dict(tensors.end_points)), feeds)
-    with np.load(reference_data / "golden" / f"inception_resnet_v1-{sizes}.npz") as golden:
+    with np.load(reference_dir / "golden" / f"inception_resnet_v1-{sizes}.npz") as golden:
         distances = np.linalg.norm(answers["embeddings"] - golden["embeddings"], axis=1)
         assert (distances < EMBEDDING_TOLERANCE).all(), distances
         for name in fetches:
@@ -118,11 +118,11 @@ def test_training_uses_batch_statistics_and_moves_the_averages(
 
 @pytest.mark.parametrize(("number", "name"), list(enumerate(MTCNN_NETS, 1)))
 def test_mtcnn_nets_answer_as_the_originals(
-    tensorflow: Any, reference_data: Path, number: int, name: str
+    tensorflow: Any, reference_dir: Path, number: int, name: str
 ) -> None:
     tf = tensorflow.compat.v1
     weights = np.load(
-        reference_data / "mtcnn" / f"det{number}.npy", allow_pickle=True, encoding="latin1"
+        reference_dir / "mtcnn" / f"det{number}.npy", allow_pickle=True, encoding="latin1"
     ).item()
     with tf.Graph().as_default(), tf.Session() as session:
         results = dict(mtcnn_net(MTCNN_NETS[name]))
@@ -130,7 +130,7 @@ def test_mtcnn_nets_answer_as_the_originals(
         values = {f"{name}/{layer}/{k}": v for layer in weights for k, v in weights[layer].items()}
         assert {v.op.name for v in tf.global_variables()} == values.keys()
         fill_variables(tf, session, lambda variable, _: values[variable])
-        with np.load(reference_data / "golden" / "mtcnn_nets.npz") as golden:
+        with np.load(reference_dir / "golden" / "mtcnn_nets.npz") as golden:
             answers = session.run(results, {f"{name}/input:0": golden[f"{name}/input"]})
             expected = {key: golden[f"{name}/{key}"] for key in answers}
     for key, answer in answers.items():

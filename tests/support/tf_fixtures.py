@@ -1,8 +1,6 @@
-"""Fixtures around TensorFlow and the reference data; a conftest.py imports what it needs."""
+"""Fixtures around TensorFlow; tests/conftest.py imports them for all tests."""
 
-import importlib.util
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,33 +36,11 @@ def tensorflow() -> Any:
 
 
 @pytest.fixture(scope="session")
-def reference_data() -> Path:
-    """The folder of reference data; skips where FACENET_REFERENCE_DIR names none."""
-    folder = Path(os.environ.get("FACENET_REFERENCE_DIR", ""))
-    if not (folder / "golden_weights.py").is_file():
-        pytest.skip("needs the reference data: set FACENET_REFERENCE_DIR to its folder")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def golden_weights(reference_data: Path) -> ModuleType:
-    """The reference data's module with `fill` and `inputs`."""
-    spec = importlib.util.spec_from_file_location(
-        "golden_weights", reference_data / "golden_weights.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def original_variables(reference_data: Path) -> Callable[[str], list[tuple[str, tuple[int, ...]]]]:
+def original_variables(reference_dir: Path) -> Callable[[str], list[tuple[str, tuple[int, ...]]]]:
     """Names and shapes of the original graph's variables, in order, for "512-8631" or "128-0"."""
 
     def load(sizes: str) -> list[tuple[str, tuple[int, ...]]]:
-        path = reference_data / "variables" / f"inception_resnet_v1-{sizes}.json"
+        path = reference_dir / "variables" / f"inception_resnet_v1-{sizes}.json"
         rows = json.loads(path.read_text())["variables"]
         return [(name, tuple(shape)) for name, shape in rows]
 
