@@ -159,10 +159,11 @@ def _values(tensor: memoryview, dtype: DType) -> Array:
     for number, field in wire.fields(tensor):
         if number == 4:
             content = wire.view(field)
-        elif number == typed and not isinstance(field, int):  # packed
-            scalars += field
-        elif number == typed and field >> 8 * dtype.itemsize == 0:  # one field a value
-            scalars += field.to_bytes(dtype.itemsize, "little")
+        elif number == typed:  # packed, or one field a value
+            if not isinstance(field, int):
+                scalars += field
+            elif field < 1 << 8 * dtype.itemsize:
+                scalars += field.to_bytes(dtype.itemsize, "little")
     data = content if len(content) else memoryview(bytes(scalars))
     if len(data) % dtype.itemsize:
         return np.empty(0, dtype.numpy)

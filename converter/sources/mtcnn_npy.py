@@ -60,8 +60,8 @@ class _ElementType(Buildable):
 class _Array(Buildable):
     """``numpy.ndarray``: shape, element type, order and bytes, or a list of objects."""
 
-    def __init__(self, encode: Callable[[str], bytes]) -> None:
-        self.encode = encode
+    def __init__(self, as_bytes: Callable[[str | bytearray], bytes]) -> None:
+        self.as_bytes = as_bytes
         self.shape: tuple[int, ...] = ()
         self.type: _ElementType | None = None
         self.fortran = False
@@ -77,8 +77,8 @@ class _Array(Buildable):
         if not isinstance(kind, _ElementType):
             raise PickleError("an array without an element type")
         self.shape, self.type, self.fortran = pickles.sizes(shape), kind, fortran
-        if isinstance(data, str):  # Python 2 text: bytes, read as latin-1
-            data = self.encode(data)
+        if isinstance(data, (str, bytearray)):  # Python 2 wrote text, protocol 5 a byte array
+            data = self.as_bytes(data)
         if kind.is_object and isinstance(data, list):
             if len(data) != prod(self.shape):
                 raise PickleError(f"an array of shape {self.shape} with {len(data)} objects")
@@ -104,36 +104,50 @@ class _Array(Buildable):
         return array
 
 
-def _reconstruct(kind: object, *_: object) -> _Array:
-    if not isinstance(kind, Name) or kind.path != "numpy ndarray":
-        raise PickleError("an array of another class than numpy.ndarray")
-    return _Array()
+class _Builder:
+    """What the pickle of one file may construct.
 
+    Each text is turned into bytes only once: a pickle can ask for the same one a thousand times.
+    """
 
-def _from_buffer(data: object, kind: object, shape: object, order: object) -> _Array:
-    array = _Array()
-    array.fill(shape, kind, order == "F", data)
-    return array
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[object, bytes]] = {}  # by identity; keeps the text alive
 
+    def as_bytes(self, value: str | bytearray) -> bytes:
+        if id(value) not in self._made:
+            made = value.encode("latin-1") if isinstance(value, str) else bytes(value)
+            self._made[id(value)] = value, made
+        return self._made[id(value)][1]
 
-def _encode(value: object, encoding: object) -> bytes:
-    """How Python 3 spells bytes in pickles of protocol 2 and older."""
-    if encoding not in ("latin1", "latin-1"):
-        raise PickleError("bytes in an unknown encoding")
-    return pickles.text(value).encode("latin-1")
+    def reconstruct(self, kind: object, *_: object) -> _Array:
+        if not isinstance(kind, Name) or kind.path != "numpy ndarray":
+            raise PickleError("an array of another class than numpy.ndarray")
+        return _Array(self.as_bytes)
+
+    def from_buffer(self, data: object, kind: object, shape: object, order: object) -> _Array:
+        array = _Array(self.as_bytes)
+        array.fill(shape, kind, order == "F", data)
+        return array
+
+    def encode(self, value: object, encoding: object) -> bytes:
+        """How Python 3 spells bytes in pickles of protocol 2 and older."""
+        if encoding not in ("latin1", "latin-1"):
+            raise PickleError("bytes in an unknown encoding")
+        return self.as_bytes(pickles.text(value))
+
+    def constructors(self) -> pickles.Constructors:
+        cores = ("numpy.core", "numpy._core")
+        return {
+            "numpy ndarray": _not_called,
+            "numpy dtype": _ElementType,
+            "_codecs encode": self.encode,
+            **{f"{core}.multiarray _reconstruct": self.reconstruct for core in cores},
+            **{f"{core}.numeric _frombuffer": self.from_buffer for core in cores},
+        }
 
 
 def _not_called(*_: object) -> object:
     raise PickleError("numpy.ndarray is called directly")
-
-
-_CONSTRUCTORS: pickles.Constructors = {
-    "numpy ndarray": _not_called,
-    "numpy dtype": _ElementType,
-    "_codecs encode": _encode,
-    **{f"{core}.multiarray _reconstruct": _reconstruct for core in ("numpy.core", "numpy._core")},
-    **{f"{core}.numeric _frombuffer": _from_buffer for core in ("numpy.core", "numpy._core")},
-}
 
 
 def recognises(path: Path) -> bool:
@@ -153,11 +167,14 @@ def open(path: Path) -> Catalog:
     start = _object_header(file)
     reader = file.reader(start)
     try:
-        root = pickles.load(reader, _CONSTRUCTORS)
+        root = pickles.load(reader, _Builder().constructors())
         if reader.tell() != file.size:
             raise PickleError(f"{file.size - reader.tell()} bytes behind the pickle")
         arrays = _arrays(root)
         tensors = {name: _tensor(name, array) for name, array in arrays.items()}
+        held = sum(ref.nbytes for ref in tensors.values())
+        if held > file.size:  # the same bytes, many times over
+            raise PickleError(f"arrays of {held} bytes in a file of {file.size}")
     except PickleError as error:
         raise pickles.damaged(path, error, "the pickled weights") from error
     return Catalog(tensors, format=FORMAT, naming=NAMING, files=(path,))
