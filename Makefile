@@ -42,7 +42,7 @@ convert-given: $(VENV)/.base
 		status=0; $(BIN)/facenet diff "$$CHECKPOINT" "$$OUT" || status=$$?; \
 		if [ $$status -eq 0 ]; then echo "$$OUT holds these weights already, bit for bit"; fi; \
 		if [ $$status -eq 1 ]; then \
-			echo "Error: $$OUT exists and is something else; ARGS=--overwrite replaces it" >&2; fi; \
+			echo "Error: $$OUT exists, and it is not shown to hold these weights; ARGS=--overwrite replaces it" >&2; fi; \
 		exit $$status; \
 	else $(BIN)/convert --checkpoint "$$CHECKPOINT" --out "$$OUT" $(ARGS); fi
 
