@@ -14,7 +14,7 @@ export CHECKPOINT OUT
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help convert convert-demo convert-given test lint benchmark clean same-python
+.PHONY: help convert convert-demo convert-given test lint benchmark clean same-python always
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | \
@@ -56,9 +56,9 @@ test: lint ## Check style and types, and run the tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev ## Check style and types
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 benchmark: $(VENV)/.dev ## Measure the converter's speed and memory
 	$(BIN)/python benchmarks/convert.py $(ARGS)
@@ -89,12 +89,16 @@ ifneq ($(origin PYTHON),file)
 		exit 1; fi
 endif
 
-$(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/.made
+# Where this folder lies: an installation in editable mode must be done again when it has moved.
+$(VENV)/.here: always | $(VENV)/.made
+	@[ "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" ] || echo "$(CURDIR)" >$@
+
+$(VENV)/.base: pyproject.toml constraints.txt $(VENV)/.here
 	@echo 'Installing facenet-parity into $(VENV) …'
 	@$(INSTALL) .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
+$(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.here
 	@echo 'Installing facenet-parity into $(VENV), with TensorFlow and PyTorch (1 GB the first time) …'
 	@$(INSTALL) '.[dev]'
 	@touch $(VENV)/.base $@
