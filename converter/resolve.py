@@ -40,14 +40,18 @@ class Source:
 def resolve(name: str, step: int | None = None) -> Source:
     """The source that `name` stands for; among several steps, `step` or the latest.
 
-    Raises UsageError where nothing is found (listing where it looked) or where the name could
-    mean several things, FormatError where a checkpoint lacks a file.
+    Raises UsageError where nothing is found (listing where it looked), where the name could mean
+    several things, or where it has no such step; FormatError where a checkpoint lacks a file.
     """
-    places = _places(name)
-    for place in places:
-        source = _locate(place, step)
-        if source is not None:
-            return source
+    try:
+        places = _places(name)
+        for place in places:
+            source = _locate(place, step)
+            if source is not None:
+                _check_step(source, step)
+                return source
+    except OSError as error:
+        raise UsageError("can't look for the checkpoint", file=name, found=error) from error
     base = Path(name).name
     where = f"models of this name are published: see {_README}" if base in PUBLISHED else None
     raise UsageError(
@@ -59,8 +63,22 @@ def resolve(name: str, step: int | None = None) -> Source:
     )
 
 
+def _check_step(source: Source, step: int | None) -> None:
+    match = _STEP.fullmatch(source.path.name)
+    if step is not None and (match is None or int(match[2]) != step):
+        raise UsageError(
+            "what was named is not of the step that was asked for",
+            file=source.path,
+            expected=f"step {step}",
+            next_step="leave out --step, or name the folder that holds the checkpoints",
+        )
+
+
 def _places(name: str) -> list[Path]:
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError as error:  # ~user of nobody
+        raise UsageError(f"can't tell where {name} is", found=error) from error
     if path.is_absolute():
         return [path]
     roots = [root for root in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if root]
@@ -158,7 +176,8 @@ def _choose(folder: Path, prefixes: list[str], step: int | None) -> str:
 def _of_graph(meta: Path, step: int | None) -> Source:
     """The bundle that a .meta file belongs to, by the start of its name."""
     stem = meta.name.removesuffix(".meta")
-    prefixes = [prefix for prefix in _prefixes(meta.parent) if prefix.startswith(stem)]
+    there = _prefixes(meta.parent)
+    prefixes = [stem] if stem in there else [name for name in there if name.startswith(stem)]
     if not prefixes:
         raise FormatError(
             "a .meta file holds the graph, not the weights, and the weights aren't beside it",

@@ -51,10 +51,14 @@ def open_source(path: str | Path) -> Catalog:
     there, FormatError where it is no format this program knows or is damaged.
     """
     path = Path(path)
-    for module in FORMATS:
-        if module.recognises(path):
-            return module.open(path)
-    if not path.is_file():
+    try:
+        for module in FORMATS:
+            if module.recognises(path):
+                return module.open(path)
+        there = path.is_file()
+    except OSError as error:
+        raise UsageError("can't read the file", file=path, found=error.strerror) from error
+    if not there:
         raise UsageError(
             "there is no such file",
             file=path,

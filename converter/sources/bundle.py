@@ -7,7 +7,7 @@ tensorflow/core/util/tensor_bundle/tensor_bundle.cc.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -81,7 +81,7 @@ def _open_shards(prefix: Path, shards: int) -> tuple[MappedFile, ...]:
                 found=", ".join(there[:10]) or "none",
                 next_step="copy every .data-… file of the checkpoint into the same folder",
             )
-        files.append(MappedFile(path))
+        files.append(MappedFile(path, may_be_empty=True))  # if it holds but empty tensors
     return tuple(files)
 
 
@@ -143,10 +143,19 @@ def _tensor(entry: Entry, entries: dict[bytes, Entry], files: tuple[MappedFile, 
                 next_step=FETCH_AGAIN,
             )
         parts.append((extents, part))
+    if entry.dtype is STRING:
+        checks = [partial(_check, part, files[part.shard]) for _, part in parts]
+        refuse = partial(_load, entry, files[0])
+        return TensorRef(entry.name, STRING, entry.shape, refuse, partial(_check_all, checks))
     boxes = check_tiling(entry.name, entry.shape, [(e, p.shape) for e, p in parts], files[0].path)
     loads = [partial(_load, part, files[part.shard]) for _, part in parts]
     load = partial(assemble, entry.shape, entry.dtype, boxes, loads)
     return TensorRef(entry.name, entry.dtype, entry.shape, load)
+
+
+def _check_all(checks: Iterable[Callable[[], None]]) -> None:
+    for check in checks:
+        check()
 
 
 def _spell(extents: Iterable[Extent]) -> str:

@@ -16,11 +16,13 @@ _RELEASE = 1 << 23  # bytes looked at before pages are given back
 class MappedFile:
     """`path` mapped read-only. `view` checks bounds, so sizes that lie end in a FormatError.
 
-    Raises UsageError where the file can't be opened, FormatError where it is empty.
+    Raises UsageError where the file can't be opened, FormatError where it is empty and that is
+    not `may_be_empty`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, may_be_empty: bool = False) -> None:
         self.path = path
+        self._map: mmap.mmap | None = None
         try:
             with path.open("rb") as file:
                 self.size = file.seek(0, 2)
@@ -30,13 +32,13 @@ class MappedFile:
             raise UsageError(
                 "can't read the file", file=path, found=error.strerror or error
             ) from error
-        if not self.size:
+        if not self.size and not may_be_empty:
             raise FormatError(
                 "the file is empty",
                 file=path,
                 next_step="fetch the file again; a broken download or a full disk leaves this",
             )
-        self._bytes = memoryview(self._map)
+        self._bytes = memoryview(b"" if self._map is None else self._map)
         self._viewed = 0
 
     def view(self, offset: int = 0, size: int | None = None, what: str = "data") -> memoryview:
@@ -55,13 +57,14 @@ class MappedFile:
 
     def reader(self, position: int = 0) -> mmap.mmap:
         """The map itself, to read on from `position` as a file is."""
+        assert self._map is not None, "only a data file of a checkpoint may be empty"
         self._map.seek(position)
         return self._map
 
     def release(self) -> None:
         """Give the touched pages back, now and then, so that resident memory stays small."""
-        if self._viewed < _RELEASE or not hasattr(self._map, "madvise"):  # not on Windows
-            return
+        if self._map is None or self._viewed < _RELEASE or not hasattr(self._map, "madvise"):
+            return  # Windows has no madvise
         self._viewed = 0
         self._map.madvise(mmap.MADV_DONTNEED)
 

@@ -9,7 +9,7 @@ standard library's pickletools, which executes nothing either.
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,6 +47,19 @@ class Dict(dict[str, Any]):
     """A dict with text keys, likewise."""
 
     depth = 1
+
+    def add(self, items: Iterable[tuple[Any, Any]]) -> None:
+        """Set keys that aren't there yet. PickleError."""
+        for key, value in items:
+            if not isinstance(key, str):
+                raise PickleError("a dict of the pickle has a key that is no text")
+            if not _is_utf8(key):
+                raise PickleError("a key is text that can't be written as UTF-8")
+            if key in self:
+                raise PickleError(f"the key {printable(key, 80)} occurs twice")
+            self.depth = max(self.depth, 1 + _depth(value))
+            self[key] = value
+        _check_depth(self.depth)
 
 
 class Buildable:
@@ -164,14 +177,7 @@ class _Machine:
         target = self.stack[-1]
         if not isinstance(target, Dict):
             raise PickleError("the pickle sets items of something that is no dict")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, str):
-                raise PickleError("a dict of the pickle has a key that is no text")
-            if key in target:
-                raise PickleError(f"the key {printable(key, 80)} occurs twice")
-            target.depth = max(target.depth, 1 + _depth(value))
-            target[key] = value
-        _check_depth(target.depth)
+        target.add(zip(items[::2], items[1::2], strict=True))
 
     # --- objects
 
@@ -206,6 +212,11 @@ class _Machine:
         if self.persistent is None:
             raise PickleError("the pickle refers to data outside itself")
         self.stack.append(self.persistent(self.stack.pop()))
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether `text` has no lone surrogates: pickles can spell them, nothing can print them."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _depth(item: object) -> int:

@@ -66,6 +66,8 @@ def open(path: Path) -> Catalog:
 def _parse(data: memoryview, path: Path) -> dict[str, Any]:
     try:
         header = json.loads(bytes(data).decode(), object_pairs_hook=_no_duplicates)
+        for name in header:
+            name.encode()  # JSON can spell lone surrogates, which nothing can print
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"a header that is no JSON: {error}") from error
     if not isinstance(header, dict):

@@ -48,10 +48,20 @@ def persistent_storage(value: object) -> Storage:
 
 
 def _rebuild_tensor(
-    storage: object, offset: object, shape: object, strides: object, *_: object
+    storage: object,
+    offset: object,
+    shape: object,
+    strides: object,
+    _requires_grad: object = False,
+    _hooks: object = None,
+    metadata: object = None,
 ) -> Tensor:
     if not isinstance(storage, Storage):
         raise PickleError("a tensor without a storage")
+    if metadata:  # whether the stored values are yet to be conjugated or negated
+        raise PickleError(
+            "a lazily conjugated or negated tensor: save tensor.resolve_conj().resolve_neg()"
+        )
     tensor = Tensor(storage, pickles.integer(offset), pickles.sizes(shape), pickles.sizes(strides))
     if len(tensor.shape) != len(tensor.strides) or tensor.offset < 0:
         raise PickleError("a tensor whose strides don't match its shape")
@@ -73,12 +83,25 @@ def _rebuild_parameter(tensor: object, *_: object) -> Tensor:
     return tensor
 
 
+def _ordered_dict(pairs: object = None) -> Dict:
+    """Empty, or as Python 2 pickled it: made of a list of pairs."""
+    made = Dict()
+    if pairs is None:
+        return made
+    if not isinstance(pairs, pickles.List):
+        raise PickleError("an OrderedDict of something that is no list")
+    if not all(isinstance(pair, (pickles.Tuple, pickles.List)) for pair in pairs):
+        raise PickleError("an OrderedDict of something that is no list of pairs")
+    made.add((key, value) for key, value in pairs)
+    return made
+
+
 def _not_called(*_: object) -> object:
     raise PickleError("a storage type is called")
 
 
 CONSTRUCTORS: pickles.Constructors = {
-    "collections OrderedDict": Dict,
+    "collections OrderedDict": _ordered_dict,
     "torch._utils _rebuild_tensor_v2": _rebuild_tensor,
     "torch._utils _rebuild_parameter": _rebuild_parameter,
     **{f"torch {name}": _not_called for name in BY_TORCH},
@@ -109,11 +132,16 @@ def _load(tensor: Tensor, data: Callable[[Storage], memoryview]) -> Array:
     dtype = tensor.storage.dtype.numpy
     flat = np.frombuffer(data(tensor.storage), dtype)
     if not prod(tensor.shape):
-        return np.empty(tensor.shape, dtype)
+        return _read_only(np.empty(tensor.shape, dtype))
     view = np.lib.stride_tricks.as_strided(
         flat[tensor.offset :],
         tensor.shape,
         [stride * dtype.itemsize for stride in tensor.strides],
         writeable=False,
     )
-    return view if view.flags.c_contiguous else np.ascontiguousarray(view)
+    return view if view.flags.c_contiguous else _read_only(np.ascontiguousarray(view))
+
+
+def _read_only(array: Array) -> Array:
+    array.flags.writeable = False
+    return array

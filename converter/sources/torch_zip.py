@@ -24,6 +24,7 @@ NAMING: Naming = "torch"
 
 # What zipfile raises on malformed archives.
 _ZIP_ERRORS = (zipfile.BadZipFile, ValueError, OSError, struct.error, NotImplementedError)
+_END_SIZE = 22  # bytes of the record that ends an archive without a comment (4.3.16)
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")  # APPNOTE.TXT 4.3.7
 
 
@@ -46,6 +47,11 @@ class _Archive:
                 infos = archive.infolist()
         except _ZIP_ERRORS as error:
             raise self.damaged(f"no valid zip archive: {error}") from error
+        # The first record starts the file and the directory ends it: nothing is left out.
+        end = bytes(file.view(max(0, file.size - _END_SIZE), None, "directory"))
+        first = min((info.header_offset for info in infos), default=0)
+        if first or not end.startswith(b"PK\x05\x06"):
+            raise self.damaged("bytes before or behind the archive")
         folders = {info.filename.partition("/")[0] for info in infos}
         if len(folders) != 1:
             raise self.damaged(f"{len(folders)} folders at its top, where torch writes one")
@@ -111,6 +117,9 @@ def open(path: Path) -> Catalog:
     archive = _Archive(file)
     if "byteorder" in archive.infos and bytes(archive.record("byteorder")) != b"little":
         raise archive.damaged("big-endian data; save it again on a little-endian machine")
+    for name in archive.infos:
+        if not name.startswith("data/"):  # tensors' are checked when they are loaded
+            archive.record(name)
     try:
         description = io.BytesIO(archive.record("data.pkl"))
         root = pickles.load(description, CONSTRUCTORS, persistent_storage)
