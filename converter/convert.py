@@ -65,14 +65,15 @@ def convert(request: Request, listener: Listener | None = None) -> Receipt:
     bit; with `request.parity`, the hook must pass too. Raises FacenetError; then nothing is left.
     """
     listener = listener or Listener()
+    _check_options(request)
     writer = writer_for(request.out)
     out = Path(request.out)
     is_folder = not writer.SUFFIXES
     check_target(out, overwrite=request.overwrite, folder=is_folder)
     source = resolve(request.checkpoint, request.step)
     catalog = source.open()
+    _check_direction(request, catalog, writer)
     plan = make_plan(catalog, to=writer.NAMING, part=request.part, strict=request.strict)
-    _check_parity_possible(request, catalog, writer)
     hashes = _Hashes(catalog.files)
     with (atomic_folder if is_folder else atomic_file)(out) as partial:
         _write(writer, partial, out, request, plan, catalog, listener)
@@ -199,15 +200,9 @@ def _same(expected: object, found: object, what: str, tensor: str | None = None)
         )
 
 
-def _check_parity_possible(request: Request, catalog: Catalog, writer: Writer) -> None:
+def _check_options(request: Request) -> None:
     if request.parity is None:
         return
-    if catalog.naming != "tensorflow" or writer.NAMING != "torch":
-        raise UsageError(
-            "--verify compares a TensorFlow source with PyTorch weights",
-            found=f"a conversion from {catalog.format} to {writer.FORMAT}",
-            next_step="leave out --verify: the result is compared bit for bit all the same",
-        )
     if request.dtype is not None and request.dtype is not FLOAT32:
         raise UsageError(
             "--verify can't tell a wrong weight from a rounded one",
@@ -216,6 +211,16 @@ def _check_parity_possible(request: Request, catalog: Catalog, writer: Writer) -
         )
     if request.part == "logits":
         raise UsageError("--verify needs the network itself: --part logits can't be run alone")
+
+
+def _check_direction(request: Request, catalog: Catalog, writer: Writer) -> None:
+    if request.parity is None or (catalog.naming, writer.NAMING) == ("tensorflow", "torch"):
+        return
+    raise UsageError(
+        "--verify compares a TensorFlow source with PyTorch weights",
+        found=f"a conversion from {catalog.format} to {writer.FORMAT}",
+        next_step="leave out --verify: the result is compared bit for bit all the same",
+    )
 
 
 def _parity(
