@@ -94,7 +94,7 @@ class FirstParity:
         what = "embeddings" if self.architecture == "inception_resnet_v1" else "answers"
         largest = float(np.max(self.distances)) if self.distances else math.nan  # keeps NaN
         text = (
-            f"parity {'passed' if self.passed else 'FAILED'}: {within} of {len(self.distances)} "
+            f"{'passed' if self.passed else 'FAILED'}: {within} of {len(self.distances)} "
             f"{what} closer than {self.tolerance:g} (L2), the farthest {largest:.3g}; "
             f"{self.graph} in TensorFlow {self.tensorflow_version} against torch "
             f"{self.torch_version}, seed {self.seed}"

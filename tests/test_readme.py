@@ -115,7 +115,7 @@ def test_snippets_with_torch(folder: Path) -> None:
 @pytest.mark.tensorflow
 def test_the_command_that_verifies(folder: Path) -> None:
     (block,) = (b for b in blocks(README) if b.language == "sh" and "--verify" in b.text)
-    assert "parity passed" in run(block, folder)
+    assert "5 of 5 embeddings" in run(block, folder)
 
 
 def test_the_output_shown_is_the_output(demo: Path, tmp_path: Path) -> None:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    "convert", context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True
+    "convert",
+    short_help="Convert weights, and prove the result.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
 )
 @click.option(
     "--checkpoint",

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    "diff", context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True
+    "diff",
+    short_help="Compare two weight files, bit for bit.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
 )
 @click.argument("a")
 @click.argument("b")

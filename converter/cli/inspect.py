@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    "inspect", context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True
+    "inspect",
+    short_help="Show what a weight file holds.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
 )
 @click.argument("source")
 @step_option

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.end_points import END_POINTS
 
 from converter.architectures import INCEPTION_RESNET_V1
 from converter.catalog import TensorRef
@@ -31,25 +32,6 @@ EMBEDDING_TOLERANCE = 2e-6  # L2 per embedding; the issue's contract, float32 no
 # that standard deviation. Measured: at most 5.8e-6; a wrong weight gives 1e-2 and more.
 # The samples of Mixed_6a and Mixed_6b see one channel only: mean and deviation see them all.
 END_POINT_TOLERANCE = 2e-5
-
-# The original's end points and the module that computes each, in the order of the network.
-END_POINTS = {
-    "Conv2d_1a_3x3": "conv2d_1a",
-    "Conv2d_2a_3x3": "conv2d_2a",
-    "Conv2d_2b_3x3": "conv2d_2b",
-    "MaxPool_3a_3x3": "maxpool_3a",
-    "Conv2d_3b_1x1": "conv2d_3b",
-    "Conv2d_4a_3x3": "conv2d_4a",
-    "Conv2d_4b_3x3": "conv2d_4b",
-    "Mixed_5a": "repeat_1",
-    "Mixed_6a": "mixed_6a",
-    "Mixed_6b": "repeat_2",
-    "Mixed_7a": "mixed_7a",
-    "Mixed_8a": "repeat_3",
-    "Mixed_8b": "block8",
-    "PrePool": "block8",
-    "PreLogitsFlatten": "avgpool_1a",
-}
 
 BLOCKED = (
     "import sys; sys.modules.update(tensorflow=None, torch=None)\n"

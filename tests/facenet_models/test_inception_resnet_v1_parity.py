@@ -14,30 +14,11 @@ import pytest
 pytest.importorskip("torch", reason="the networks need torch")
 
 import torch
+from support.end_points import END_POINTS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facenet_models import InceptionResnetV1
-
-# What the original calls an end point, and the submodule whose output it is.
-END_POINTS = {
-    "Conv2d_1a_3x3": "conv2d_1a",
-    "Conv2d_2a_3x3": "conv2d_2a",
-    "Conv2d_2b_3x3": "conv2d_2b",
-    "MaxPool_3a_3x3": "maxpool_3a",
-    "Conv2d_3b_1x1": "conv2d_3b",
-    "Conv2d_4a_3x3": "conv2d_4a",
-    "Conv2d_4b_3x3": "conv2d_4b",
-    "Mixed_5a": "repeat_1",
-    "Mixed_6a": "mixed_6a",
-    "Mixed_6b": "repeat_2",
-    "Mixed_7a": "mixed_7a",
-    "Mixed_8a": "repeat_3",
-    "Mixed_8b": "block8",
-    "PrePool": "block8",
-    "PreLogitsFlatten": "dropout",
-}
-
 
 # TensorFlow's HWIO and IO to torch's OIHW and OI.
 LAYOUT = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}

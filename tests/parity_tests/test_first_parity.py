@@ -79,7 +79,7 @@ def test_verdict_needs_distances_strictly_below_the_tolerance() -> None:
 
 
 def test_verdict_in_words_and_json() -> None:
-    assert VERDICT.summary().startswith("parity passed: 2 of 2 embeddings closer than 1e-05 (L2)")
+    assert VERDICT.summary().startswith("passed: 2 of 2 embeddings closer than 1e-05 (L2)")
     assert "model.meta" in VERDICT.summary()
     broken = replace(VERDICT, distances=(1e-7, float("nan")), weights_dtypes=("float16",))
     assert "FAILED: 1 of 2" in broken.summary()
