@@ -107,7 +107,8 @@ def cast(array: Array, source: DType, target: DType) -> Array:
         raise ValueError(f"no cast from {source} to {target}: only floating types are cast")
     if target is not BFLOAT16:
         wide = as_float32(array, source) if source is BFLOAT16 else array
-        with np.errstate(over="ignore"):  # infinity is reported by the caller, with the tensor
+        # Infinity is reported by the caller, with the tensor; signalling NaN become quiet ones.
+        with np.errstate(over="ignore", invalid="ignore"):
             return wide.astype(target.numpy)
     if source is FLOAT64:
         return _round_float64_to_bfloat16(array)
@@ -123,7 +124,7 @@ def _round_float32_to_bfloat16(array: Array) -> Array:
 
 def _round_float64_to_bfloat16(array: Array) -> Array:
     """Through float32 rounded to odd, so that rounding twice equals rounding once."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         near = array.astype(np.float32)
     bits = near.view(np.uint32).copy()
     inexact = np.isfinite(array) & (near.astype(np.float64) != array)

@@ -64,6 +64,8 @@ def _box(extents: Sequence[Extent], shape: tuple[int, ...]) -> Box | None:
 
 def _any_overlap(boxes: list[Box]) -> bool:
     full = [box for box in boxes if all(axis.start < axis.stop for axis in box)]
+    if len(full) < 2:
+        return False
     starts = np.array([[axis.start for axis in box] for box in full]).reshape(len(full), -1)
     stops = np.array([[axis.stop for axis in box] for box in full]).reshape(len(full), -1)
     return any(

@@ -367,9 +367,12 @@ def snappy_compress(data: bytes) -> bytes:
             position += 1
             continue
         size = 4
-        while size < 64 and data[before + size : before + size + 1] == data[
-            position + size : position + size + 1
-        ] != b"":
+        while (
+            size < 64
+            and data[before + size : before + size + 1]
+            == data[position + size : position + size + 1]
+            != b""
+        ):
             size += 1
         if start < position:
             out += snappy_literal(data[start:position])
