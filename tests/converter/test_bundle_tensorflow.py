@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import fakes
 
 from converter import dtypes
 from converter.dtypes import BFLOAT16, STRING, Array
 from converter.errors import FormatError
 from converter.sources import open_source
 from converter.sources.bundle import index_path, shard_path
+from converter.sources.mapped import MappedFile
 from converter.sources.ordered import slice_key
 from converter.sources.sstable import read_table
-from converter.sources.mapped import MappedFile
 from converter.writers import bundle as bundle_writer
-from support import fakes
 
 pytestmark = pytest.mark.tensorflow
 
@@ -70,7 +71,7 @@ def numbers(dtype: Any, shape: tuple[int, ...] = (3, 5)) -> Array:
     """Any bits: NaN, denormals and all."""
     rng = np.random.default_rng(3)
     dtype = np.dtype(dtype)
-    if dtype == bool:
+    if dtype.kind == "b":
         return rng.integers(0, 2, shape).astype(bool)
     return np.frombuffer(rng.bytes(dtype.itemsize * int(np.prod(shape))), dtype).reshape(shape)
 
@@ -182,7 +183,7 @@ def partitions(draw: st.DrawFn) -> tuple[tuple[int, ...], list[list[tuple[int, i
     boxes: list[list[tuple[int, int]]] = [[]]
     for size in shape:
         cuts = sorted(draw(st.sets(st.integers(1, max(1, size - 1)), max_size=2)) | {0, size})
-        spans = [(a, b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
+        spans = [(a, b - a) for a, b in pairwise(cuts)]
         boxes = [[*box, span] for box in boxes for span in spans]
     return shape, boxes
 

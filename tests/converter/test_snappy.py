@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fakes import snappy_compress, snappy_copy, snappy_literal
 
 from converter.sources import snappy
 from converter.sources.wire import WireError, encode_varint
-from support.fakes import snappy_compress, snappy_copy, snappy_literal
 
 REPETITIVE = st.lists(st.binary(min_size=1, max_size=12), max_size=8).flatmap(
     lambda words: (

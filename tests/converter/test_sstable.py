@@ -9,12 +9,12 @@ import pytest
 from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fakes import block_bytes, snappy_compress, table_bytes
 
 from converter.errors import FormatError
 from converter.sources.mapped import MappedFile
 from converter.sources.sstable import masked, read_table
 from converter.writers.bundle import table
-from support.fakes import block_bytes, snappy_compress, table_bytes
 
 # A table has a key at least: the empty one, of the bundle's header.
 KEYS = st.lists(st.binary(max_size=12), unique=True, min_size=1, max_size=60).map(sorted)

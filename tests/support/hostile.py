@@ -177,13 +177,17 @@ BUNDLE_LIES: dict[str, Case] = {
     ),
     "bundle: compression 2": _table([block_bytes([])], compression=2),
     "bundle: 2^32-1 restart points": _table([b"\xff" * 4]),
-    "bundle: keys out of order": _table([block_bytes([(b"", header_proto()), (b"w", b""), (b"v", b"")])]),
+    "bundle: keys out of order": _table(
+        [block_bytes([(b"", header_proto()), (b"w", b""), (b"v", b"")])]
+    ),
     "bundle: a key twice": _table([block_bytes([(b"", header_proto()), (b"w", b""), (b"w", b"")])]),
 }
 
 GRAPH_LIES: dict[str, Case] = {
     **{
-        f"graph: shape [{word}]": _file("g.pb", graph_bytes({"w": tensor_proto([size], content=bytes(4))}))
+        f"graph: shape [{word}]": _file(
+            "g.pb", graph_bytes({"w": tensor_proto([size], content=bytes(4))})
+        )
         for word, size in _HUGE.items()
     },
     "graph: negative axis": _file("g.pb", graph_bytes({"w": tensor_proto([-1], content=bytes(4))})),
@@ -200,9 +204,11 @@ GRAPH_LIES: dict[str, Case] = {
     "graph: two nodes of one name": _file(
         "g.pb", graph_bytes({"w": tensor_proto(content=bytes(4))}) * 2
     ),
-    "graph: field longer than the file": _file("g.pb", b"\x0a" + encode_varint(32 * GIB) + bytes(64)),
+    "graph: field longer than the file": _file(
+        "g.pb", b"\x0a" + encode_varint(32 * GIB) + bytes(64)
+    ),
     "graph: no variables": _file("g.pb", encode(1, encode(1, b"x") + encode(2, b"NoOp"))),
-}  # fmt: skip
+}
 
 
 def _npy_header(descr: str, shape: str = "()", version: int = 1) -> bytes:
@@ -239,9 +245,9 @@ def _text_of(size: int) -> bytes:
 
 def _laughing_npy() -> bytes:
     """Half a megabyte of text, stored once, that 20,000 arrays would each turn into bytes."""
-    text = _text_of(1 << 19) + b"q\0" + b"0" * 0
+    text = _text_of(1 << 19) + b"q\0"
     shape = b"(J" + struct.pack("<i", 1 << 19) + b"t"
-    array = _npy_array(shape + b"", b"h\0", b"u1")
+    array = _npy_array(shape, b"h\0", b"u1")
     first = b"}" + pickled_text("first") + _npy_array(shape, text, b"u1") + b"s"
     names = b"".join(pickled_text(f"w{n}") + array for n in range(20_000))
     layers = b"}(" + pickled_text("a") + first + pickled_text("b") + b"}(" + names + b"u" + b"u"
@@ -255,8 +261,12 @@ NPY_LIES: dict[str, Case] = {
         )
         for word, size in _HUGE.items()
     },
-    "npy: negative axis": _file("d.npy", _npy_dict(_npy_array(b"(J\xff\xff\xff\xfft", b"U\x04abcd"))),
-    "npy: 100 axes": _file("d.npy", _npy_dict(_npy_array(b"(" + b"K\x01" * 100 + b"t", b"U\x04abcd"))),
+    "npy: negative axis": _file(
+        "d.npy", _npy_dict(_npy_array(b"(J\xff\xff\xff\xfft", b"U\x04abcd"))
+    ),
+    "npy: 100 axes": _file(
+        "d.npy", _npy_dict(_npy_array(b"(" + b"K\x01" * 100 + b"t", b"U\x04abcd"))
+    ),
     "npy: many axes of 2^62": _file(
         "d.npy", _npy_dict(_npy_array(b"(" + pickled_int(1 << 62) * MANY + b"t", b"U\x04abcd"))
     ),
@@ -271,9 +281,7 @@ NPY_LIES: dict[str, Case] = {
     "npy: header is an expression": _file("d.npy", _npy_header("__import__('os').system('id')")),
     "npy: header of 2^32-1 bytes": _file("d.npy", b"\x93NUMPY\x02\0\xff\xff\xff\xff" + bytes(64)),
     "npy: version 9": _file("d.npy", b"\x93NUMPY\x09\0" + bytes(64)),
-    "npy: bytes behind the pickle": _file(
-        "d.npy", fakes.mtcnn_npy(fakes.pnet_arrays()) + b"\0"
-    ),
+    "npy: bytes behind the pickle": _file("d.npy", fakes.mtcnn_npy(fakes.pnet_arrays()) + b"\0"),
     "npy: one text, 20,000 arrays": _file("d.npy", _laughing_npy()),
     "npy: an object in the array": _file("d.npy", _npy_dict(_npy_object(b"N"))),
     "npy: two ways to one name": _file(
@@ -281,14 +289,22 @@ NPY_LIES: dict[str, Case] = {
         npy_of_pickle(
             b"\x80\x02"
             + _npy_object(
-                b"}" + pickled_text("a") + b"}" + pickled_text("b/c") + _npy_array(b"(K\x01t", b"U\x04abcd")
-                + b"ss" + pickled_text("a/b") + b"}" + pickled_text("c") + _npy_array(b"(K\x01t", b"U\x04efgh")
+                b"}"
+                + pickled_text("a")
+                + b"}"
+                + pickled_text("b/c")
+                + _npy_array(b"(K\x01t", b"U\x04abcd")
+                + b"ss"
+                + pickled_text("a/b")
+                + b"}"
+                + pickled_text("c")
+                + _npy_array(b"(K\x01t", b"U\x04efgh")
                 + b"ss"
             )
             + b"."
         ),
     ),
-}  # fmt: skip
+}
 
 
 def _both_pt(code: bytes, storage: bytes = bytes(16)) -> dict[str, bytes]:
@@ -328,15 +344,34 @@ TORCH_LIES: dict[str, Case] = {
 _GOOD_TENSOR = tensor_pickle(4, [4], [1])
 TORCH_LIES |= {
     "zip.pt: storage is missing": _file("x.pt", pt_zip(one_tensor(_GOOD_TENSOR))),
-    "zip.pt: storage is too short": _file("x.pt", pt_zip(one_tensor(_GOOD_TENSOR), {"data/0": b"1234"})),
-    "zip.pt: two folders": _file("x.pt", pt_zip(one_tensor(_GOOD_TENSOR), {"../y": b"", "data/0": bytes(16)}).replace(b"x/../y", b"yy/../")),
-    "zip.pt: big-endian": _file("x.pt", pt_zip(one_tensor(_GOOD_TENSOR), {"data/0": bytes(16)}).replace(b"little", b"big\0\0\0")),
-    "legacy.pt: storage is cut off": _file("x.pt", pt_legacy(one_tensor(_GOOD_TENSOR), ["0"], struct.pack("<q", 4) + bytes(15))),
-    "legacy.pt: bytes behind the storages": _file("x.pt", pt_legacy(one_tensor(_GOOD_TENSOR), ["0"], struct.pack("<q", 4) + bytes(17))),
-    "legacy.pt: storage of 2^63 elements": _file("x.pt", pt_legacy(one_tensor(_GOOD_TENSOR), ["0"], struct.pack("<q", -1) + bytes(16))),
+    "zip.pt: storage is too short": _file(
+        "x.pt", pt_zip(one_tensor(_GOOD_TENSOR), {"data/0": b"1234"})
+    ),
+    "zip.pt: two folders": _file(
+        "x.pt",
+        pt_zip(one_tensor(_GOOD_TENSOR), {"../y": b"", "data/0": bytes(16)}).replace(
+            b"x/../y", b"yy/../"
+        ),
+    ),
+    "zip.pt: big-endian": _file(
+        "x.pt",
+        pt_zip(one_tensor(_GOOD_TENSOR), {"data/0": bytes(16)}).replace(b"little", b"big\0\0\0"),
+    ),
+    "legacy.pt: storage is cut off": _file(
+        "x.pt", pt_legacy(one_tensor(_GOOD_TENSOR), ["0"], struct.pack("<q", 4) + bytes(15))
+    ),
+    "legacy.pt: bytes behind the storages": _file(
+        "x.pt", pt_legacy(one_tensor(_GOOD_TENSOR), ["0"], struct.pack("<q", 4) + bytes(17))
+    ),
+    "legacy.pt: storage of 2^63 elements": _file(
+        "x.pt", pt_legacy(one_tensor(_GOOD_TENSOR), ["0"], struct.pack("<q", -1) + bytes(16))
+    ),
     "legacy.pt: no storages": _file("x.pt", pt_legacy(one_tensor(_GOOD_TENSOR))),
-    "legacy.pt: a storage twice": _file("x.pt", pt_legacy(one_tensor(_GOOD_TENSOR), ["0", "0"], (struct.pack("<q", 4) + bytes(16)) * 2)),
-}  # fmt: skip
+    "legacy.pt: a storage twice": _file(
+        "x.pt",
+        pt_legacy(one_tensor(_GOOD_TENSOR), ["0", "0"], (struct.pack("<q", 4) + bytes(16)) * 2),
+    ),
+}
 
 _ENTRY = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 SAFETENSORS_LIES: dict[str, Case] = {
@@ -353,9 +388,13 @@ SAFETENSORS_LIES: dict[str, Case] = {
         "size as text": one_safetensor(["16"], 0, 64),
         "shape as text": one_safetensor("", 0, 4),
         "shape as an object": one_safetensor({}, 0, 4),
-        "shape missing": safetensors_bytes({"w": {"dtype": "F32", "data_offsets": [0, 4]}}, bytes(4)),
+        "shape missing": safetensors_bytes(
+            {"w": {"dtype": "F32", "data_offsets": [0, 4]}}, bytes(4)
+        ),
         "entry is a list": safetensors_bytes({"w": []}),
-        "offsets of three": safetensors_bytes({"w": _ENTRY | {"data_offsets": [0, 4, 8]}}, bytes(4)),
+        "offsets of three": safetensors_bytes(
+            {"w": _ENTRY | {"data_offsets": [0, 4, 8]}}, bytes(4)
+        ),
         "number of 5,000 digits": safetensors_bytes(
             b'{"w":{"dtype":"F32","shape":[' + b"9" * 5000 + b'],"data_offsets":[0,4]}}', bytes(4)
         ),
@@ -376,7 +415,7 @@ SAFETENSORS_LIES: dict[str, Case] = {
         "not UTF-8": safetensors_bytes(b'{"\xff": 1}'),
         "half a surrogate pair as name": safetensors_bytes({"\ud800": _ENTRY}, bytes(4)),
     }.items()
-}  # fmt: skip
+}
 
 LIES = BUNDLE_LIES | GRAPH_LIES | NPY_LIES | TORCH_LIES | SAFETENSORS_LIES
 
@@ -442,10 +481,12 @@ PICKLES: dict[str, bytes] = {
     "marks alone": b"\x80\x02" + b"(" * 100_000 + b".",
     "doubled tuples": b"\x80\x02" + _DOUBLED + b".",
     "doubled tuples, hashed by OrderedDict": b"\x80\x02ccollections\nOrderedDict\n](]("
-    + _DOUBLED + b"Neeh\0".replace(b"h\0", b"") + b"\x85R.",
+    + _DOUBLED + b"Nee\x85R.",
     "doubled tuples as a key": b"\x80\x02}" + _DOUBLED + b"Ns.",
-    "doubled tuples as a shape": one_tensor(tensor_pickle(4, [4], [1]).replace(b"(K\x04t", _DOUBLED, 1)),
-    "doubled lists": b"\x80\x02]" + b"2](2" * 0 + b"q\0" + b"](h\0h\0eq\0" * 60 + b".",
+    "doubled tuples as a shape": one_tensor(
+        tensor_pickle(4, [4], [1]).replace(b"(K\x04t", _DOUBLED, 1)
+    ),
+    "doubled lists": b"\x80\x02(]q\0" + b"](h\0h\0eq\0" * 60 + b"t.",
     "list in itself": b"\x80\x02]q\0h\0a.",
     "dict in itself": b"\x80\x02}q\0" + pickled_text("k") + b"h\0s.",
     "list as a key": b"\x80\x02}]Ns.",
@@ -454,7 +495,8 @@ PICKLES: dict[str, bytes] = {
     "number as a key of an OrderedDict": b"\x80\x02ccollections\nOrderedDict\n](](K\x01Nee\x85R.",
     "number as a key of an OrderedDict, tensor": b"\x80\x02ccollections\nOrderedDict\n](](K\x01"
     + tensor_pickle(4, [4], [1]) + b"ee\x85R.",
-    "an OrderedDict of a dict": b"\x80\x02ccollections\nOrderedDict\n}" + pickled_text("w") + b"Ns\x85R.",
+    "an OrderedDict of a dict": b"\x80\x02ccollections\nOrderedDict\n}"
+    + pickled_text("w") + b"Ns\x85R.",
     "a key twice": b"\x80\x02}(" + (pickled_text("w") + b"N") * 2 + b"u.",
     "a key without a value": b"\x80\x02}(" + pickled_text("w") + b"u.",
     "BINBYTES8 of 2^62": b"\x80\x04\x8e" + struct.pack("<Q", 1 << 62) + b"x.",
