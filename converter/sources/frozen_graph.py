@@ -133,10 +133,11 @@ def _load(
 ) -> Array:
     if dtype.storage is None:
         raise FormatError("strings are listed, not read", file=file.path, tensor=name)
-    values = _values(tensor, dtype)
+    values, repeats = _values(tensor, dtype)
     count = prod(shape)
     affordable = dtype.itemsize * count <= max(file.size, _MAX_REPEATED)
-    if len(values) > count or (len(values) < count and not (len(values) and affordable)):
+    short = len(values) < count and not (repeats and len(values) and affordable)
+    if len(values) > count or short:
         raise FormatError(
             "a constant doesn't hold as many values as its shape asks for",
             file=file.path,
@@ -152,7 +153,8 @@ def _load(
     return values.reshape(shape)
 
 
-def _values(tensor: memoryview, dtype: DType) -> Array:
+def _values(tensor: memoryview, dtype: DType) -> tuple[Array, bool]:
+    """The stored values, and whether the last one may stand for those that are left out."""
     typed = {"float32": _FLOAT_VAL, "float64": _DOUBLE_VAL}.get(dtype.name)
     content = memoryview(b"")
     scalars = bytearray()
@@ -166,5 +168,5 @@ def _values(tensor: memoryview, dtype: DType) -> Array:
                 scalars += field.to_bytes(dtype.itemsize, "little")
     data = content if len(content) else memoryview(bytes(scalars))
     if len(data) % dtype.itemsize:
-        return np.empty(0, dtype.numpy)
-    return np.frombuffer(data, dtype.numpy)
+        return np.empty(0, dtype.numpy), False
+    return np.frombuffer(data, dtype.numpy), not len(content)

@@ -141,9 +141,14 @@ class _Builder:
             "numpy ndarray": _not_called,
             "numpy dtype": _ElementType,
             "_codecs encode": self.encode,
+            "__builtin__ bytes": _no_bytes,  # how protocol 2 spells b""
             **{f"{core}.multiarray _reconstruct": self.reconstruct for core in cores},
             **{f"{core}.numeric _frombuffer": self.from_buffer for core in cores},
         }
+
+
+def _no_bytes() -> bytes:
+    return b""
 
 
 def _not_called(*_: object) -> object:
