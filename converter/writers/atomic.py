@@ -12,7 +12,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from converter.errors import OutputError, UsageError
@@ -27,6 +27,17 @@ _SUFFIX = ".partial"
 
 def check_target(target: Path, *, overwrite: bool, folder: bool = False) -> None:
     """UsageError unless `target` can be created, before any work is done."""
+    if target.absolute().name in ("", ".."):
+        raise UsageError("the output has no name of its own", file=target)
+    try:
+        _check_target(target, overwrite, folder)
+    except OSError as error:
+        raise UsageError(
+            "the output can't be created", file=target, found=error.strerror
+        ) from error
+
+
+def _check_target(target: Path, overwrite: bool, folder: bool) -> None:
     parent = target.absolute().parent
     if not parent.is_dir():
         raise UsageError(
@@ -55,12 +66,8 @@ def atomic_file(target: Path) -> Iterator[Path]:
     the folder can't be written.
     """
     _sweep(target)
-    partial = _partial_name(target)
-    with _reporting(target):
-        lock = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    partial, lock = _create(target, _create_file)
     try:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
         yield partial
         with _reporting(target):
             os.fsync(lock)
@@ -79,14 +86,9 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     whose names the new one has too (UsageError).
     """
     _sweep(target)
-    partial = _partial_name(target)
-    with _reporting(target):
-        partial.mkdir()
-        lock = os.open(partial, os.O_RDONLY)
+    partial, lock = _create(target, _create_folder)
     aside = partial.with_name(partial.name.removesuffix(_SUFFIX) + ".old" + _SUFFIX)
     try:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
         yield partial
         with _reporting(target):
             for file in partial.iterdir():
@@ -118,6 +120,37 @@ def _check_replaceable(target: Path, fresh: Path) -> None:
             found=", ".join(sorted(foreign)[:5]),
             next_step="choose an empty or a new folder",
         )
+
+
+def _create_file(path: Path) -> int | None:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+
+
+def _create_folder(path: Path) -> int | None:
+    path.mkdir()
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:  # swept already
+        return None
+
+
+def _create(target: Path, make: Callable[[Path], int | None]) -> tuple[Path, int]:
+    """A hidden path beside `target`, made, opened and locked. Raises OutputError.
+
+    Until it is locked, another process may take it for abandoned and sweep it: then once more.
+    """
+    with _reporting(target):
+        while True:
+            partial = _partial_name(target)
+            handle = make(partial)
+            if handle is None:
+                continue
+            if fcntl is not None:
+                with contextlib.suppress(OSError):  # no locks here: then nobody sweeps either
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+            if partial.exists():
+                return partial, handle
+            os.close(handle)
 
 
 def _partial_name(target: Path) -> Path:
