@@ -83,6 +83,11 @@ def _handles() -> bytes:
         ),
         pytest.param(_with_footer(_handles() + b"\0\1"), "padding", id="footer's padding"),
         pytest.param(
+            table_bytes([block_bytes([(b"a", b"")])], between=b"x"),
+            "starts at byte",
+            id="bytes of no block",
+        ),
+        pytest.param(
             table_bytes([block_bytes([(b"b", b""), (b"a", b"")])]), "order", id="keys out of order"
         ),
         pytest.param(

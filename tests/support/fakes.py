@@ -159,9 +159,13 @@ def block_bytes(entries: Sequence[tuple[bytes, bytes]], shared: Sequence[int] = 
 
 
 def table_bytes(
-    blocks: Sequence[bytes], *, compression: int = 0, compress: Compress = lambda x: x
+    blocks: Sequence[bytes],
+    *,
+    compression: int = 0,
+    compress: Compress = lambda x: x,
+    between: bytes = b"",
 ) -> bytes:
-    """A table of ready-made data blocks, with right checksums."""
+    """A table of ready-made data blocks, with right checksums; `between` them lies something."""
     out = bytearray()
 
     def append(block: bytes) -> bytes:
@@ -171,6 +175,7 @@ def table_bytes(
 
     packed = [compress(block) + bytes([compression]) for block in blocks]
     index = [(b"%08d" % n, append(block)) for n, block in enumerate(packed)]
+    out.extend(between)
     metaindex = append(block_bytes([]) + b"\0")
     handles = metaindex + append(compress(block_bytes(index)) + bytes([compression]))
     return bytes(out) + handles.ljust(40, b"\0") + struct.pack("<Q", TABLE_MAGIC)
