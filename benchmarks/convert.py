@@ -72,7 +72,7 @@ def python(code: str, *arguments: object) -> list[str]:
 def commands(prefix: Path, folder: Path) -> dict[str, Callable[[], list[str]]]:
     """The contenders by name."""
     data = prefix.with_name(prefix.name + ".data-00000-of-00001")
-    source = ["--checkpoint", prefix, "--overwrite", "--out"]
+    source = ["--checkpoint", prefix, "--out"]
     rows: dict[str, Callable[[], list[str]]] = {
         "convert to .pt": lambda: python(CONVERT, *source, folder / "a.pt"),
         "convert to .safetensors": lambda: python(CONVERT, *source, folder / "a.safetensors"),
@@ -94,6 +94,8 @@ def measure(prefix: Path, runs: int) -> dict[str, dict[str, float]]:
         contenders = commands(prefix, Path(folder))
         for round_number in range(runs + 1):
             for name, command in contenders.items():
+                for old in Path(folder).iterdir():  # each writes a new file
+                    old.unlink()
                 elapsed, peak = timed(command())
                 if round_number:
                     seconds.setdefault(name, []).append(elapsed)

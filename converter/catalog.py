@@ -41,8 +41,8 @@ class Catalog(Mapping[str, TensorRef]):
     """The tensors of one source, by name, in the source's own order.
 
     `format` is the format's name, `naming` the side whose tensor names it uses, `files` every
-    file it is made of, `notes` what a person should know of it. `release` lets go of memory
-    pages that loading has touched; it is called between tensors.
+    file it is made of, `notes` what a person should know of it. `release` is told after each
+    tensor how many bytes were loaded, and lets go of memory pages now and then.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Catalog(Mapping[str, TensorRef]):
         naming: Naming,
         files: tuple[Path, ...],
         notes: tuple[str, ...] = (),
-        release: Callable[[], object] = lambda: None,
+        release: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._tensors = dict(tensors)
         self.format = format

@@ -55,8 +55,8 @@ def diff(a: Catalog, b: Catalog) -> Iterator[TensorDiff]:
             yield TensorDiff(name, "only in A", _describe(ref))
         else:
             yield _diff(ref, right[name], twins)
-        a.release()
-        b.release()
+        a.release(ref.nbytes)
+        b.release(ref.nbytes)
     for name, ref in right.items():
         if name not in left:
             yield TensorDiff(name, "only in B", _describe(ref))

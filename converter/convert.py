@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from converter.batches import batches
 from converter.catalog import Catalog, TensorRef
 from converter.digest import Digest, tensor_sha256
 from converter.dtypes import FLOAT32, Array, DType, as_words
@@ -25,7 +26,7 @@ from converter.sources.mapped import sha256_file
 from converter.writers import Writer, bundle, writer_for
 from converter.writers.atomic import atomic_file, atomic_folder, check_target, output_error
 
-_WORKERS = 2  # threads that check; each holds one tensor, three times over
+_WORKERS = 2  # threads that check; each holds a batch's largest tensor, three times over
 
 
 class ParityResult(Protocol):
@@ -45,7 +46,9 @@ ParityHook = Callable[[Mapping[str, object], Say], ParityResult]
 
 @dataclass(frozen=True)
 class Request:
-    """A conversion as a user asks for it. `dtype` None keeps each tensor's own type."""
+    """A conversion as a user asks for it. `dtype` None keeps each tensor's own type; `hash_source`
+    adds the SHA-256 of the source's files to the receipt.
+    """
 
     checkpoint: str
     out: str
@@ -56,6 +59,7 @@ class Request:
     allow_nonfinite: bool = False
     step: int | None = None
     parity: ParityHook | None = None
+    hash_source: bool = False
 
 
 def convert(request: Request, listener: Listener | None = None) -> Receipt:
@@ -74,7 +78,7 @@ def convert(request: Request, listener: Listener | None = None) -> Receipt:
     catalog = source.open()
     _check_direction(request, catalog, writer)
     plan = make_plan(catalog, to=writer.NAMING, part=request.part, strict=request.strict)
-    hashes = _Hashes(catalog.files)
+    hashes = _Hashes(catalog.files if request.hash_source else ())
     with (atomic_folder if is_folder else atomic_file)(out) as partial:
         _write(writer, partial, out, request, plan, catalog, listener)
         written = sorted(partial.iterdir()) if is_folder else [partial]
@@ -111,13 +115,13 @@ def _write(
     refs = targets(plan, dtype=request.dtype, allow_nonfinite=request.allow_nonfinite)
 
     def progress(ref: TensorRef) -> None:
-        catalog.release()
+        catalog.release(ref.nbytes)
         listener.advance(ref.nbytes)
 
     listener.stage("converting", sum(ref.nbytes for ref in refs))
     for dropped in plan.dropped:
         check_dropped(dropped)
-        catalog.release()
+        catalog.release(dropped.source.nbytes)
     try:
         writer.write(partial, refs, progress)
     except OSError as error:
@@ -154,18 +158,22 @@ def _compare(
     _same(sorted(ref.name for ref in expected), sorted(back), "names")
     listener.stage("checking", back.nbytes)
 
-    def check(step: Edge | Fill, ref: TensorRef) -> str:
-        sha256 = _check_tensor(step, ref, back[ref.name])
-        catalog.release()
-        back.release()
-        return sha256
+    steps = {step.target: step for step in plan.steps}
+
+    def check(batch: list[TensorRef]) -> list[tuple[TensorRef, str]]:
+        checked = [(ref, _check_tensor(steps[ref.name], ref, back[ref.name])) for ref in batch]
+        size = sum(ref.nbytes for ref in batch)
+        catalog.release(size)
+        back.release(size)
+        return checked
 
     digest = Digest()
-    # Hashing, checksums and copies release the interpreter lock. Results come in order.
+    # Hashing, checksums and copies release the interpreter lock.
     with ThreadPoolExecutor(_WORKERS) as pool:
-        for ref, sha256 in zip(expected, pool.map(check, plan.steps, expected), strict=True):
-            digest.add(ref, sha256)
-            listener.advance(ref.nbytes)
+        for batch in pool.map(check, batches(expected)):
+            for ref, sha256 in batch:
+                digest.add(ref, sha256)
+                listener.advance(ref.nbytes)
     return digest.hexdigest()
 
 

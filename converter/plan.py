@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Literal
 
 from converter.architectures import ARCHITECTURES
@@ -284,6 +283,8 @@ class _Planner:
 
     def _hint_renames(self) -> None:
         """Where a missing name resembles an unexplained one, say so; else say what to do."""
+        from difflib import get_close_matches  # rarely needed
+
         unexplained = [f.tensor for f in self.findings if f.kind == "unexplained"]
         advice = {
             "missing": "the file is incomplete or of another model",

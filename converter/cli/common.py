@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -30,6 +32,7 @@ def reports_errors(command: Command) -> Command:
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
+        _hurry()
         try:
             return command(*args, **kwargs)
         except FacenetError as error:
@@ -46,6 +49,16 @@ def reports_errors(command: Command) -> Command:
             sys.exit(INTERRUPTED)
 
     return run  # type: ignore[return-value] # the wrapper has the command's own parameters
+
+
+def _hurry() -> None:
+    """Save a tenth of a short process's time; call before NumPy is imported.
+
+    Nothing here multiplies matrices, but OpenBLAS starts threads that wait busily for it. And
+    there is no garbage in cycles to be collected.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    gc.disable()
 
 
 def print_json(data: object) -> None:

@@ -104,6 +104,7 @@ def command(
         allow_nonfinite=allow_nonfinite,
         step=step,
         parity=_parity_hook() if verify else None,
+        hash_source=as_json,
     )
     with TerminalListener() as listener:
         receipt = convert(request, listener)

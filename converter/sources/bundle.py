@@ -85,9 +85,9 @@ def _open_shards(prefix: Path, shards: int) -> tuple[MappedFile, ...]:
     return tuple(files)
 
 
-def _release(files: tuple[MappedFile, ...]) -> None:
+def _release(files: tuple[MappedFile, ...], touched: int) -> None:
     for file in files:
-        file.release()
+        file.release(touched)
 
 
 def _check_coverage(file: MappedFile, entries: list[Entry]) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from converter.errors import FormatError, UsageError
 from converter.sources.sniff import describe
 
-_CHUNK = 1 << 22
-_RELEASE = 1 << 23  # bytes looked at before pages are given back
+_CHUNK = 1 << 18  # bytes; small enough to stay in the processor's cache
+_RELEASE = 1 << 23  # bytes
 
 
 class MappedFile:
@@ -39,7 +39,7 @@ class MappedFile:
                 next_step="fetch the file again; a broken download or a full disk leaves this",
             )
         self._bytes = memoryview(b"" if self._map is None else self._map)
-        self._viewed = 0
+        self._touched = 0
 
     def view(self, offset: int = 0, size: int | None = None, what: str = "data") -> memoryview:
         """`size` bytes (all that is left, if None) from `offset`, without a copy."""
@@ -52,7 +52,6 @@ class MappedFile:
                 found=f"a file of {self.size} bytes",
                 next_step="the file is truncated or damaged: fetch it again",
             )
-        self._viewed += wanted
         return self._bytes[offset : offset + wanted]
 
     def reader(self, position: int = 0) -> mmap.mmap:
@@ -61,11 +60,14 @@ class MappedFile:
         self._map.seek(position)
         return self._map
 
-    def release(self) -> None:
-        """Give the touched pages back, now and then, so that resident memory stays small."""
-        if self._map is None or self._viewed < _RELEASE or not hasattr(self._map, "madvise"):
+    def release(self, touched: int) -> None:
+        """Hear that `touched` more bytes were looked at; give the pages back now and then, so that
+        resident memory stays small.
+        """
+        self._touched += touched
+        if self._map is None or self._touched < _RELEASE or not hasattr(self._map, "madvise"):
             return  # Windows has no madvise
-        self._viewed = 0
+        self._touched = 0
         self._map.madvise(mmap.MADV_DONTNEED)
 
     def foreign(self, expected: str) -> FormatError:
@@ -79,7 +81,8 @@ class MappedFile:
 def sha256_file(path: Path) -> str:
     """SHA-256 of the file's bytes, in hexadecimal, read in pieces."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
+    buffer = memoryview(bytearray(_CHUNK))
+    with path.open("rb", buffering=0) as file:
+        while size := file.readinto(buffer):
+            digest.update(buffer[:size])
     return digest.hexdigest()

@@ -33,9 +33,10 @@ def write(folder: Path, tensors: Sequence[TensorRef], progress: Progress) -> Non
     entries = [(b"", _HEADER)]
     position = 0
     with shard_path(prefix, 0, 1).open("wb") as file:
-        for ref, data in stream(sorted(tensors, key=lambda ref: ref.name.encode()), progress):
+        ordered = sorted(tensors, key=lambda ref: ref.name.encode())
+        for ref, data, crc in stream(ordered, progress, crc32c):
             file.write(data)
-            entries.append((ref.name.encode(), _entry(ref, position, masked(crc32c(data)))))
+            entries.append((ref.name.encode(), _entry(ref, position, masked(crc))))
             position += ref.nbytes
     index_path(prefix).write_bytes(table(entries))
     state = f'model_checkpoint_path: "{PREFIX}"\nall_model_checkpoint_paths: "{PREFIX}"\n'

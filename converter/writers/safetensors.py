@@ -27,7 +27,7 @@ def write(path: Path, tensors: Sequence[TensorRef], progress: Progress) -> None:
     ordered = sorted(tensors, key=lambda ref: (-ref.dtype.itemsize, ref.name))
     with path.open("wb") as file:
         file.write(_header(ordered))
-        for _, data in stream(ordered, progress):
+        for _, data, _ in stream(ordered, progress):
             file.write(data)
 
 

@@ -1,29 +1,39 @@
-"""Tensors on their way into a file: the next one is made while this one is written."""
+"""Tensors on their way into a file: the next ones are made while these are written."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
+from converter.batches import batches
 from converter.catalog import TensorRef
 from converter.dtypes import as_bytes
 
 Progress = Callable[[TensorRef], None]
 
 
-def stream(
-    tensors: Sequence[TensorRef], progress: Progress
-) -> Iterator[tuple[TensorRef, memoryview]]:
-    """Each of `tensors` with its bytes, in order, loaded one ahead in another thread.
+Checksum = Callable[[memoryview], int]
+Loaded = tuple[TensorRef, memoryview, int]
 
-    `progress` is called with each when the caller asks for the next. At most two tensors are held.
+
+def stream(
+    tensors: Sequence[TensorRef], progress: Progress, checksum: Checksum = len
+) -> Iterator[Loaded]:
+    """Each of `tensors` with its bytes and their `checksum`, in order, made one batch ahead in
+    another thread.
+
+    `progress` is called with each when the caller asks for the next. At most two batches are held.
     """
+
+    def make(batch: list[TensorRef]) -> list[Loaded]:
+        pairs = [(ref, as_bytes(ref.load())) for ref in batch]
+        return [(ref, data, checksum(data)) for ref, data in pairs]
+
     with ThreadPoolExecutor(1) as pool:
-        ahead = [pool.submit(tensors[0].load)] if tensors else []
-        for position, ref in enumerate(tensors):
-            array = ahead.pop().result()
-            if position + 1 < len(tensors):
-                ahead.append(pool.submit(tensors[position + 1].load))
-            yield ref, as_bytes(array)
-            del array
-            progress(ref)
+        ahead: Future[list[Loaded]] | None = None
+        for batch in [*batches(tensors), []]:
+            upcoming = pool.submit(make, batch)
+            for loaded in ahead.result() if ahead else ():
+                yield loaded
+                progress(loaded[0])
+            ahead = upcoming

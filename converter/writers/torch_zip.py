@@ -47,8 +47,8 @@ def write(path: Path, tensors: Sequence[TensorRef], progress: Progress) -> None:
         archive = _Archive(file)
         archive.add("data.pkl", describe(tensors))
         archive.add("byteorder", b"little")
-        for number, (_, data) in enumerate(stream(tensors, progress)):
-            archive.add(f"data/{number}", data)
+        for number, (_, data, crc) in enumerate(stream(tensors, progress, zlib.crc32)):
+            archive.add(f"data/{number}", data, crc)
         archive.add("version", b"3\n")
         archive.finish()
 
@@ -61,10 +61,11 @@ class _Archive:
         self._position = 0
         self._directory: list[bytes] = []
 
-    def add(self, name: str, data: bytes | memoryview) -> None:
+    def add(self, name: str, data: bytes | memoryview, crc: int | None = None) -> None:
         """Append a record whose data starts at a multiple of `ALIGNMENT`."""
         path = f"{_ROOT}/{name}".encode("ascii")
-        size, crc = len(data), zlib.crc32(data)
+        size = len(data)
+        crc = zlib.crc32(data) if crc is None else crc
         start = self._position
         padding = -(start + _LOCAL_HEADER.size + len(path) + 4) % ALIGNMENT
         extra = struct.pack("<2sH", b"FB", padding) + bytes(padding)  # FB: torch's padding field
