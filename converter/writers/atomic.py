@@ -27,7 +27,7 @@ _SUFFIX = ".partial"
 
 def check_target(target: Path, *, overwrite: bool, folder: bool = False) -> None:
     """UsageError unless `target` can be created, before any work is done."""
-    if target.absolute().name in ("", ".."):
+    if target.name in ("", ".."):  # such as . or /
         raise UsageError("the output has no name of its own", file=target)
     try:
         _check_target(target, overwrite, folder)

@@ -234,10 +234,14 @@ def test_refused_before_any_work(out: str, says: str, pnet: Path, tmp_path: Path
     assert (tmp_path / "there.pt").read_bytes() == b"precious"
 
 
-@pytest.mark.parametrize("out", ["/", "/.", "/dev/null/x.pt"])
-def test_impossible_folders(out: str, pnet: Path) -> None:
+@pytest.mark.parametrize("out", ["/", "/.", "", ".", "..", "./", "/dev/null/x.pt"])
+def test_impossible_folders(
+    out: str, pnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     result = run(pnet, out, "--overwrite")
     assert isinstance(result.exception, SystemExit), repr(result.exception)
+    assert result.exit_code == 2
     assert result.stderr.startswith("Error: ")
 
 
