@@ -170,7 +170,8 @@ def _compare(
     digest = Digest()
     # Hashing, checksums and copies release the interpreter lock.
     with ThreadPoolExecutor(_WORKERS) as pool:
-        for batch in pool.map(check, batches(expected)):
+        # The large classifier comes last; started first, it leaves no thread without work.
+        for batch in pool.map(check, reversed(list(batches(expected)))):
             for ref, sha256 in batch:
                 digest.add(ref, sha256)
                 listener.advance(ref.nbytes)
