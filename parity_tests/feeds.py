@@ -1,0 +1,123 @@
+"""What both networks are fed: seeded noise, extremes, real faces. Everything is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from parity_tests.errors import ParityError
+
+Array = npt.NDArray[Any]
+
+SEED = 20180402  # the day of the published model
+FACE_SIZE = 160  # height and width of the published models' input
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+# Height and width by architecture. P-Net takes any size: not square and odd, so that an exchange
+# of height and width, or of floor and ceil, shows.
+SIZES = {"inception_resnet_v1": (160, 160), "pnet": (17, 23), "rnet": (24, 24), "onet": (48, 48)}
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A named batch: float32 NHWC, RGB, standardised. `samples` names each image."""
+
+    name: str
+    images: Array
+    description: str
+    samples: tuple[str, ...]
+
+
+def standard_feeds(architecture: str, count: int = 5, seed: int = SEED) -> tuple[Feed, ...]:
+    """The feeds of every comparison: noise, structured noise, a batch of one, and extremes.
+
+    Args:
+        architecture: Key of `SIZES`; decides height and width.
+        count: Images of noise, and of structured noise.
+        seed: Seed of `numpy.random.default_rng`; each feed draws from its own stream of it.
+    """
+    height, width = SIZES[architecture]
+    noise, structured, single = (np.random.default_rng([seed, stream]) for stream in range(3))
+    shape = (count, height, width, 3)
+    return (
+        _feed("noise", noise.standard_normal(shape, np.float32), f"N(0, 1), seed {seed}"),
+        _feed(
+            "structured",
+            _structured(structured, shape),
+            f"coarse patches and fine noise, contrast and colour cast by image, seed {seed}",
+        ),
+        _feed("single", single.standard_normal((1, *shape[1:]), np.float32), f"seed {seed}"),
+        _feed("extremes", _extremes(height, width), "black, grey, white, and a checkerboard"),
+    )
+
+
+def face_feed(folder: Path) -> Feed:
+    """The images of `folder`, cut square, scaled to 160x160, standardised as in training.
+
+    Raises:
+        ParityError: The folder holds no image, one can't be read, or Pillow is missing.
+    """
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ModuleNotFoundError as error:
+        raise ParityError("Pillow is needed to read images: pip install pillow") from error
+    if not folder.is_dir():
+        raise ParityError("there is no such folder of images", file=folder)
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise ParityError(
+            "the folder holds no images", file=folder, expected=", ".join(IMAGE_SUFFIXES)
+        )
+    images = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                images.append(_face(image.convert("RGB")))
+        except (OSError, UnidentifiedImageError, ValueError) as error:
+            raise ParityError(
+                "an image can't be read", file=path, found=error, next_step="remove or replace it"
+            ) from error
+    return Feed(
+        "faces", np.stack(images), f"{len(paths)} images", tuple(path.name for path in paths)
+    )
+
+
+def _face(image: Any) -> Array:
+    side = min(image.size)
+    left, top = ((length - side) // 2 for length in image.size)
+    square = image.resize((FACE_SIZE, FACE_SIZE), box=(left, top, left + side, top + side))
+    return (np.asarray(square, np.float32) - np.float32(127.5)) / np.float32(128)
+
+
+def _feed(name: str, images: Array, description: str) -> Feed:
+    samples = tuple(f"{name} {number}" for number in range(len(images)))
+    return Feed(name, images, description, samples)
+
+
+def _structured(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    count, height, width, channels = shape
+    patch = max(1, min(height, width) // 10)
+    grid = (count, -(-height // patch), -(-width // patch), channels)
+    coarse = rng.standard_normal(grid, np.float32).repeat(patch, 1).repeat(patch, 2)
+    gain = rng.uniform(0.3, 1.5, (count, 1, 1, 1)).astype(np.float32)
+    cast = rng.uniform(-0.5, 0.5, (count, 1, 1, channels)).astype(np.float32)
+    fine = rng.standard_normal(shape, np.float32)
+    return coarse[:, :height, :width] * np.float32(0.6) + gain * fine + cast
+
+
+def _extremes(height: int, width: int) -> Array:
+    """Uniform images at the ends and the middle of what pixels can be, and the sharpest texture."""
+    rows, columns = np.indices((height, width))
+    board = np.where((rows + columns) % 2, 1.0, -1.0).astype(np.float32)[..., None]
+    flat = [np.full((height, width, 3), value, np.float32) for value in (-1.0, 0.0, 1.0)]
+    return np.stack([*flat, np.broadcast_to(board, (height, width, 3))])
+
+
+def describe(feeds: Sequence[Feed]) -> tuple[str, ...]:
+    """The feeds in words, for a report."""
+    return tuple(f"{f.name} {list(f.images.shape)}: {f.description}" for f in feeds)
