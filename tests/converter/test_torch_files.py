@@ -63,7 +63,8 @@ def test_torch_loads_what_we_write(tmp_path: Path, made: dict[str, Array]) -> No
         assert isinstance(found, OrderedDict)
         assert {name: bits(tensor) for name, tensor in found.items()} == expected
         assert list(found) == list(made), "in order"
-        assert all(tensor.is_contiguous() for tensor in found.values())
+        for tensor in found.values():  # empty ones, too, have the strides that torch gives them
+            assert tensor.stride() == torch.empty(tensor.shape).stride()
         assert not any(tensor.requires_grad for tensor in found.values())
     assert fakes.loaded(open_source(path)) == expected
 
