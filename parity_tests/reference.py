@@ -1,6 +1,6 @@
 """The TensorFlow side: a stored graph, or the project's own, run on a CPU."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -172,12 +172,25 @@ class ReferenceRunner:
         Raises:
             ParityError: TensorFlow fails on the graph.
         """
+        return self.fetch(images, self._graph.outputs)
+
+    @property
+    def tensors(self) -> frozenset[str]:
+        """Names of what `fetch` can fetch, ``NODE:0``: all that the answer is computed from."""
+        return frozenset(f"{node.name}:0" for node in self._graph.graph_def.node)
+
+    def fetch(self, images: Array, tensors: Sequence[str]) -> tuple[Array, ...]:
+        """The values of any of `tensors` for `images`, float32 as the original is fed.
+
+        Raises:
+            ParityError: TensorFlow fails on the graph.
+        """
         tf = tensorflow().compat.v1
         feeds: dict[str, Any] = {self._graph.images: images}
         if self._graph.phase_train is not None:
             feeds[self._graph.phase_train] = False
         try:
-            return tuple(self._session.run(self._graph.outputs, feeds))
+            return tuple(self._session.run(list(tensors), feeds))
         except tf.errors.OpError as error:
             raise ParityError(f"TensorFlow fails to run {self.name}: {error.message}") from error
 

@@ -1,0 +1,382 @@
+"""Where the two networks are compared on the way from image to answer, as tables.
+
+Names and scopes are davidsandberg/facenet's (``src/models/inception_resnet_v1.py`` and
+``src/align/detect_face.py`` at 096ed77), as TF-slim writes them into a graph; the project's own
+graphs follow them. A table lists a network's probes in its order: parents come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from parity_tests.errors import ParityError
+
+Layout = Literal["NHWC", "NWHC", "NC"]
+Which = Literal["blocks", "all"]
+
+IMAGES = "images"
+"""The feed of a probe that looks at the images themselves."""
+PASS = "the module's own input"
+"""The stub of a module that is stepped over."""
+
+Branches = tuple[tuple[str, ...], ...]
+
+_BLOCK35: Branches = (
+    ("Conv2d_1x1",),
+    ("Conv2d_0a_1x1", "Conv2d_0b_3x3"),
+    ("Conv2d_0a_1x1", "Conv2d_0b_3x3", "Conv2d_0c_3x3"),
+)
+_BLOCK17: Branches = (("Conv2d_1x1",), ("Conv2d_0a_1x1", "Conv2d_0b_1x7", "Conv2d_0c_7x1"))
+_BLOCK8: Branches = (("Conv2d_1x1",), ("Conv2d_0a_1x1", "Conv2d_0b_1x3", "Conv2d_0c_3x1"))
+_MIXED_6A: Branches = (
+    ("Conv2d_1a_3x3",),
+    ("Conv2d_0a_1x1", "Conv2d_0b_3x3", "Conv2d_1a_3x3"),
+    ("MaxPool_1a_3x3",),
+)
+_MIXED_7A: Branches = (
+    ("Conv2d_0a_1x1", "Conv2d_1a_3x3"),
+    ("Conv2d_0a_1x1", "Conv2d_1a_3x3"),
+    ("Conv2d_0a_1x1", "Conv2d_0b_3x3", "Conv2d_1a_3x3"),
+    ("MaxPool_1a_3x3",),
+)
+_STEM = {
+    "Conv2d_1a_3x3": "conv2d_1a",
+    "Conv2d_2a_3x3": "conv2d_2a",
+    "Conv2d_2b_3x3": "conv2d_2b",
+    "MaxPool_3a_3x3": "maxpool_3a",
+    "Conv2d_3b_1x1": "conv2d_3b",
+    "Conv2d_4a_3x3": "conv2d_4a",
+    "Conv2d_4b_3x3": "conv2d_4b",
+}
+_TAIL = ("avgpool_1a", "dropout", "last_linear", "last_bn")
+_MIXED = {"Mixed_6a": ("mixed_6a", _MIXED_6A), "Mixed_7a": ("mixed_7a", _MIXED_7A)}
+# Scope: torch path of the Sequential, the blocks' name, how many, branches, end point.
+_REPEATS = {
+    "Repeat": ("repeat_1", "block35", 5, _BLOCK35, "Mixed_5a"),
+    "Repeat_1": ("repeat_2", "block17", 10, _BLOCK17, "Mixed_6b"),
+    "Repeat_2": ("repeat_3", "block8", 5, _BLOCK8, "Mixed_8a"),
+}
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """How a probe's torch modules are run alone.
+
+    Attributes:
+        entry: Modules to run, each on what the one before gave; ``""`` is the whole network, and
+            none at all says that the probe is another name for its parent.
+        feed: The probe (or `IMAGES`) whose reference activation the first of them gets.
+        stubs: Modules inside that don't run: path, and the probe whose reference activation they
+            answer with instead, or `PASS`.
+    """
+
+    entry: tuple[str, ...]
+    feed: str
+    stubs: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The probes whose reference activations it takes."""
+        names = (self.feed, *(answer for _, answer in self.stubs))
+        return tuple(dict.fromkeys(name for name in names if name not in (IMAGES, PASS)))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One place in both networks.
+
+    Attributes:
+        name: The original's end point, or its scope under the network's own.
+        tensor: TensorFlow's tensor.
+        module: Path of the torch module whose output is meant; ``""`` is the network.
+        layout: Axes of the tensor. torch's module has NCHW, or NC. NWHC: the original feeds MTCNN
+            with height and width exchanged.
+        parents: The probes that it is computed from; none: the images.
+        isolation: How to run it on its parents' reference activations.
+        also: Other names that the tensor has in graphs of other versions.
+    """
+
+    name: str
+    tensor: str
+    module: str
+    layout: Layout
+    parents: tuple[str, ...]
+    isolation: Isolation
+    also: tuple[str, ...] = ()
+
+
+def probes(architecture: str, which: Which = "blocks") -> tuple[Probe, ...]:
+    """The table of `architecture`: "blocks", or "all" with every convolution of the blocks too.
+
+    P-, R- and O-Net have one table for both. In "all", a block is judged by what it adds to its
+    convolutions (joining, scaling, adding, ReLU), since these have probes of their own.
+
+    Raises:
+        ParityError: There is no such table.
+    """
+    if architecture == "inception_resnet_v1" and which in ("blocks", "all"):
+        return _inception_resnet_v1(every=which == "all")
+    if architecture in _MTCNN and which in ("blocks", "all"):
+        return _mtcnn(architecture)
+    raise ParityError(f"there are no probes {which!r} for the architecture {architecture!r}")
+
+
+def images_layout(architecture: str) -> Layout:
+    """Axes of the images that the original is fed."""
+    return "NWHC" if architecture in _MTCNN else "NHWC"
+
+
+def require_complete(
+    table: Sequence[Probe], tensors: Collection[str], modules: Collection[str]
+) -> tuple[Probe, ...]:
+    """The table, with each tensor under the name that the graph has for it.
+
+    Args:
+        table: Parents first.
+        tensors: Names of the graph's operations or tensors; ``NAME`` and ``NAME:0`` are the same.
+        modules: Paths of the network's modules, ``""`` for itself.
+
+    Raises:
+        ParityError: A tensor, module or parent isn't there, or a name is taken twice: all problems
+            in one message.
+    """
+    there = {name.partition(":")[0] for name in tensors}
+    problems: list[str] = []
+    found: list[Probe] = []
+    seen: set[str] = set()
+    for probe in table:
+        names = (probe.tensor, *probe.also)
+        tensor = next((name for name in names if name.partition(":")[0] in there), None)
+        if tensor is None:
+            problems.append(f"{probe.name}: the graph has no tensor {probe.tensor!r}")
+        stubs = (path for path, _ in probe.isolation.stubs)
+        for path in dict.fromkeys((probe.module, *probe.isolation.entry, *stubs)):
+            if path not in modules:
+                problems.append(f"{probe.name}: the network has no module {path!r}")
+        for parent in dict.fromkeys((*probe.parents, *probe.isolation.needs)):
+            if parent not in seen:
+                problems.append(f"{probe.name}: its parent {parent!r} is no probe before it")
+        if probe.name in seen:
+            problems.append(f"{probe.name}: there are two probes of that name")
+        seen.add(probe.name)
+        found.append(replace(probe, tensor=tensor or probe.tensor))
+    if not table:
+        problems.append("there are no probes")
+    if problems:
+        raise ParityError(f"the probes do not fit, nothing was compared: {'; '.join(problems)}")
+    return tuple(found)
+
+
+# --- InceptionResnetV1 ---
+
+
+def _inception_resnet_v1(*, every: bool) -> tuple[Probe, ...]:
+    rows: list[Probe] = []
+    last = IMAGES
+    for scope, path in _STEM.items():
+        rows.append(_chained(scope, _tensor(scope), path, last))
+        last = scope
+    for repeat, (path, block, times, branches, end_point) in _REPEATS.items():
+        for number in range(times):
+            scope = f"{repeat}/{block}_{number + 1}"
+            rows += _residual(scope, f"{path}.{number}", branches, last, "Relu", every=every)
+            last = scope
+        rows.append(_alias(end_point, rows[-1], path))
+        reduction = {"Repeat": "Mixed_6a", "Repeat_1": "Mixed_7a"}.get(repeat)
+        if reduction:
+            rows += _reduction(reduction, *_MIXED[reduction], end_point, every=every)
+        last = reduction or end_point
+    rows += _residual("Block8", "block8", _BLOCK8, last, "add", every=every)
+    rows += [_alias(name, rows[-1], "block8") for name in ("Mixed_8b", "PrePool")]
+    return (*rows, *_tail())
+
+
+def _tail() -> tuple[Probe, ...]:
+    """From the last feature map to the embeddings."""
+    flat = "InceptionResnetV1/Logits/Dropout/cond/Merge:0"
+    prelogits = "InceptionResnetV1/Bottleneck/BatchNorm/Reshape_1:0"
+    linear = "InceptionResnetV1/Bottleneck/MatMul:0"
+    repeats = (path for path, *_ in _REPEATS.values())
+    mixed = (path for path, _ in _MIXED.values())
+    children = (*_STEM.values(), *repeats, *mixed, "block8", *_TAIL)
+    return (
+        Probe(
+            "PreLogitsFlatten",
+            flat,
+            "dropout",
+            "NC",
+            ("PrePool",),
+            Isolation(_TAIL[:2], "PrePool"),
+            # Without the branch for training, or with dropout frozen away.
+            also=(
+                "InceptionResnetV1/Logits/Dropout/Identity:0",
+                "InceptionResnetV1/Logits/Flatten/flatten/Reshape:0",
+                "InceptionResnetV1/Logits/Flatten/Reshape:0",
+            ),
+        ),
+        _chained("Bottleneck", linear, "last_linear", "PreLogitsFlatten", "NC"),
+        replace(
+            _chained("prelogits", prelogits, "last_bn", "Bottleneck", "NC"),
+            also=("InceptionResnetV1/Bottleneck/BatchNorm/batchnorm/add_1:0",),  # not fused
+        ),
+        Probe(
+            "embeddings",
+            "embeddings:0",
+            "",
+            "NC",
+            ("prelogits",),
+            Isolation(("",), "prelogits", tuple((path, PASS) for path in children)),
+        ),
+    )
+
+
+def _tensor(scope: str) -> str:
+    """What the layer or block of that scope gives."""
+    operation = "MaxPool" if "MaxPool" in scope else "Relu"
+    return f"InceptionResnetV1/{scope}/{operation}:0"
+
+
+def _chained(name: str, tensor: str, path: str, feed: str, layout: Layout = "NHWC") -> Probe:
+    """One module on the output of one probe."""
+    parents = () if feed == IMAGES else (feed,)
+    return Probe(name, tensor, path, layout, parents, Isolation((path,), feed))
+
+
+def _alias(name: str, of: Probe, path: str) -> Probe:
+    return Probe(name, of.tensor, path, of.layout, (of.name,), Isolation((), of.name))
+
+
+def _convolutions(
+    scope: str, path: str, branches: Branches, feed: str
+) -> tuple[list[Probe], tuple[tuple[str, str], ...]]:
+    """A probe for each layer of the branches; each branch's path with its last probe's name."""
+    rows: list[Probe] = []
+    ends: list[tuple[str, str]] = []
+    for index, layers in enumerate(branches):
+        branch, last = f"{path}.branch{index}", feed
+        for number, layer in enumerate(layers):
+            name = f"{scope}/Branch_{index}/{layer}"
+            module = branch if len(layers) == 1 else f"{branch}.{number}"
+            rows.append(_chained(name, _tensor(name), module, last))
+            last = name
+        ends.append((branch, last))
+    return rows, tuple(ends)
+
+
+def _residual(
+    scope: str, path: str, branches: Branches, feed: str, operation: str, *, every: bool
+) -> list[Probe]:
+    """A residual block; `every`: its convolutions, its projection before scaling, then itself."""
+    tensor = f"InceptionResnetV1/{scope}/{operation}:0"
+    if not every:
+        return [_chained(scope, tensor, path, feed)]
+    rows, ends = _convolutions(scope, path, branches, feed)
+    name, module = f"{scope}/Conv2d_1x1", f"{path}.conv2d"
+    joined = Isolation((path,), feed, ends)
+    lasts = tuple(last for _, last in ends)
+    # The projection runs with its block around it, so that joining the branches is judged too.
+    bias_add = f"InceptionResnetV1/{name}/BiasAdd:0"
+    rows.append(Probe(name, bias_add, module, "NHWC", lasts, joined))
+    stubs = (*((branch, PASS) for branch, _ in ends), (module, name))
+    isolation = Isolation((path,), feed, stubs)
+    return [*rows, Probe(scope, tensor, path, "NHWC", (feed, name), isolation)]
+
+
+def _reduction(
+    scope: str, path: str, branches: Branches, feed: str, *, every: bool
+) -> list[Probe]:
+    """A reduction block; `every`: its layers, then itself."""
+    tensor = f"InceptionResnetV1/{scope}/concat:0"
+    if not every:
+        return [_chained(scope, tensor, path, feed)]
+    rows, ends = _convolutions(scope, path, branches, feed)
+    lasts = tuple(last for _, last in ends)
+    return [*rows, Probe(scope, tensor, path, "NHWC", lasts, Isolation((path,), lasts[0], ends))]
+
+
+# --- P-, R- and O-Net ---
+
+# Scope, torch path, name of the scope before ("" is the images). Prob1's tensor has no scope.
+_MTCNN: Mapping[str, tuple[tuple[str, str, str], ...]] = {
+    "pnet": (
+        ("conv1", "conv1", ""),
+        ("PReLU1", "prelu1", "conv1"),
+        ("pool1", "pool1", "PReLU1"),
+        ("conv2", "conv2", "pool1"),
+        ("PReLU2", "prelu2", "conv2"),
+        ("conv3", "conv3", "PReLU2"),
+        ("PReLU3", "prelu3", "conv3"),
+        ("conv4-1", "conv4_1", "PReLU3"),
+        ("prob1", "softmax4_1", "conv4-1"),
+        ("conv4-2", "conv4_2", "PReLU3"),
+    ),
+    "rnet": (
+        ("conv1", "conv1", ""),
+        ("prelu1", "prelu1", "conv1"),
+        ("pool1", "pool1", "prelu1"),
+        ("conv2", "conv2", "pool1"),
+        ("prelu2", "prelu2", "conv2"),
+        ("pool2", "pool2", "prelu2"),
+        ("conv3", "conv3", "pool2"),
+        ("prelu3", "prelu3", "conv3"),
+        ("conv4", "dense4", "prelu3"),
+        ("prelu4", "prelu4", "conv4"),
+        ("conv5-1", "dense5_1", "prelu4"),
+        ("prob1", "softmax5_1", "conv5-1"),
+        ("conv5-2", "dense5_2", "prelu4"),
+    ),
+    "onet": (
+        ("conv1", "conv1", ""),
+        ("prelu1", "prelu1", "conv1"),
+        ("pool1", "pool1", "prelu1"),
+        ("conv2", "conv2", "pool1"),
+        ("prelu2", "prelu2", "conv2"),
+        ("pool2", "pool2", "prelu2"),
+        ("conv3", "conv3", "pool2"),
+        ("prelu3", "prelu3", "conv3"),
+        ("pool3", "pool3", "prelu3"),
+        ("conv4", "conv4", "pool3"),
+        ("prelu4", "prelu4", "conv4"),
+        ("conv5", "dense5", "prelu4"),
+        ("prelu5", "prelu5", "conv5"),
+        ("conv6-1", "dense6_1", "prelu5"),
+        ("prob1", "softmax6_1", "conv6-1"),
+        ("conv6-2", "dense6_2", "prelu5"),
+        ("conv6-3", "dense6_3", "prelu5"),
+    ),
+}
+
+
+def _mtcnn(net: str) -> tuple[Probe, ...]:
+    table = _MTCNN[net]
+    paths = {scope: path for scope, path, _ in table}
+    flat = _flat(table)
+    rows = []
+    for scope, path, before in table:
+        layout: Layout = "NC" if scope in flat else "NWHC"
+        tensor, also = f"{net}/{scope}:0", ()
+        if path.startswith("prelu"):
+            # The original adds what the project's own graph subtracts.
+            tensor, also = f"{net}/{scope}/sub:0", (f"{net}/{scope}/add:0",)
+        elif path.startswith("conv"):
+            tensor = f"{net}/{scope}/BiasAdd:0"
+        elif path.startswith("dense"):
+            tensor = f"{net}/{scope}/{scope}:0"
+        isolation = Isolation((path,), before or IMAGES)
+        if layout == "NC" and before not in flat:
+            # The network itself flattens, between two modules: so all of it runs around them.
+            isolation = Isolation(("",), IMAGES, ((paths[before], before),))
+        parents = (before,) if before else ()
+        rows.append(Probe(scope, tensor, path, layout, parents, isolation, also))
+    return tuple(rows)
+
+
+def _flat(table: Iterable[tuple[str, str, str]]) -> set[str]:
+    """Scopes from the first dense layer on: these have no height or width."""
+    flat: set[str] = set()
+    for scope, path, before in table:
+        if path.startswith("dense") or before in flat:
+            flat.add(scope)
+    return flat
