@@ -1,4 +1,4 @@
-"""The PyTorch side: converted weights in their facenet_models network, on a CPU in float32."""
+"""The PyTorch side: converted weights in their facenet_models network, on a CPU."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,21 +26,30 @@ class CandidateRunner:
         architecture: "inception_resnet_v1", "pnet", "rnet" or "onet".
         dims: ``embedding`` and ``classes`` of InceptionResnetV1. Without classes, or without
             ``logits.*`` in the file, the model is built without its classifier.
+        dtype: "float32" or "float64": what the model computes in and answers with.
 
     Entering loads the weights, strictly, and raises `ParityError` where they can't be read or do
-    not fit. `dtypes` then names the floating point types of the file, sorted; all are raised to
-    float32.
+    not fit. `dtypes` then names the floating point types of the file, sorted; all become
+    `dtype`.
     """
 
     def __init__(
-        self, weights: Path, weights_format: str, architecture: str, dims: Mapping[str, int]
+        self,
+        weights: Path,
+        weights_format: str,
+        architecture: str,
+        dims: Mapping[str, int],
+        dtype: str = "float32",
     ) -> None:
+        if dtype not in ("float32", "float64"):
+            raise ParityError(f"a candidate runs in float32 or float64, not in {dtype!r}")
         self.name = weights.name
         self.dtypes: tuple[str, ...] = ()
         self._weights = weights
         self._format = weights_format
         self._architecture = architecture
         self._dims = dims
+        self._dtype = dtype
         self._model: Any = None
 
     def __enter__(self) -> "CandidateRunner":
@@ -49,7 +58,8 @@ class CandidateRunner:
         self.dtypes = tuple(
             sorted({str(v.dtype).removeprefix("torch.") for v in floating.values()})
         )
-        state |= {key: value.float() for key, value in floating.items()}
+        dtype = getattr(torch(), self._dtype)
+        state |= {key: value.to(dtype) for key, value in floating.items()}
         with torch().device("meta"):  # no random weights, which take a second
             model = _build(self._architecture, self._dims, classifier="logits.weight" in state)
         try:
@@ -69,8 +79,20 @@ class CandidateRunner:
     ) -> None:
         self._model = None
 
+    @property
+    def architecture(self) -> str:
+        return self._architecture
+
+    @property
+    def model(self) -> Any:
+        """The network, for those who look inside; None unless entered."""
+        return self._model
+
     def run(self, images: Array) -> tuple[Array, ...]:
-        """Answers to `images`, float32 NHWC as TensorFlow is fed, in TensorFlow's layout."""
+        """Answers to `images`, NHWC as TensorFlow is fed, in TensorFlow's layout.
+
+        Images of another floating point type are taken in the runner's `dtype`.
+        """
         th = torch()
         to_torch, to_tensorflow = (0, 3, 1, 2), (0, 2, 3, 1)
         if self._architecture in _MTCNN_CLASSES:
@@ -78,7 +100,7 @@ class CandidateRunner:
             # images where the original takes them with height and width exchanged.
             to_torch = to_tensorflow = (0, 3, 2, 1)
         with th.inference_mode():
-            batch = th.from_numpy(np.ascontiguousarray(images.transpose(to_torch)))
+            batch = th.from_numpy(np.ascontiguousarray(images.transpose(to_torch), self._dtype))
             outputs = self._model(batch)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         arrays = [output.numpy() for output in outputs]
