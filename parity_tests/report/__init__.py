@@ -1,0 +1,27 @@
+"""A ParityReport for people and machines: terminal, JSON, JUnit XML, Markdown, one HTML page.
+
+Every string in a report is untrusted: names of layers and messages come from files. Each form
+escapes them for itself. The same report gives the same bytes: there is no time or path in them.
+"""
+
+from parity_tests.report.as_html import html
+from parity_tests.report.as_json import from_json, to_json
+from parity_tests.report.as_junit import junit
+from parity_tests.report.as_markdown import markdown
+from parity_tests.report.as_text import show, text
+from parity_tests.report.files import FORMS, Form, load, render, save
+
+__all__ = [
+    "FORMS",
+    "Form",
+    "from_json",
+    "html",
+    "junit",
+    "load",
+    "markdown",
+    "render",
+    "save",
+    "show",
+    "text",
+    "to_json",
+]

@@ -1,0 +1,72 @@
+"""Reports to files and back. A file appears whole, or not at all; an older one is replaced."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+from converter.writers.atomic import atomic_file, output_error
+from parity_tests.errors import ParityError
+from parity_tests.model import ParityReport
+from parity_tests.report.as_html import html
+from parity_tests.report.as_json import from_json, to_json
+from parity_tests.report.as_junit import junit
+from parity_tests.report.as_markdown import markdown
+from parity_tests.report.as_text import text
+
+Form = Literal["json", "junit", "markdown", "html", "text"]
+
+
+def _json_text(report: ParityReport) -> str:
+    return json.dumps(to_json(report), indent=1, allow_nan=False) + "\n"
+
+
+FORMS: Mapping[Form, Callable[[ParityReport], str]] = {
+    "json": _json_text,
+    "junit": junit,
+    "markdown": markdown,
+    "html": html,
+    "text": text,
+}
+
+
+def render(report: ParityReport, form: Form) -> str:
+    """The report in one of the `FORMS`, as it goes to a file in UTF-8."""
+    return FORMS[form](report)
+
+
+def save(report: ParityReport, path: Path, form: Form) -> None:
+    """Write the report to `path`, replacing what is there. Raises OutputError."""
+    content = render(report, form).encode()
+    with atomic_file(path) as partial:
+        try:
+            partial.write_bytes(content)
+        except OSError as error:
+            raise output_error(path, error) from error
+
+
+def load(path: Path) -> ParityReport:
+    """The report in a JSON file that `save` wrote. Raises ParityError for any other file."""
+    try:
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ParityError(
+            "the parity report can't be read",
+            file=path,
+            found=error.strerror,
+            next_step="check the path",
+        ) from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested without end
+        raise ParityError(
+            "the parity report is not JSON",
+            file=path,
+            found=str(error),
+            next_step="name a file that facenet verify --json wrote",
+        ) from error
+    try:
+        return from_json(data)
+    except ParityError as error:
+        error.file = str(path)
+        raise
