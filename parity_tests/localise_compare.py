@@ -1,0 +1,102 @@
+"""Compares activations, which are large: in slices, so that little memory is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from parity_tests.metrics import compare
+from parity_tests.model import Comparison, Measure, Tolerance
+
+Array = npt.NDArray[Any]
+
+_SLICE = 1 << 20  # elements: about 50 MB of float64 at once
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """How far activations may lie apart, in units of the expected activation's root mean square.
+
+    Attributes:
+        isolated: For a module that got the reference's own input.
+        cumulative: For one behind everything that comes before it in the network.
+    """
+
+    isolated: float
+    cumulative: float
+
+
+def absolute(expected: Array, relative: float) -> Tolerance:
+    """The tolerance for these activations: `relative` times their root mean square."""
+    if not expected.size:
+        return Tolerance(0.0)
+    total = sum(float(np.square(part, dtype=np.float64).sum()) for part in _slices(expected))
+    return Tolerance(relative * float(np.sqrt(total / expected.size)))
+
+
+def compare_activations(expected: Array, found: Array | None, tolerance: Tolerance) -> Comparison:
+    """As `parity_tests.metrics.compare`, in slices and without the ULP histogram."""
+    if found is None or expected.shape != found.shape or expected.dtype != found.dtype:
+        return compare(expected, found, tolerance)
+    for side in (expected, found):
+        at = _nonfinite(side)
+        if at is not None:
+            values = (f"{array[at]} at {list(at)}" for array in (expected, found))
+            return Comparison("nonfinite", tolerance, None, *values)
+    measure, holds = _measure(expected, found, tolerance)
+    return Comparison("same" if holds else "values", tolerance, measure)
+
+
+def _measure(expected: Array, found: Array, tolerance: Tolerance) -> tuple[Measure, bool]:
+    """The distance of two finite arrays, and whether every element is within the tolerance."""
+    largest, total, squares, max_rel = -1.0, 0.0, 0.0, 0.0
+    dot, ones, twos = 0.0, 0.0, 0.0
+    worst = start = 0
+    holds = True
+    for part, other in zip(_slices(expected), _slices(found), strict=True):
+        one, two = part.astype(np.float64), other.astype(np.float64)
+        gap = np.abs(two - one)
+        size = np.abs(one)
+        holds &= bool((gap <= tolerance.atol + tolerance.rtol * size).all())
+        at = int(gap.argmax())
+        if gap[at] > largest:
+            largest, worst = float(gap[at]), start + at
+        nonzero = size > 0
+        max_rel = max(max_rel, float(np.max(gap[nonzero] / size[nonzero], initial=0.0)))
+        total += float(gap.sum())
+        squares += float(gap @ gap)
+        dot, ones, twos = dot + float(one @ two), ones + float(one @ one), twos + float(two @ two)
+        start += gap.size
+    index = tuple(int(i) for i in np.unravel_index(worst, expected.shape)) if start else ()
+    norms = float(np.sqrt(ones) * np.sqrt(twos))
+    measure = Measure(
+        count=start,
+        max_abs=max(largest, 0.0),
+        mean_abs=total / start if start else 0.0,
+        max_rel=max_rel,
+        l2=float(np.sqrt(squares)),
+        cosine=dot / norms if norms else float("nan"),
+        worst=index,
+        worst_expected=float(expected[index]) if start else 0.0,
+        worst_found=float(found[index]) if start else 0.0,
+    )
+    return measure, holds
+
+
+def _nonfinite(array: Array) -> tuple[int, ...] | None:
+    """Index of the first element that is NaN or infinite."""
+    finite = np.isfinite(array)
+    if finite.all():
+        return None
+    return tuple(int(i) for i in np.unravel_index(int(finite.argmin()), array.shape))
+
+
+def _slices(array: Array) -> Iterator[Array]:
+    """All elements in order, flat, some at a time."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    for start in range(0, flat.size, _SLICE):
+        yield flat[start : start + _SLICE]
