@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +16,13 @@ from converter.batches import batches
 from converter.catalog import Catalog, TensorRef
 from converter.digest import Digest, tensor_sha256
 from converter.dtypes import FLOAT32, Array, DType, as_words
-from converter.errors import FacenetError, ParityFailedError, RoundTripError, UsageError
+from converter.errors import (
+    FacenetError,
+    ParityFailedError,
+    RoundTripError,
+    UsageError,
+    ValueCheckError,
+)
 from converter.execute import check_dropped, source_values, targets
 from converter.plan import Edge, Fill, PartChoice, Plan, make_plan
 from converter.progress import Listener
@@ -79,7 +86,7 @@ def convert(request: Request, listener: Listener | None = None) -> Receipt:
     _check_direction(request, catalog, writer)
     plan = make_plan(catalog, to=writer.NAMING, part=request.part, strict=request.strict)
     hashes = _Hashes(catalog.files if request.hash_source else ())
-    with (atomic_folder if is_folder else atomic_file)(out) as partial:
+    with _naming(source.path), (atomic_folder if is_folder else atomic_file)(out) as partial:
         _write(writer, partial, out, request, plan, catalog, listener)
         written = sorted(partial.iterdir()) if is_folder else [partial]
         written_hashes = _Hashes(tuple(written))
@@ -101,6 +108,16 @@ def convert(request: Request, listener: Listener | None = None) -> Receipt:
             parity=parity.to_json() if parity else None,
             parity_summary=parity.summary() if parity else None,
         )
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say in every error about a value which source it came from."""
+    try:
+        yield
+    except ValueCheckError as error:
+        error.file = error.file or str(path)
+        raise
 
 
 def _write(

@@ -28,6 +28,11 @@ def printable(value: object, limit: int = MAX_DETAIL) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in cut)
 
 
+def one_line(value: object) -> str:
+    """`value` as text for one row of a table: whole, with nothing that moves the cursor."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+
+
 class FacenetError(Exception):
     """Root of all errors raised on purpose. `str()` is the whole message for a person.
 

@@ -96,6 +96,7 @@ def detect(catalog: Catalog) -> Architecture:
     if match(best) == 0.0:
         raise MappingError(
             "these tensors belong to no architecture that this program knows",
+            file=str(catalog.files[0]),
             expected=", ".join(architecture.description for architecture in ARCHITECTURES),
             found=f"{len(catalog)} tensors: {', '.join(list(catalog)[:4])}"
             + (", …" if len(catalog) > 4 else ""),

@@ -43,6 +43,8 @@ def resolve(name: str, step: int | None = None) -> Source:
     Raises UsageError where nothing is found (listing where it looked), where the name could mean
     several things, or where it has no such step; FormatError where a checkpoint lacks a file.
     """
+    if not name.strip():
+        raise UsageError("the name of the checkpoint is empty", next_step="name a file or a folder")
     try:
         places = _places(name)
         for place in places:

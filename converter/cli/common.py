@@ -41,6 +41,11 @@ def reports_errors(command: Command) -> Command:
             else:
                 click.echo(f"Error: {error}", err=True)
             sys.exit(error.exit_code)
+        except BrokenPipeError:  # click's business: the reader has left
+            raise
+        except OSError as error:
+            click.echo(f"Error: {error.strerror or error}", err=True)
+            sys.exit(1)
         except MemoryError:
             click.echo("Error: out of memory; nothing was written", err=True)
             sys.exit(1)
@@ -62,8 +67,8 @@ def _hurry() -> None:
 
 
 def print_json(data: object) -> None:
-    """Print `data` as JSON, indented, keys in their order."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    """Print `data` as JSON, indented, keys in their order, in ASCII: names may hold anything."""
+    click.echo(json.dumps(data, indent=2))
 
 
 class TerminalListener(Listener):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from converter.cli.common import json_option, print_json, reports_errors
+from converter.errors import one_line
 
 if TYPE_CHECKING:
     from converter.compare import TensorDiff
@@ -62,7 +63,7 @@ def command(a: str, b: str, as_json: bool) -> None:
 
 
 def _line(item: TensorDiff) -> str:
-    parts = [f"{item.kind:<10} {item.name}"]
+    parts = [f"{item.kind:<10} {one_line(item.name)}"]
     if item.kind == "differs":
         parts.append(f"{item.different:,} of {item.total:,} values")
         if item.max_abs is not None:
@@ -70,5 +71,5 @@ def _line(item: TensorDiff) -> str:
         if item.max_ulp is not None:
             parts.append(f"{item.max_ulp:,} ulp")
     if item.detail:
-        parts.append(item.detail)
+        parts.append(one_line(item.detail))
     return "  ".join(parts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from converter.cli.common import json_option, print_json, reports_errors, step_option
-from converter.errors import MappingError
+from converter.errors import MappingError, one_line
 
 if TYPE_CHECKING:
     from converter.catalog import Catalog
@@ -88,11 +88,12 @@ def _header(
 
 
 def _table(catalog: Catalog, fates: Mapping[str, str]) -> str:
-    names = max((len(name) for name in catalog), default=0)
+    shown = {name: one_line(name) for name in catalog}
+    names = max(map(len, shown.values()), default=0)
     shapes = max((len(str(list(ref.shape))) for ref in catalog.values()), default=0)
     return "\n".join(
-        f"{name:<{names}}  {ref.dtype.name:<8}  {list(ref.shape)!s:<{shapes}}  "
-        f"{fates.get(name, '')}".rstrip()
+        f"{shown[name]:<{names}}  {ref.dtype.name:<8}  {list(ref.shape)!s:<{shapes}}  "
+        f"{one_line(fates.get(name, ''))}".rstrip()
         for name, ref in catalog.items()
     )
 

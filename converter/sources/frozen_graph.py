@@ -8,6 +8,7 @@ graph.proto, node_def.proto, attr_value.proto, tensor.proto.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -25,8 +26,15 @@ from converter.sources.wire import WireError
 FORMAT = "frozen-graph"
 NAMING: Naming = "tensorflow"
 
-# TensorProto's typed fields: number, bytes per value. Other types carry tensor_content only.
-_FLOAT_VAL, _DOUBLE_VAL = 5, 6
+# TensorProto's fields of typed values. Floats are stored as they are, all else as varints.
+_FIXED = {"float32": 5, "float64": 6}
+_TYPED = {
+    **_FIXED,
+    **dict.fromkeys(("int32", "int16", "int8", "uint16", "uint8"), 7),
+    "int64": 10,
+    "bool": 11,
+    **dict.fromkeys(("float16", "bfloat16"), 13),  # their bits
+}
 _MAX_REPEATED = 1 << 24  # bytes that a constant may grow to from one value, if the file is smaller
 
 
@@ -155,18 +163,37 @@ def _load(
 
 def _values(tensor: memoryview, dtype: DType) -> tuple[Array, bool]:
     """The stored values, and whether the last one may stand for those that are left out."""
-    typed = {"float32": _FLOAT_VAL, "float64": _DOUBLE_VAL}.get(dtype.name)
+    typed = _TYPED.get(dtype.name)
     content = memoryview(b"")
     scalars = bytearray()
     for number, field in wire.fields(tensor):
         if number == 4:
             content = wire.view(field)
-        elif number == typed:  # packed, or one field a value
-            if not isinstance(field, int):
-                scalars += field
-            elif field < 1 << 8 * dtype.itemsize:
-                scalars += field.to_bytes(dtype.itemsize, "little")
+        elif number == typed:
+            scalars += _typed_values(field, dtype)
     data = content if len(content) else memoryview(bytes(scalars))
     if len(data) % dtype.itemsize:
         return np.empty(0, dtype.numpy), False
     return np.frombuffer(data, dtype.numpy), not len(content)
+
+
+def _typed_values(field: wire.Value, dtype: DType) -> bytes:
+    """The values of one field, which holds one of them or, packed, many. Too wide ones are left
+    out, so that the count won't fit.
+    """
+    size = dtype.itemsize
+    if dtype.name in _FIXED:
+        if not isinstance(field, int):
+            return bytes(field)
+        return field.to_bytes(size, "little") if field < 1 << 8 * size else b""
+    numbers = [field] if isinstance(field, int) else list(_varints(field))
+    mask = (1 << 8 * size) - 1
+    fits = [n for n in numbers if n <= mask or -(1 << 8 * size - 1) <= wire.signed(n) < 0]
+    return b"".join((n & mask).to_bytes(size, "little") for n in fits)
+
+
+def _varints(packed: memoryview) -> Iterator[int]:
+    position = 0
+    while position < len(packed):
+        number, position = wire.varint(packed, position)
+        yield number

@@ -71,7 +71,7 @@ def _rebuild_tensor(
     )
     if count and (last >= storage.count or count > storage.count):
         raise PickleError(
-            f"a tensor of shape {list(tensor.shape)} that reaches past its storage "
+            f"a tensor of shape {list(tensor.shape)} that repeats its storage or reaches past it, "
             f"of {storage.count} elements"
         )
     return tensor

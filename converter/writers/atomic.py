@@ -158,11 +158,19 @@ def _partial_name(target: Path) -> Path:
 
 
 def _sweep(target: Path) -> None:
-    """Remove what killed processes left of earlier attempts at `target`."""
+    """Remove what killed processes left of earlier attempts at `target`.
+
+    A folder that was moved aside for one that never came is put back.
+    """
     if fcntl is None:
         return
-    name = target.absolute().name
-    for stale in target.absolute().parent.glob(f".{_escape(name)}.????????{_SUFFIX}"):
+    for aside in _leftovers(target, f".old{_SUFFIX}"):
+        with contextlib.suppress(OSError):  # another process was faster
+            if os.path.lexists(target):
+                shutil.rmtree(aside)
+            else:
+                aside.rename(target)
+    for stale in _leftovers(target, _SUFFIX):
         with contextlib.suppress(OSError):  # locked: at work; gone: another process swept it
             handle = os.open(stale, os.O_RDONLY)
             try:
@@ -173,6 +181,15 @@ def _sweep(target: Path) -> None:
                     stale.unlink()
             finally:
                 os.close(handle)
+
+
+def _leftovers(target: Path, suffix: str) -> list[Path]:
+    """Hidden files or folders of `target` with that suffix; none where that can't be seen."""
+    try:
+        folder = target.absolute().parent
+        return list(folder.glob(f".{_escape(target.absolute().name)}.????????{suffix}"))
+    except OSError:
+        return []
 
 
 def _escape(name: str) -> str:

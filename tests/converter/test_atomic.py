@@ -316,18 +316,31 @@ def test_full_disk_indeed(pnet: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="must be able to become nobody")
+def test_a_folder_moved_aside_is_put_back(tmp_path: Path) -> None:
+    aside = tmp_path / ".out.12345678.old.partial"  # as a kill between two renames leaves it
+    aside.mkdir()
+    (aside / "x").write_text("old")
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "out"):
+        raise RuntimeError("and the next try fails too")
+    assert (tmp_path / "out" / "x").read_text() == "old"
+    aside.mkdir()
+    with atomic_folder(tmp_path / "out") as partial:
+        (partial / "x").write_text("new")
+    assert (tmp_path / "out" / "x").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_unwritable_folder(tmp_path: Path) -> None:
     folder = tmp_path / "theirs"
     folder.mkdir(mode=0o755)
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
+    for parent in (tmp_path, *tmp_path.parents[:3]):  # pytest's own, closed to others
+        parent.chmod(parent.stat().st_mode | 0o055)
     os.seteuid(65534)
     try:
         with pytest.raises(OutputError) as caught, atomic_file(folder / "x.pt"):
             pass
         with pytest.raises(OutputError), atomic_folder(folder / "out"):
             pass
-        folder.exists()
     finally:
         os.seteuid(0)
     assert "Permission denied" in str(caught.value)

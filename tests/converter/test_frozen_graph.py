@@ -139,3 +139,49 @@ def test_any_bytes_are_refused_or_read(tmp_path: Path, data: bytes) -> None:
         fakes.loaded(opened(tmp_path, b"\x0a" + data))
     except FormatError as error:
         str(error)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    "kind", ["int8", "uint8", "int16", "int32", "int64", "bool", "float16", "bfloat16", "float64"]
+)
+def test_small_constants_of_every_type_equal_tensorflows(
+    tensorflow: Any, tmp_path: Path, kind: str
+) -> None:
+    tf = tensorflow
+    values = np.array([[-3, 0, 2], [1, 7, 5]])
+    constant = tf.cast(values, kind)
+    graph = tf.compat.v1.GraphDef()
+    for name, value in (("v", constant), ("scalar", constant[0, 0])):
+        node = graph.node.add(name=name, op="Const")
+        node.attr["dtype"].type = constant.dtype.as_datatype_enum
+        node.attr["value"].tensor.dtype = constant.dtype.as_datatype_enum
+        made = tf.make_tensor_proto(value.numpy(), shape=value.shape)
+        node.attr["value"].tensor.CopyFrom(made)
+        if made.tensor_content:  # spell it in the typed field instead
+            node.attr["value"].tensor.CopyFrom(_typed(tf, made))
+        graph.node.add(name=f"{name}/read", op="Identity", input=[name])
+    path = tmp_path / "g.pb"
+    path.write_bytes(graph.SerializeToString())
+    catalog = open_source(path)
+    for name, value in (("v", constant), ("scalar", constant[0, 0])):
+        assert catalog[name].dtype.name == kind
+        assert catalog[name].load().tobytes() == value.numpy().tobytes()
+
+
+def _typed(tf: Any, made: Any) -> Any:
+    """The same TensorProto with its values in the field of their type."""
+    array = tf.make_ndarray(made)
+    field = {
+        "float64": "double_val",
+        "int64": "int64_val",
+        "bool": "bool_val",
+        "float16": "half_val",
+        "bfloat16": "half_val",
+    }.get(array.dtype.name, "int_val")
+    values = array.reshape(-1)
+    if field == "half_val":
+        values = values.view(np.uint16)
+    typed = type(made)(dtype=made.dtype, tensor_shape=made.tensor_shape)
+    getattr(typed, field).extend(values.tolist())
+    return typed
