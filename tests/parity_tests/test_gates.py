@@ -1,0 +1,169 @@
+"""Each gate passes what is right and fails what is wrong, NaN and shapes included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from converter.architectures import INCEPTION_RESNET_V1
+from converter.catalog import Catalog, Naming, TensorRef
+from converter.dtypes import FLOAT32
+from parity_tests.gates import float32_gate, float64_gate, task_gate, weights_gate
+
+RNG = np.random.default_rng(7)
+TRUTH = RNG.normal(size=(6, 32))
+TRUTH /= np.linalg.norm(TRUTH, axis=1, keepdims=True)
+ANSWERS = TRUTH.astype(np.float32)
+SAMPLES = tuple(f"noise {number}" for number in range(6))
+
+
+def moved(by: float, rows: int = 1) -> np.ndarray:
+    found = ANSWERS.copy()
+    found[:rows, 0] += np.float32(by)
+    return found
+
+
+def poisoned(value: float) -> np.ndarray:
+    found = ANSWERS.copy()
+    found[2, 3] = value
+    return found
+
+
+@pytest.mark.parametrize("gap", [0.0, 9e-13, -9e-13])
+def test_float64_passes_rounding(gap: float) -> None:
+    assert float64_gate(TRUTH, TRUTH + gap).status == "passed"
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        TRUTH + 2e-12,
+        np.where(np.arange(32) == 5, np.nan, TRUTH),
+        np.where(np.arange(32) == 5, np.inf, TRUTH),
+        TRUTH[:, :31],
+        TRUTH[:5],
+        ANSWERS,  # float32: the gate would measure rounding
+        TRUTH[:0],
+    ],
+    ids=["far", "nan", "inf", "narrow", "few", "float32", "none"],
+)
+def test_float64_fails_all_else(found: np.ndarray) -> None:
+    assert float64_gate(TRUTH, found).status == "failed"
+    assert float64_gate(found, TRUTH).status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("found", "passes"),
+    [
+        (ANSWERS.copy(), True),
+        (moved(9e-6), True),
+        (moved(1.1e-5), False),
+        (poisoned(np.nan), False),
+        (poisoned(np.inf), False),
+        (ANSWERS.astype(np.float64), False),
+        (ANSWERS[:, :8], False),
+    ],
+    ids=["same", "near", "far", "nan", "inf", "float64", "narrow"],
+)
+def test_float32_is_the_contract(found: np.ndarray, passes: bool) -> None:
+    gate = float32_gate(ANSWERS, found, None, SAMPLES)
+    assert (gate.status == "passed") is passes
+    if found.shape == ANSWERS.shape and np.isfinite(found).all() and not passes:
+        assert [f.layer for f in gate.findings] in (["noise 0"], [])
+
+
+def test_float32_measures_against_the_oracle() -> None:
+    reference = (TRUTH + RNG.normal(size=TRUTH.shape) * 1e-7).astype(np.float32)
+    noise = np.linalg.norm(reference - TRUTH, axis=1).mean()
+    near = (TRUTH + np.full(TRUTH.shape, noise / np.sqrt(32))).astype(np.float32)
+    far = (TRUTH + np.full(TRUTH.shape, 6 * noise / np.sqrt(32))).astype(np.float32)
+    assert np.linalg.norm(far - reference, axis=1).max() < 1e-5  # within the contract
+    assert float32_gate(reference, near, TRUTH, SAMPLES).status == "passed"
+    assert float32_gate(reference, far, None, SAMPLES).status == "passed"
+    gate = float32_gate(reference, far, TRUTH, SAMPLES)
+    assert gate.status == "failed"
+    assert "than noise" in gate.findings[0].what
+
+
+def test_task_keeps_distances_and_neighbours() -> None:
+    assert task_gate(ANSWERS, moved(5e-6, 6), SAMPLES).status == "passed"
+    swapped = ANSWERS[[1, 0, 2, 3, 4, 5]]
+    gate = task_gate(ANSWERS, swapped, SAMPLES)
+    assert gate.status == "failed"
+    assert task_gate(ANSWERS, poisoned(np.nan), SAMPLES).status == "failed"
+    assert task_gate(ANSWERS[:2], ANSWERS[:2], SAMPLES[:2]).status == "skipped"
+
+
+def test_task_names_the_sample_whose_neighbour_changed() -> None:
+    close = ANSWERS.copy()
+    close[1] = close[0] + np.float32(1e-3)  # 0 and 1 are each other's nearest
+    far = close.copy()
+    far[1] = -close[1]
+    gate = task_gate(close, far, SAMPLES)
+    assert {finding.layer for finding in gate.findings} >= {"noise 0", "noise 1"}
+
+
+# --- weights
+
+
+def catalog(refs: dict[str, TensorRef], naming: Naming) -> Catalog:
+    return Catalog(refs, format="test", naming=naming, files=(Path("test"),))
+
+
+@pytest.fixture(scope="module")
+def sides(fill: Callable[[str, tuple[int, ...]], np.ndarray]) -> tuple[Catalog, Catalog]:
+    from converter.execute import targets
+    from converter.plan import make_plan
+
+    dims = {"embedding": 8, "classes": 3}
+    values = {
+        rule.source: fill(rule.source, tuple(dims.get(d, d) for d in rule.shape))  # type: ignore[arg-type, call-overload, misc] # sizes and names of sizes
+        for rule in INCEPTION_RESNET_V1.rules
+    }
+    refs = {n: TensorRef(n, FLOAT32, v.shape, lambda v=v: v) for n, v in values.items()}
+    source = catalog(refs, "tensorflow")
+    made = targets(make_plan(source, to="torch"), dtype=None, allow_nonfinite=False)
+    return source, catalog({ref.name: ref for ref in made}, "torch")
+
+
+def changed(side: Catalog, name: str, value: np.ndarray | None) -> Catalog:
+    refs = dict(side)
+    if value is None:
+        del refs[name]
+    else:
+        refs[name] = replace(refs[name], shape=value.shape, load=lambda: value)
+    return catalog(refs, "torch")
+
+
+def test_weights_pass_bit_for_bit(sides: tuple[Catalog, Catalog]) -> None:
+    gate = weights_gate(*sides)
+    assert (gate.status, gate.measured) == ("passed", 0.0)
+    assert "716 of 716" in gate.summary
+
+
+def test_one_ulp_in_one_weight_fails(sides: tuple[Catalog, Catalog]) -> None:
+    name = "repeat_2.7.branch1.2.conv.weight"
+    value = sides[1][name].load().copy()
+    value[3, 2, 1, 0] = np.nextafter(value[3, 2, 1, 0], np.float32(9))
+    gate = weights_gate(sides[0], changed(sides[1], name, value))
+    assert gate.status == "failed"
+    assert [finding.layer for finding in gate.findings] == [name]
+
+
+def test_a_missing_tensor_fails(sides: tuple[Catalog, Catalog]) -> None:
+    gate = weights_gate(sides[0], changed(sides[1], "block8.conv2d.bias", None))
+    assert gate.status == "failed"
+    assert "is missing" in str(gate.findings[0])
+
+
+def test_a_classifier_on_one_side_only_is_said(sides: tuple[Catalog, Catalog]) -> None:
+    bare = changed(changed(sides[1], "logits.weight", None), "logits.bias", None)
+    gate = weights_gate(sides[0], bare)
+    assert gate.status == "passed"
+    assert "only in the reference" in gate.summary
+    half = changed(sides[1], "logits.bias", None)
+    assert weights_gate(sides[0], half).status == "failed"
