@@ -79,7 +79,10 @@ def hint(suspect: Suspect) -> str:
 def stored_nonfinite(suspect: Suspect) -> str:
     """NaN or infinity in the weights."""
     for path, module in suspect.ran().items():
-        for name, value in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+        for name, value in (
+            *module.named_parameters(recurse=False),
+            *module.named_buffers(recurse=False),
+        ):
             if value.is_floating_point() and not torch().isfinite(value).all():
                 count = int((~torch().isfinite(value)).sum())
                 where = f"{path}.{name}" if path else name
@@ -94,9 +97,10 @@ def activation_function(suspect: Suspect) -> str:
         return ""
     if found.min(initial=0) < 0 and suspect.fits(np.maximum(found, 0)):
         return f"{_name(suspect)} lacks the ReLU at its end"
-    if expected.min(initial=0) < 0 and compare_activations(
-        np.maximum(expected, 0), found, suspect.tolerance
-    ).passed:
+    if (
+        expected.min(initial=0) < 0
+        and compare_activations(np.maximum(expected, 0), found, suspect.tolerance).passed
+    ):
         return f"{_name(suspect)} ends with a ReLU that the reference does not have"
     return ""
 

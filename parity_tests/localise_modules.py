@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from parity_tests.frameworks import torch
-from parity_tests.probes import IMAGES, PASS, Isolation, Layout, Probe
+from parity_tests.probes import PASS, Isolation, Layout, Probe
 
 Array = npt.NDArray[Any]
 See = Callable[[Probe, Any], None]
@@ -28,7 +28,7 @@ class _Reached(BaseException):
 
 
 def to_torch(model: Any, array: Array, layout: Layout) -> Any:
-    """`array`, in the reference's layout, as a tensor in torch's, of the model's type and device."""
+    """`array` as a tensor of the model's type and device, in torch's layout."""
     axes = _TO_TORCH.get(layout)
     array = array if axes is None else array.transpose(axes)
     tensor = torch().from_numpy(np.ascontiguousarray(array))
@@ -142,11 +142,6 @@ def patched(thing: Any, **values: Any) -> Iterator[None]:
                 delattr(thing, name)
             else:
                 setattr(thing, name, value)
-
-
-def feed_names(probe: Probe) -> tuple[str, ...]:
-    """The names that `isolated` asks `activation` for, the images not among them."""
-    return tuple(name for name in probe.isolation.needs if name != IMAGES)
 
 
 def _guarded(run: Callable[[], object]) -> str:

@@ -127,7 +127,11 @@ def flattening(ran: Modules, every: Modules) -> Iterator[Trial]:
             if rest or channels < 2:
                 continue
             forms = {"WHC": (side, side, channels), "CHW": (channels, side, side)}
-            for order, axes in (("WHC", (0, 2, 1, 3)), ("WHC", (0, 3, 1, 2)), ("CHW", (0, 2, 3, 1))):
+            for order, axes in (
+                ("WHC", (0, 2, 1, 3)),
+                ("WHC", (0, 3, 1, 2)),
+                ("CHW", (0, 2, 3, 1)),
+            ):
                 value = weight.reshape(out, *forms[order]).permute(axes).reshape(out, into)
                 yield _kernel(path, module, value, "its inputs flattened in another order")
 
@@ -148,8 +152,8 @@ def _parameter(value: Any) -> Any:
 
 def _rotated(path: str, module: Any, names: tuple[str, ...]) -> Iterator[Trial]:
     """Each of `names` gets the next one's values."""
-    values = [getattr(module, name, None) for name in names]
-    if any(value is None for value in values):
+    values = [value for name in names if (value := getattr(module, name, None)) is not None]
+    if len(values) < len(names):
         return
     mended = {
         name: _parameter(value) if name in ("weight", "bias") else value.detach()

@@ -7,11 +7,20 @@ graphs follow them. A table lists a network's probes in its order: parents come 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from parity_tests.errors import ParityError
+from parity_tests.localise_scopes import (
+    BLOCK8,
+    MIXED,
+    MTCNN,
+    REPEATS,
+    STEM,
+    TAIL,
+    Branches,
+)
 
 Layout = Literal["NHWC", "NWHC", "NC"]
 Which = Literal["blocks", "all"]
@@ -20,44 +29,6 @@ IMAGES = "images"
 """The feed of a probe that looks at the images themselves."""
 PASS = "the module's own input"
 """The stub of a module that is stepped over."""
-
-Branches = tuple[tuple[str, ...], ...]
-
-_BLOCK35: Branches = (
-    ("Conv2d_1x1",),
-    ("Conv2d_0a_1x1", "Conv2d_0b_3x3"),
-    ("Conv2d_0a_1x1", "Conv2d_0b_3x3", "Conv2d_0c_3x3"),
-)
-_BLOCK17: Branches = (("Conv2d_1x1",), ("Conv2d_0a_1x1", "Conv2d_0b_1x7", "Conv2d_0c_7x1"))
-_BLOCK8: Branches = (("Conv2d_1x1",), ("Conv2d_0a_1x1", "Conv2d_0b_1x3", "Conv2d_0c_3x1"))
-_MIXED_6A: Branches = (
-    ("Conv2d_1a_3x3",),
-    ("Conv2d_0a_1x1", "Conv2d_0b_3x3", "Conv2d_1a_3x3"),
-    ("MaxPool_1a_3x3",),
-)
-_MIXED_7A: Branches = (
-    ("Conv2d_0a_1x1", "Conv2d_1a_3x3"),
-    ("Conv2d_0a_1x1", "Conv2d_1a_3x3"),
-    ("Conv2d_0a_1x1", "Conv2d_0b_3x3", "Conv2d_1a_3x3"),
-    ("MaxPool_1a_3x3",),
-)
-_STEM = {
-    "Conv2d_1a_3x3": "conv2d_1a",
-    "Conv2d_2a_3x3": "conv2d_2a",
-    "Conv2d_2b_3x3": "conv2d_2b",
-    "MaxPool_3a_3x3": "maxpool_3a",
-    "Conv2d_3b_1x1": "conv2d_3b",
-    "Conv2d_4a_3x3": "conv2d_4a",
-    "Conv2d_4b_3x3": "conv2d_4b",
-}
-_TAIL = ("avgpool_1a", "dropout", "last_linear", "last_bn")
-_MIXED = {"Mixed_6a": ("mixed_6a", _MIXED_6A), "Mixed_7a": ("mixed_7a", _MIXED_7A)}
-# Scope: torch path of the Sequential, the blocks' name, how many, branches, end point.
-_REPEATS = {
-    "Repeat": ("repeat_1", "block35", 5, _BLOCK35, "Mixed_5a"),
-    "Repeat_1": ("repeat_2", "block17", 10, _BLOCK17, "Mixed_6b"),
-    "Repeat_2": ("repeat_3", "block8", 5, _BLOCK8, "Mixed_8a"),
-}
 
 
 @dataclass(frozen=True)
@@ -118,14 +89,14 @@ def probes(architecture: str, which: Which = "blocks") -> tuple[Probe, ...]:
     """
     if architecture == "inception_resnet_v1" and which in ("blocks", "all"):
         return _inception_resnet_v1(every=which == "all")
-    if architecture in _MTCNN and which in ("blocks", "all"):
+    if architecture in MTCNN and which in ("blocks", "all"):
         return _mtcnn(architecture)
     raise ParityError(f"there are no probes {which!r} for the architecture {architecture!r}")
 
 
 def images_layout(architecture: str) -> Layout:
     """Axes of the images that the original is fed."""
-    return "NWHC" if architecture in _MTCNN else "NHWC"
+    return "NWHC" if architecture in MTCNN else "NHWC"
 
 
 def require_complete(
@@ -175,10 +146,10 @@ def require_complete(
 def _inception_resnet_v1(*, every: bool) -> tuple[Probe, ...]:
     rows: list[Probe] = []
     last = IMAGES
-    for scope, path in _STEM.items():
+    for scope, path in STEM.items():
         rows.append(_chained(scope, _tensor(scope), path, last))
         last = scope
-    for repeat, (path, block, times, branches, end_point) in _REPEATS.items():
+    for repeat, (path, block, times, branches, end_point) in REPEATS.items():
         for number in range(times):
             scope = f"{repeat}/{block}_{number + 1}"
             rows += _residual(scope, f"{path}.{number}", branches, last, "Relu", every=every)
@@ -186,9 +157,9 @@ def _inception_resnet_v1(*, every: bool) -> tuple[Probe, ...]:
         rows.append(_alias(end_point, rows[-1], path))
         reduction = {"Repeat": "Mixed_6a", "Repeat_1": "Mixed_7a"}.get(repeat)
         if reduction:
-            rows += _reduction(reduction, *_MIXED[reduction], end_point, every=every)
+            rows += _reduction(reduction, *MIXED[reduction], end_point, every=every)
         last = reduction or end_point
-    rows += _residual("Block8", "block8", _BLOCK8, last, "add", every=every)
+    rows += _residual("Block8", "block8", BLOCK8, last, "add", every=every)
     rows += [_alias(name, rows[-1], "block8") for name in ("Mixed_8b", "PrePool")]
     return (*rows, *_tail())
 
@@ -198,9 +169,9 @@ def _tail() -> tuple[Probe, ...]:
     flat = "InceptionResnetV1/Logits/Dropout/cond/Merge:0"
     prelogits = "InceptionResnetV1/Bottleneck/BatchNorm/Reshape_1:0"
     linear = "InceptionResnetV1/Bottleneck/MatMul:0"
-    repeats = (path for path, *_ in _REPEATS.values())
-    mixed = (path for path, _ in _MIXED.values())
-    children = (*_STEM.values(), *repeats, *mixed, "block8", *_TAIL)
+    repeats = (path for path, *_ in REPEATS.values())
+    mixed = (path for path, _ in MIXED.values())
+    children = (*STEM.values(), *repeats, *mixed, "block8", *TAIL)
     return (
         Probe(
             "PreLogitsFlatten",
@@ -208,7 +179,7 @@ def _tail() -> tuple[Probe, ...]:
             "dropout",
             "NC",
             ("PrePool",),
-            Isolation(_TAIL[:2], "PrePool"),
+            Isolation(TAIL[:2], "PrePool"),
             # Without the branch for training, or with dropout frozen away.
             also=(
                 "InceptionResnetV1/Logits/Dropout/Identity:0",
@@ -284,9 +255,7 @@ def _residual(
     return [*rows, Probe(scope, tensor, path, "NHWC", (feed, name), isolation)]
 
 
-def _reduction(
-    scope: str, path: str, branches: Branches, feed: str, *, every: bool
-) -> list[Probe]:
+def _reduction(scope: str, path: str, branches: Branches, feed: str, *, every: bool) -> list[Probe]:
     """A reduction block; `every`: its layers, then itself."""
     tensor = f"InceptionResnetV1/{scope}/concat:0"
     if not every:
@@ -298,65 +267,16 @@ def _reduction(
 
 # --- P-, R- and O-Net ---
 
-# Scope, torch path, name of the scope before ("" is the images). Prob1's tensor has no scope.
-_MTCNN: Mapping[str, tuple[tuple[str, str, str], ...]] = {
-    "pnet": (
-        ("conv1", "conv1", ""),
-        ("PReLU1", "prelu1", "conv1"),
-        ("pool1", "pool1", "PReLU1"),
-        ("conv2", "conv2", "pool1"),
-        ("PReLU2", "prelu2", "conv2"),
-        ("conv3", "conv3", "PReLU2"),
-        ("PReLU3", "prelu3", "conv3"),
-        ("conv4-1", "conv4_1", "PReLU3"),
-        ("prob1", "softmax4_1", "conv4-1"),
-        ("conv4-2", "conv4_2", "PReLU3"),
-    ),
-    "rnet": (
-        ("conv1", "conv1", ""),
-        ("prelu1", "prelu1", "conv1"),
-        ("pool1", "pool1", "prelu1"),
-        ("conv2", "conv2", "pool1"),
-        ("prelu2", "prelu2", "conv2"),
-        ("pool2", "pool2", "prelu2"),
-        ("conv3", "conv3", "pool2"),
-        ("prelu3", "prelu3", "conv3"),
-        ("conv4", "dense4", "prelu3"),
-        ("prelu4", "prelu4", "conv4"),
-        ("conv5-1", "dense5_1", "prelu4"),
-        ("prob1", "softmax5_1", "conv5-1"),
-        ("conv5-2", "dense5_2", "prelu4"),
-    ),
-    "onet": (
-        ("conv1", "conv1", ""),
-        ("prelu1", "prelu1", "conv1"),
-        ("pool1", "pool1", "prelu1"),
-        ("conv2", "conv2", "pool1"),
-        ("prelu2", "prelu2", "conv2"),
-        ("pool2", "pool2", "prelu2"),
-        ("conv3", "conv3", "pool2"),
-        ("prelu3", "prelu3", "conv3"),
-        ("pool3", "pool3", "prelu3"),
-        ("conv4", "conv4", "pool3"),
-        ("prelu4", "prelu4", "conv4"),
-        ("conv5", "dense5", "prelu4"),
-        ("prelu5", "prelu5", "conv5"),
-        ("conv6-1", "dense6_1", "prelu5"),
-        ("prob1", "softmax6_1", "conv6-1"),
-        ("conv6-2", "dense6_2", "prelu5"),
-        ("conv6-3", "dense6_3", "prelu5"),
-    ),
-}
-
 
 def _mtcnn(net: str) -> tuple[Probe, ...]:
-    table = _MTCNN[net]
+    table = MTCNN[net]
     paths = {scope: path for scope, path, _ in table}
     flat = _flat(table)
     rows = []
     for scope, path, before in table:
         layout: Layout = "NC" if scope in flat else "NWHC"
-        tensor, also = f"{net}/{scope}:0", ()
+        tensor = f"{net}/{scope}:0"
+        also: tuple[str, ...] = ()
         if path.startswith("prelu"):
             # The original adds what the project's own graph subtracts.
             tensor, also = f"{net}/{scope}/sub:0", (f"{net}/{scope}/add:0",)
