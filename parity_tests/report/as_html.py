@@ -41,7 +41,7 @@ def html(report: ParityReport) -> str:
         signs=SIGNS,
         faults=words.at_fault(report),
         allowed=words.allowed,
-        deviation=words.deviation,
+        short=_short,
         probe_status=words.probe_status,
         sort_key=_sort_key,
         kinds=sorted({probe.verdict for probe in report.probes}),
@@ -76,3 +76,10 @@ def _sort_key(comparison: Comparison | None) -> str:
     if comparison is None:
         return "-1"
     return repr(comparison.measure.max_abs) if comparison.measure else "inf"
+
+
+def _short(comparison: Comparison | None) -> str:
+    """The largest difference, or in one word why there is none."""
+    if comparison is not None and comparison.measure is None:
+        return comparison.kind
+    return words.deviation(comparison)

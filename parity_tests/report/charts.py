@@ -10,7 +10,9 @@ from typing import Protocol
 from parity_tests.model import ULP_BUCKETS, Comparison, ParityReport
 from parity_tests.report.words import allowed, at_fault, deviation, line, number
 
+NAME = 18  # characters of a layer's name under the chart
 NAMED = 24  # with more layers, only numbers fit under the chart
+MAX_DOTS = 60  # with more layers, dots would hide the lines
 MAX_SAMPLES = 1_000
 _ZERO = 18  # px below the lowest decade, where zero is drawn
 
@@ -112,7 +114,9 @@ def depth(report: ParityReport, *, wide: bool) -> Chart | None:
     named = wide and len(probes) <= NAMED
     chart = Chart(1040, 380) if wide else Chart(350, 290)
     chart.css = "wide" if wide else "narrow"
-    chart.bottom = 112 if named else 40
+    longest = max(len(line(probe.probe, NAME)) for probe in probes)
+    chart.bottom = 30 + round(longest * 4.2) if named else 40  # 0.6 em wide, slanted by 38 degrees
+    chart.top = 34
     chart.slanted = named
     chart.left = 84 if named else 52
     chart.y_label, chart.x_label = "largest |found - expected|", "" if named else "layer, in order"
@@ -133,7 +137,7 @@ def depth(report: ParityReport, *, wide: bool) -> Chart | None:
             if error is None:
                 mark = Mark(x, chart.top + 6, name, title + deviation(compared))
                 chart.crosses.append(mark)
-            elif not compared.passed or len(probes) <= 60:
+            elif probe.verdict == "source" or len(probes) <= MAX_DOTS:
                 css = name if compared.passed else f"{name} bad"
                 chart.dots.append(Mark(x, axis(error), css, title + number(error)))
     chart.fault = _fault(report, xs, chart)
@@ -214,7 +218,7 @@ def _bucket(bucket: int, *, short: bool = False) -> str:
 def _layer_ticks(report: ParityReport, xs: list[float], named: bool, most: int) -> list[Tick]:
     names = [probe.probe for probe in report.probes]
     if named:
-        return [(x, line(name, 18)) for x, name in zip(xs, names, strict=True)]
+        return [(x, line(name, NAME)) for x, name in zip(xs, names, strict=True)]
     step = max(1, math.ceil(len(xs) / most))
     return [(x, str(i + 1)) for i, x in enumerate(xs) if i % step == 0]
 

@@ -26,14 +26,14 @@ def block(value: object) -> str:
 
 
 def number(value: float) -> str:
-    """Three significant digits; integers whole."""
+    """Three significant digits; integers whole, unless they are huge floats."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
     if isinstance(value, int) or (value == int(value) and abs(value) < 1e6):
         return str(int(value))
-    return f"{value:.3g}"
+    return re.sub(r"e([+-])0+", r"e\1", f"{value:.3g}")
 
 
 def outcome(report: ParityReport) -> Outcome:
