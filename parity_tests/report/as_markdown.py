@@ -22,7 +22,7 @@ MAX_ROWS = 300  # GitHub takes 1 MiB of summary a step
 MAX_FIRST = 10
 
 # All that can begin markup, a link, a mention or an emoji, anywhere in a line.
-_SPECIAL = re.compile(r"[\\`*_{}\[\]<>()#!|&~:@$^\"']|(?<=www)\.", re.IGNORECASE)
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>#!|&~:@$^]|(?<=www)\.", re.IGNORECASE)
 
 
 def escape(value: object) -> str:

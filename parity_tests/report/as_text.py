@@ -73,6 +73,7 @@ def _parts(report: ParityReport) -> Iterator[RenderableType]:
     yield Text()
     for label, value in (*sides, ("network", f"{report.architecture} {dims}".strip())):
         yield Text(f"{label + ':':<11}{line(value)}")
+    yield Text()
     if report.gates:
         yield _gates(report)
     yield from _findings(report)

@@ -348,3 +348,37 @@ def test_markdown_names_the_first_layers_at_fault_and_stays_short() -> None:
 def test_the_same_report_gives_the_same_bytes() -> None:
     for form in reports.FORMS:
         assert reports.render(EVERY["failed"], form) == reports.render(EVERY["failed"], form)
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "parity-report.md"
+
+
+def test_every_key_and_every_error_is_documented() -> None:
+    docs = DOCS.read_text(encoding="utf-8")
+    section = docs.partition("## JSON")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE))
+    assert list(rows) == list(reports.to_json(EVERY["passed"]))
+    for kind, row in ((GateResult, "gates"), (Finding, "gates"), (ProbeResult, "probes")):
+        for field in fields(kind):
+            assert f"`{field.name}`" in rows[row], field.name
+    package = Path(str(files(reports)))
+    raised = [
+        message.partition("{")[0]
+        for path in sorted(package.glob("*.py"))
+        for message in re.findall(r'ParityError\(\s+f?"(.*)"', path.read_text(encoding="utf-8"))
+    ]
+    assert len(raised) == 6
+    for message in raised:
+        assert f"| `{message}" in docs, message
+
+
+def test_the_documented_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("jinja2", reason="needs Jinja: pip install -e '.[parity]'")
+    reports.save(EVERY["failed"], tmp_path / "parity.json", "json")
+    monkeypatch.chdir(tmp_path)
+    for example in re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL):
+        exec(compile(example, "docs", "exec"), {})
+    assert "False FAILED at conv: transposed" in capsys.readouterr().out
+    assert (tmp_path / "parity.html").exists()
