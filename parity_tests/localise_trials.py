@@ -29,7 +29,7 @@ Guess = Callable[[Modules, Modules], Iterator[Trial]]
 """From the modules that ran, and all of the network's, by path."""
 
 EPSILONS = (1e-3, 1e-5, 1e-4, 1e-6, 0.0)  # the original's, torch's default, others in use
-PARTNERS = 24  # of one module that weights may have been exchanged with; nearest first
+PARTNERS = 12  # of one module that weights may have been exchanged with; nearest first
 _STATISTICS = {
     "running_mean": "mean",
     "running_var": "variance",
@@ -136,7 +136,7 @@ def flattening(ran: Modules, every: Modules) -> Iterator[Trial]:
                 yield _kernel(path, module, value, "its inputs flattened in another order")
 
 
-GUESSES: tuple[Guess, ...] = (kernels, batch_norms, layers, exchanges, flattening)
+GUESSES: tuple[Guess, ...] = (kernels, batch_norms, layers, flattening, exchanges)
 
 
 def _kernel(path: str, module: Any, value: Any, what: str) -> Trial:
@@ -190,7 +190,12 @@ def _distance(path: str, other: str) -> tuple[int, str]:
 
 def _exchanged(one: Any, two: Any) -> Mends:
     mends: list[tuple[Any, Mapping[str, Any]]] = []
-    for a, b in zip(one.modules(), two.modules(), strict=True):
+    for a, b in zip(_holders(one), _holders(two), strict=True):
         mends.append((a, {"_parameters": b._parameters, "_buffers": b._buffers}))
         mends.append((b, {"_parameters": a._parameters, "_buffers": a._buffers}))
     return tuple(mends)
+
+
+def _holders(module: Any) -> list[Any]:
+    """The modules inside that have weights of their own; of one form, they pair up."""
+    return [part for part in module.modules() if part._parameters or part._buffers]

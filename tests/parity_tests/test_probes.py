@@ -77,7 +77,7 @@ def test_all_has_every_layer_with_weights() -> None:
 @pytest.mark.parametrize(("architecture", "which"), TABLES)
 def test_no_layer_is_judged_by_two_probes(architecture: str, which: Which) -> None:
     """What one probe's isolated run computes, another's gets from the reference."""
-    parameters = {path: m for path, m in model(architecture).named_modules()}
+    parameters = dict(model(architecture).named_modules())
     judged: dict[str, str] = {}
     for probe in probes(architecture, which):
         stubs = tuple(path for path, _ in probe.isolation.stubs)
