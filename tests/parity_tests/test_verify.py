@@ -1,0 +1,152 @@
+"""``facenet verify`` end to end: right weights pass every gate, defects fail the right ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from support.tf_checkpoints import write_checkpoint
+
+from converter.convert import Request, convert
+from converter.demo import value
+from parity_tests.cli import verify_command
+
+pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')
+pytestmark = pytest.mark.tensorflow
+
+
+def run(*arguments: object) -> Result:
+    result = CliRunner().invoke(verify_command, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture(scope="module")
+def pair(tensorflow: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A checkpoint with its graph, and its conversion."""
+    del tensorflow
+    folder = tmp_path_factory.mktemp("verify") / "20180402-114759"
+    write_checkpoint(folder, 128, 11, fill=value)
+    out = folder.parent / "vggface2.pt"
+    convert(Request(str(folder), str(out)))
+    return folder, out
+
+
+@pytest.fixture
+def damaged(pair: tuple[Path, Path], tmp_path: Path) -> Callable[..., Path]:
+    """The conversion with one change, under a new name."""
+    import torch
+
+    def make(change: Callable[[dict[str, Any]], None]) -> Path:
+        state = torch.load(pair[1], weights_only=True)
+        change(state)
+        torch.save(state, tmp_path / "damaged.pt")
+        return tmp_path / "damaged.pt"
+
+    return make
+
+
+def gates(report: Path) -> dict[str, str]:
+    return {gate["name"]: gate["status"] for gate in json.loads(report.read_text())["gates"]}
+
+
+def test_right_weights_pass_every_gate(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    files = {name: tmp_path / f"report.{name}" for name in ("json", "junit", "markdown", "html")}
+    options = [part for name, path in files.items() for part in (f"--{name}", path)]
+    result = run(*pair, "--count", 2, *options)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("PASSED")
+    assert gates(files["json"]) == dict.fromkeys(
+        ("weights", "float64", "float32", "task"), "passed"
+    )
+    report = json.loads(files["json"].read_text())
+    measured = {gate["name"]: gate["measured"] for gate in report["gates"]}
+    assert measured["float64"] < 1e-13  # measured: 4e-16; the gate is 1e-12
+    assert measured["float32"] < 3e-6  # measured: 8e-7; the gate is 1e-5
+    assert len(report["embeddings"]) == 2 + 2 + 1 + 4
+    assert "model-20180402-114759.meta" in report["reference"]
+    assert all(path.stat().st_size > 500 for path in files.values())
+
+
+def test_one_ulp_fails_the_gates_that_can_see_it(
+    pair: tuple[Path, Path], damaged: Callable[..., Path], tmp_path: Path
+) -> None:
+    def nudge(state: dict[str, Any]) -> None:
+        weight = state["last_linear.weight"].numpy()
+        at = np.unravel_index(np.abs(weight).argmax(), weight.shape)
+        weight[at] = np.nextafter(weight[at], np.float32(9))
+
+    result = run(pair[0], damaged(nudge), "--count", 1, "--json", tmp_path / "r.json")
+    assert result.exit_code == 1
+    assert gates(tmp_path / "r.json") == {
+        "weights": "failed",
+        "float64": "failed",
+        "float32": "passed",
+        "task": "passed",
+    }
+    assert "last_linear.weight" in result.stdout
+
+
+def test_a_wrong_weight_fails_every_gate(
+    pair: tuple[Path, Path], damaged: Callable[..., Path], tmp_path: Path
+) -> None:
+    def transpose(state: dict[str, Any]) -> None:
+        name = "conv2d_2b.conv.weight"
+        state[name] = state[name].transpose(-1, -2).contiguous()
+
+    result = run(pair[0], damaged(transpose), "--count", 2, "--json", tmp_path / "r.json")
+    assert result.exit_code == 1
+    assert set(gates(tmp_path / "r.json").values()) == {"failed"}
+
+
+def test_nan_fails(pair: tuple[Path, Path], damaged: Callable[..., Path], tmp_path: Path) -> None:
+    def poison(state: dict[str, Any]) -> None:
+        state["last_bn.bias"][5] = float("nan")
+
+    result = run(pair[0], damaged(poison), "--count", 1, "--json", tmp_path / "r.json")
+    assert result.exit_code == 1
+    assert set(gates(tmp_path / "r.json").values()) == {"failed"}
+
+
+@pytest.mark.parametrize(("number", "name"), [(1, "pnet"), (2, "rnet"), (3, "onet")])
+def test_mtcnn(reference_dir: Path, tmp_path: Path, number: int, name: str) -> None:
+    source = reference_dir / "mtcnn" / f"det{number}.npy"
+    published = reference_dir / "published" / f"{name}.pt"
+    result = run(source, published, "--json", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    assert gates(tmp_path / "r.json") == dict.fromkeys(("weights", "float64", "float32"), "passed")
+
+
+def test_faces(pair: tuple[Path, Path], reference_dir: Path, tmp_path: Path) -> None:
+    images = reference_dir / "images"
+    result = run(*pair, "--count", 1, "--images", images, "--json", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    names = [row[0] for row in json.loads((tmp_path / "r.json").read_text())["embeddings"]]
+    assert "Anthony_Hopkins_0001.jpg" in names
+
+
+# --- refusals
+
+
+def test_sides_in_the_wrong_order(pair: tuple[Path, Path]) -> None:
+    result = run(pair[1], pair[0])
+    assert result.exit_code == 2
+    assert "facenet verify CHECKPOINT WEIGHTS" in result.stderr
+
+
+def test_different_networks(pair: tuple[Path, Path], reference_dir: Path) -> None:
+    result = run(pair[0], reference_dir / "published" / "pnet.pt")
+    assert result.exit_code == 1
+    assert "different networks" in result.stderr
+
+
+def test_an_empty_folder_of_images(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    result = run(*pair, "--images", tmp_path)
+    assert result.exit_code == 1
+    assert "no images" in result.stderr
