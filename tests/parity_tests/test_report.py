@@ -73,7 +73,11 @@ def hostile(bad: str) -> ParityReport:
         bad,
         {bad: 1},
         (wrong, replace(wrong, status="skipped"), replace(wrong, status="errored")),
-        (ProbeResult(bad, (bad,), "source", shape, shape, bad), probe(bad)),
+        (
+            ProbeResult(bad, (bad,), "source", shape, shape, bad),
+            probe(bad),
+            probe(bad, "source", "values", bad),
+        ),
         (bad,),
         {bad: bad},
         ((bad, 0.1, 0.9), (bad, math.nan, math.nan)),
