@@ -67,9 +67,15 @@ def reference(golden_128: GoldenCheckpoint) -> Iterator[ReferenceRunner]:
 
 @pytest.fixture(scope="module")
 def candidate(candidate_128: Path) -> Iterator[CandidateRunner]:
+    """On one thread: layers this small lose more by waiting for each other on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     runner = CandidateRunner(candidate_128, "torch", "inception_resnet_v1", {"embedding": 128})
     with runner:
         yield runner
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
