@@ -96,7 +96,7 @@ def folder(demo: Path, tmp_path: Path) -> Path:
 
 def test_commands_and_snippets_run_in_order(folder: Path) -> None:
     for block in blocks(README):
-        elsewhere = exempt(block) or needs_torch(block) or "--verify" in block.text
+        elsewhere = exempt(block) or needs_torch(block) or "verify" in block.text
         if block.language in ("sh", "python") and not elsewhere:
             run(block, folder)
     assert (folder / "vggface2.pt").is_file()
@@ -113,9 +113,13 @@ def test_snippets_with_torch(folder: Path) -> None:
 
 
 @pytest.mark.tensorflow
-def test_the_command_that_verifies(folder: Path) -> None:
-    (block,) = (b for b in blocks(README) if b.language == "sh" and "--verify" in b.text)
-    assert "5 of 5 embeddings" in run(block, folder)
+def test_the_commands_that_verify(folder: Path) -> None:
+    convert, verify = (b for b in blocks(README) if b.language == "sh" and "verify" in b.text)
+    assert "5 of 5 embeddings" in run(convert, folder)
+    (folder / "verified.pt").rename(folder / "vggface2.pt")
+    assert run(verify, folder).startswith("PASSED")
+    assert (folder / "report.html").is_file()
+    assert (folder / "parity.xml").is_file()
 
 
 def test_the_output_shown_is_the_output(demo: Path, tmp_path: Path) -> None:
