@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from converter.cli.common import TerminalListener, reports_errors, step_option
+
+if TYPE_CHECKING:
+    from typing import Literal
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -34,6 +38,13 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--batch", type=click.IntRange(1), default=32, show_default=True, help="Images at a time."
 )
+@click.option(
+    "--probes",
+    type=click.Choice(["none", "blocks", "all"]),
+    default="blocks",
+    show_default=True,
+    help="Where to compare on the way: nowhere, at every block, or at every convolution too.",
+)
 @step_option
 @reports_errors
 def verify_command(
@@ -47,6 +58,7 @@ def verify_command(
     count: int,
     seed: int,
     batch: int,
+    probes: str,
     step: int | None,
 ) -> None:
     """Feed identical images to REFERENCE in TensorFlow and to CANDIDATE in PyTorch, and judge.
@@ -60,6 +72,7 @@ def verify_command(
     Examples:
       facenet verify 20180402-114759 vggface2.pt
       facenet verify 20180402-114759 vggface2.pt --html report.html --junit parity.xml
+      facenet verify 20180402-114759 vggface2.pt --probes all
       facenet verify det3.npy onet.pt
 
     Exit codes: 0 every gate passed; 1 one did not, or no verdict was reached; 2 wrong usage.
@@ -67,7 +80,14 @@ def verify_command(
     from parity_tests.report import save, show
     from parity_tests.verify import Options, verify
 
-    options = Options(count=count, seed=seed, images=images, batch=batch, step=step)
+    options = Options(
+        count=count,
+        seed=seed,
+        images=images,
+        batch=batch,
+        step=step,
+        probes=cast('Literal["none", "blocks", "all"]', probes),
+    )
     with TerminalListener() as listener:
         report = verify(reference, candidate, options, listener.say)
     if json_file:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,9 @@ from parity_tests.feeds import SEED, Feed, describe, face_feed, standard_feeds
 from parity_tests.float64 import in_float64
 from parity_tests.frameworks import tensorflow, torch
 from parity_tests.gates import float32_gate, float64_gate, l2, task_gate, weights_gate
+from parity_tests.localise import localise
 from parity_tests.model import GateResult, ParityReport
+from parity_tests.probes import probes
 from parity_tests.reference import (
     ReferenceRunner,
     Weights,
@@ -47,7 +49,8 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Options:
     """How to compare. `count` images of each kind of noise, from `seed`; `images`: a folder of
-    faces to add; `batch`: images that a network gets at a time; `step`: of a checkpoint folder.
+    faces to add; `batch`: images that a network gets at a time; `step`: of a checkpoint folder;
+    `probes`: where the two are compared on the way ("none", "blocks" or "all").
     """
 
     count: int = 5
@@ -55,6 +58,7 @@ class Options:
     images: Path | None = None
     batch: int = 32
     step: int | None = None
+    probes: Literal["none", "blocks", "all"] = "blocks"
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,16 @@ def _steps(pair: Pair, feeds: Sequence[Feed], options: Options, say: Say) -> Ite
             report = _add(report, lambda: task_gate(*sides, samples))
         return report
 
-    yield from (weights, run, float64, float32)
+    def layers(report: ParityReport) -> ParityReport:
+        if options.probes == "none":
+            return report
+        say("comparing layer by layer")
+        table = probes(pair.architecture, options.probes)
+        with ReferenceRunner(*_graph(pair)) as one, _candidate(pair, "float32") as two:
+            images = feeds[0].images[: options.batch]
+            return replace(report, probes=localise(one, two, images, table))
+
+    yield from (weights, run, float64, float32, layers)
 
 
 def _add(report: ParityReport, gate: Callable[[], GateResult]) -> ParityReport:

@@ -59,7 +59,7 @@ def gates(report: Path) -> dict[str, str]:
 def test_right_weights_pass_every_gate(pair: tuple[Path, Path], tmp_path: Path) -> None:
     files = {name: tmp_path / f"report.{name}" for name in ("json", "junit", "markdown", "html")}
     options = [part for name, path in files.items() for part in (f"--{name}", path)]
-    result = run(*pair, "--count", 2, *options)
+    result = run(*pair, "--count", 2, "--probes", "blocks", *options)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("PASSED")
     assert gates(files["json"]) == dict.fromkeys(
@@ -71,6 +71,8 @@ def test_right_weights_pass_every_gate(pair: tuple[Path, Path], tmp_path: Path) 
     assert measured["float32"] < 3e-6  # measured: 8e-7; the gate is 1e-5
     assert len(report["embeddings"]) == 2 + 2 + 1 + 4
     assert "model-20180402-114759.meta" in report["reference"]
+    assert {probe["verdict"] for probe in report["probes"]} == {"same"}
+    assert len(report["probes"]) > 30
     assert all(path.stat().st_size > 500 for path in files.values())
 
 
@@ -82,7 +84,9 @@ def test_one_ulp_fails_the_gates_that_can_see_it(
         at = np.unravel_index(np.abs(weight).argmax(), weight.shape)
         weight[at] = np.nextafter(weight[at], np.float32(9))
 
-    result = run(pair[0], damaged(nudge), "--count", 1, "--json", tmp_path / "r.json")
+    result = run(
+        pair[0], damaged(nudge), "--count", 1, "--probes", "none", "--json", tmp_path / "r.json"
+    )
     assert result.exit_code == 1
     assert gates(tmp_path / "r.json") == {
         "weights": "failed",
@@ -103,13 +107,18 @@ def test_a_wrong_weight_fails_every_gate(
     result = run(pair[0], damaged(transpose), "--count", 2, "--json", tmp_path / "r.json")
     assert result.exit_code == 1
     assert set(gates(tmp_path / "r.json").values()) == {"failed"}
+    headline = result.stdout.splitlines()[0]
+    assert headline.startswith("FAILED at Conv2d_2b_3x3")
+    assert "transposed" in headline or "exchanged" in headline, headline
 
 
 def test_nan_fails(pair: tuple[Path, Path], damaged: Callable[..., Path], tmp_path: Path) -> None:
     def poison(state: dict[str, Any]) -> None:
         state["last_bn.bias"][5] = float("nan")
 
-    result = run(pair[0], damaged(poison), "--count", 1, "--json", tmp_path / "r.json")
+    result = run(
+        pair[0], damaged(poison), "--count", 1, "--probes", "none", "--json", tmp_path / "r.json"
+    )
     assert result.exit_code == 1
     assert set(gates(tmp_path / "r.json").values()) == {"failed"}
 
@@ -125,7 +134,9 @@ def test_mtcnn(reference_dir: Path, tmp_path: Path, number: int, name: str) -> N
 
 def test_faces(pair: tuple[Path, Path], reference_dir: Path, tmp_path: Path) -> None:
     images = reference_dir / "images"
-    result = run(*pair, "--count", 1, "--images", images, "--json", tmp_path / "r.json")
+    result = run(
+        *pair, "--count", 1, "--probes", "none", "--images", images, "--json", tmp_path / "r.json"
+    )
     assert result.exit_code == 0, result.output
     names = [row[0] for row in json.loads((tmp_path / "r.json").read_text())["embeddings"]]
     assert "Anthony_Hopkins_0001.jpg" in names
