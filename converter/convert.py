@@ -297,7 +297,7 @@ class _Hashes:
             self._made = [
                 FileRecord(path, path.stat().st_size, sha256_file(path)) for path in self._files
             ]
-        except OSError as error:
+        except (OSError, FacenetError) as error:
             self._made = error
 
     def records(self) -> tuple[FileRecord, ...]:

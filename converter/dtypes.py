@@ -141,15 +141,17 @@ def _round_float64_to_bfloat16(array: Array) -> Array:
 def first_nonfinite(array: Array, dtype: DType) -> tuple[int, ...] | None:
     """Index of the first NaN or infinity of `array` (stored as `dtype`), or None.
 
-    Two passes without a temporary where all is finite, as it nearly always is.
+    One pass without a temporary where all is finite, as it nearly always is: a sum is finite only
+    if its terms are. (It may overflow though they are; then every element is looked at.)
     """
     if not dtype.floating or array.size == 0:
         return None
     if dtype is BFLOAT16:
         wrong = (array & np.uint16(0x7F80)) == 0x7F80
     else:
-        if np.isfinite(array.max()) and np.isfinite(array.min()):
-            return None
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(array.sum()):
+                return None
         wrong = ~np.isfinite(array)
     if not wrong.any():
         return None

@@ -52,6 +52,8 @@ def reports_errors(command: Command) -> Command:
         except KeyboardInterrupt:
             click.echo("\nInterrupted; nothing was written", err=True)
             sys.exit(INTERRUPTED)
+        finally:
+            gc.freeze()  # so that the interpreter doesn't look for garbage before it ends
 
     return run  # type: ignore[return-value] # the wrapper has the command's own parameters
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from converter.errors import FormatError, UsageError
 from converter.sources.sniff import describe
 
-_CHUNK = 1 << 18  # bytes; small enough to stay in the processor's cache
 _RELEASE = 1 << 23  # bytes
 
 
@@ -79,10 +78,11 @@ class MappedFile:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of the file's bytes, in hexadecimal, read in pieces."""
+    """SHA-256 of the file's bytes, in hexadecimal. Raises as `MappedFile`."""
+    file = MappedFile(path, may_be_empty=True)
     digest = hashlib.sha256()
-    buffer = memoryview(bytearray(_CHUNK))
-    with path.open("rb", buffering=0) as file:
-        while size := file.readinto(buffer):
-            digest.update(buffer[:size])
+    for start in range(0, file.size, _RELEASE):
+        piece = file.view(start, min(_RELEASE, file.size - start))
+        digest.update(piece)
+        file.release(len(piece))
     return digest.hexdigest()

@@ -14,8 +14,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from crc32c import crc32c
-
+from converter.checksums import crc32c
 from converter.errors import FormatError
 from converter.sources import snappy
 from converter.sources.mapped import MappedFile
