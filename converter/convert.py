@@ -87,9 +87,13 @@ def convert(request: Request, listener: Listener | None = None) -> Receipt:
     plan = make_plan(catalog, to=writer.NAMING, part=request.part, strict=request.strict)
     hashes = _Hashes(catalog.files if request.hash_source else ())
     with _naming(source.path), (atomic_folder if is_folder else atomic_file)(out) as partial:
-        _write(writer, partial, out, request, plan, catalog, listener)
-        written = sorted(partial.iterdir()) if is_folder else [partial]
-        written_hashes = _Hashes(tuple(written))
+        complete = threading.Event()
+        written_hashes = _Hashes([partial], complete) if not is_folder else None
+        try:
+            _write(writer, partial, out, request, plan, catalog, listener)
+        finally:
+            complete.set()
+        written_hashes = written_hashes or _Hashes(sorted(partial.iterdir()))
         digest = _read_back(writer, partial, request, plan, catalog, listener)
         parity = _parity(request, source, catalog, plan, writer, partial, listener)
         return Receipt(
@@ -284,20 +288,26 @@ def _parity(
 
 
 class _Hashes:
-    """SHA-256 of files, computed beside the main work: hashing releases the interpreter lock."""
+    """SHA-256 of files, computed beside the main work: hashing releases the interpreter lock.
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    With `complete`, the files are still being written until that is set.
+    """
+
+    def __init__(self, files: Sequence[Path], complete: threading.Event | None = None) -> None:
         self._files = files
+        self._complete = complete
         self._made: list[FileRecord] | Exception = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
+            hashes = [sha256_file(path, self._complete) for path in self._files]
             self._made = [
-                FileRecord(path, path.stat().st_size, sha256_file(path)) for path in self._files
+                FileRecord(path, path.stat().st_size, sha256)
+                for path, sha256 in zip(self._files, hashes, strict=True)
             ]
-        except (OSError, FacenetError) as error:
+        except OSError as error:
             self._made = error
 
     def records(self) -> tuple[FileRecord, ...]:

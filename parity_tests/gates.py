@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 FLOAT64_TOLERANCE = 1e-12  # the contract; measured: 1e-15
 FLOAT32_TOLERANCE = 1e-5  # the project's contract; measured: 7e-7
 # Both sides round the same sums in another order, so their distances from the float64 oracle are
-# alike: the candidate's was measured at 0.6 (InceptionResnetV1) to 0.9 times (P-Net) the reference's.
+# alike: the candidate's was measured at 0.6 (InceptionResnetV1) to 0.9 times (P-Net) the other.
 ORACLE_FACTOR = 4.0
 CLASSIFIER = ("Logits/", "logits.")
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import threading
 from pathlib import Path
 
 from converter.errors import FormatError, UsageError
 from converter.sources.sniff import describe
 
+_CHUNK = 1 << 18  # bytes; small enough to stay in the processor's cache
+_PATIENCE = 0.002  # seconds between looks at a growing file
 _RELEASE = 1 << 23  # bytes
 
 
@@ -77,12 +80,19 @@ class MappedFile:
         )
 
 
-def sha256_file(path: Path) -> str:
-    """SHA-256 of the file's bytes, in hexadecimal. Raises as `MappedFile`."""
-    file = MappedFile(path, may_be_empty=True)
+def sha256_file(path: Path, complete: threading.Event | None = None) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal. Raises OSError.
+
+    With `complete`, the file is still being written, from front to back, until that is set: what
+    is there is hashed meanwhile.
+    """
     digest = hashlib.sha256()
-    for start in range(0, file.size, _RELEASE):
-        piece = file.view(start, min(_RELEASE, file.size - start))
-        digest.update(piece)
-        file.release(len(piece))
-    return digest.hexdigest()
+    buffer = memoryview(bytearray(_CHUNK))
+    with path.open("rb", buffering=0) as file:
+        while True:
+            last = complete is None or complete.is_set()  # asked before the end is read
+            while size := file.readinto(buffer):
+                digest.update(buffer[:size])
+            if last or complete is None:
+                return digest.hexdigest()
+            complete.wait(_PATIENCE)
