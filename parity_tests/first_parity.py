@@ -9,24 +9,17 @@ pair of answers must be closer than the tolerance.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from converter.sources import mtcnn_npy
 from parity_tests.candidate import CandidateRunner
 from parity_tests.errors import ParityError
 from parity_tests.frameworks import tensorflow, torch
-from parity_tests.reference import (
-    ReferenceRunner,
-    own_graph,
-    read_frozen,
-    read_meta,
-    weights_from_arrays,
-    weights_from_bundle,
-    weights_in_graph,
-)
+from parity_tests.original import GraphValues, original
+from parity_tests.reference import ReferenceRunner
 from parity_tests.verify_request import VerifyRequest
 
 Array = npt.NDArray[Any]
@@ -178,27 +171,15 @@ def _describe(arrays: Sequence[Array]) -> str:
 
 def _reference(request: VerifyRequest) -> ReferenceRunner:
     """The runner of the original that `request` names."""
-    if request.source_format == "frozen-graph":
-        return ReferenceRunner(read_frozen(request.source), weights_in_graph)
-    if request.source_format == "mtcnn-npy":
-        arrays = _mtcnn_arrays(request.source, request.architecture)
-        weights = weights_from_arrays(arrays, str(request.source))
-        return ReferenceRunner(own_graph(request.architecture, request.dims), weights)
-    graph = (
-        own_graph(request.architecture, request.dims)
-        if request.graph is None
-        else read_meta(request.graph)
+    values: Mapping[str, Array] = {}
+    if request.source_format == mtcnn_npy.FORMAT:
+        values = GraphValues(mtcnn_npy.open(request.source), request.architecture)
+    graph, weights = original(
+        request.architecture,
+        request.dims,
+        request.source_format,
+        request.source,
+        request.graph,
+        values,
     )
-    return ReferenceRunner(graph, weights_from_bundle(request.source))
-
-
-def _mtcnn_arrays(path: Path, architecture: str) -> dict[str, Array]:
-    """Weights of an ``.npy`` file by variable name, read without trusting its pickle."""
-    from converter.errors import FacenetError
-    from converter.sources import open_source
-
-    try:
-        catalog = open_source(path)
-        return {f"{architecture}/{name}": ref.load() for name, ref in catalog.items()}
-    except FacenetError as error:
-        raise ParityError(str(error)) from error
+    return ReferenceRunner(graph, weights)

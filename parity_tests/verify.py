@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,26 +21,16 @@ from converter.catalog import Catalog
 from converter.errors import MappingError, UsageError
 from converter.plan import make_plan
 from converter.resolve import Source, resolve
-from converter.sources import bundle, frozen_graph, mtcnn_npy
 from parity_tests.candidate import CandidateRunner
-from parity_tests.errors import ParityError
 from parity_tests.feeds import SEED, Feed, describe, face_feed, standard_feeds
 from parity_tests.float64 import in_float64
 from parity_tests.frameworks import tensorflow, torch
 from parity_tests.gates import float32_gate, float64_gate, l2, task_gate, weights_gate
 from parity_tests.localise import localise
 from parity_tests.model import GateResult, ParityReport
+from parity_tests.original import GraphValues, original
 from parity_tests.probes import probes
-from parity_tests.reference import (
-    ReferenceRunner,
-    Weights,
-    own_graph,
-    read_frozen,
-    read_meta,
-    weights_from_arrays,
-    weights_from_bundle,
-    weights_in_graph,
-)
+from parity_tests.reference import ReferenceRunner, Weights, weights_in_graph
 from parity_tests.serving_graph import ServingGraph
 
 Array = npt.NDArray[Any]
@@ -71,23 +62,6 @@ class Pair:
     weights: Catalog
     architecture: str
     dims: Mapping[str, int]
-
-
-class _Values(Mapping[str, Array]):
-    """A catalog's values by the graph's variable names, loaded when asked for."""
-
-    def __init__(self, catalog: Catalog, scope: str) -> None:
-        self._catalog = catalog
-        self._scope = scope
-
-    def __getitem__(self, name: str) -> Array:
-        return self._catalog[name.removeprefix(self._scope)].load()
-
-    def __iter__(self) -> Iterator[str]:
-        return (self._scope + name for name in self._catalog)
-
-    def __len__(self) -> int:
-        return len(self._catalog)
 
 
 def open_pair(reference: str, candidate: str, step: int | None = None) -> Pair:
@@ -163,6 +137,13 @@ Step = Callable[[ParityReport], ParityReport]
 def _steps(pair: Pair, feeds: Sequence[Feed], options: Options, say: Say) -> Iterator[Step]:
     """What is done, in order; each adds to the report."""
     answers: dict[str, Array] = {}
+    values = GraphValues(pair.source, pair.architecture)
+
+    @cache
+    def reference() -> tuple[ServingGraph, Weights]:
+        path, graph = pair.reference.path, pair.reference.graph
+        return original(pair.architecture, pair.dims, pair.source.format, path, graph, values)
+
     samples = [sample for feed in feeds for sample in feed.samples]
 
     def weights(report: ParityReport) -> ParityReport:
@@ -170,9 +151,9 @@ def _steps(pair: Pair, feeds: Sequence[Feed], options: Options, say: Say) -> Ite
         return _add(report, lambda: weights_gate(pair.source, pair.weights))
 
     def run(report: ParityReport) -> ParityReport:
-        graph, values = _graph(pair)
+        graph, variables = reference()
         say(f"running {graph.description} in TensorFlow")
-        answers["reference"] = _answers(ReferenceRunner(graph, values), feeds, options.batch)
+        answers["reference"] = _answers(ReferenceRunner(graph, variables), feeds, options.batch)
         say("running the candidate in torch")
         answers["candidate"] = _answers(_candidate(pair, "float32"), feeds, options.batch)
         found = l2(answers["reference"], answers["candidate"])
@@ -189,8 +170,7 @@ def _steps(pair: Pair, feeds: Sequence[Feed], options: Options, say: Say) -> Ite
         )
 
     def float64(report: ParityReport) -> ParityReport:
-        graph, _ = _graph(pair)
-        wide = in_float64(graph, _values(pair))
+        wide = in_float64(reference()[0], values)
         say("running the graph in float64")
         runner = ReferenceRunner(wide, weights_in_graph)
         answers["oracle"] = _answers(runner, feeds, options.batch, np.float64)
@@ -210,7 +190,7 @@ def _steps(pair: Pair, feeds: Sequence[Feed], options: Options, say: Say) -> Ite
             return report
         say("comparing layer by layer")
         table = probes(pair.architecture, options.probes)
-        with ReferenceRunner(*_graph(pair)) as one, _candidate(pair, "float32") as two:
+        with ReferenceRunner(*reference()) as one, _candidate(pair, "float32") as two:
             images = feeds[0].images[: options.batch]
             return replace(report, probes=localise(one, two, images, table))
 
@@ -222,27 +202,6 @@ def _add(report: ParityReport, gate: Callable[[], GateResult]) -> ParityReport:
     result = gate()
     result = replace(result, seconds=time.perf_counter() - started)
     return replace(report, gates=(*report.gates, result))
-
-
-def _graph(pair: Pair) -> tuple[ServingGraph, Weights]:
-    path, architecture = pair.reference.path, pair.architecture
-    if pair.source.format == frozen_graph.FORMAT:
-        return read_frozen(path), weights_in_graph
-    if pair.source.format == mtcnn_npy.FORMAT:
-        values = weights_from_arrays(dict(_values(pair)), str(path))
-        return own_graph(architecture, pair.dims), values
-    if pair.source.format != bundle.FORMAT:
-        raise ParityError("there is no graph for this format", file=path, found=pair.source.format)
-    graph = pair.reference.graph
-    return (
-        own_graph(architecture, pair.dims) if graph is None else read_meta(graph),
-        weights_from_bundle(path),
-    )
-
-
-def _values(pair: Pair) -> Mapping[str, Array]:
-    is_mtcnn = pair.source.format == mtcnn_npy.FORMAT
-    return _Values(pair.source, f"{pair.architecture}/" if is_mtcnn else "")
 
 
 def _candidate(pair: Pair, dtype: str) -> CandidateRunner:

@@ -8,6 +8,7 @@ import click
 
 from converter.cli.common import (
     TerminalListener,
+    hurries,
     json_option,
     print_json,
     reports_errors,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 @step_option
 @json_option
 @reports_errors
+@hurries
 def command(
     checkpoint: str,
     out: str,
@@ -116,8 +118,10 @@ def command(
 
 def _parity_hook() -> ParityHook:
     """The installed parity check. Found by entry point: this package imports no other."""
+    import gc
     from importlib.metadata import entry_points
 
+    gc.enable()  # networks run: the command is no longer a short one
     for point in entry_points(group="facenet.hooks", name="first_parity"):
         return cast("ParityHook", point.load())
     raise UsageError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from converter.cli.common import json_option, print_json, reports_errors
+from converter.cli.common import hurries, json_option, print_json, reports_errors
 from converter.errors import one_line
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.argument("b")
 @json_option
 @reports_errors
+@hurries
 def command(a: str, b: str, as_json: bool) -> None:
     """Compare the tensors of A and B, bit for bit.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from converter.cli.common import json_option, print_json, reports_errors, step_option
+from converter.cli.common import hurries, json_option, print_json, reports_errors, step_option
 from converter.errors import MappingError, one_line
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--summary", is_flag=True, help="Leave out the table of tensors.")
 @json_option
 @reports_errors
+@hurries
 def command(source: str, step: int | None, summary: bool, as_json: bool) -> None:
     """Show what SOURCE holds: format, architecture, and every tensor's type and shape.
 

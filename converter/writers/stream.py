@@ -10,8 +10,6 @@ from converter.catalog import TensorRef
 from converter.dtypes import as_bytes
 
 Progress = Callable[[TensorRef], None]
-
-
 Checksum = Callable[[memoryview], int]
 Loaded = tuple[TensorRef, memoryview, int]
 
