@@ -1,0 +1,1 @@
+"""The commands of ``facenet`` that run networks; each is an entry point (``facenet.commands``)."""
