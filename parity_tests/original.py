@@ -11,6 +11,7 @@ import numpy.typing as npt
 from converter.catalog import Catalog
 from converter.sources import bundle, frozen_graph, mtcnn_npy
 from parity_tests.errors import ParityError
+from parity_tests.original_detector import original_available, original_graph
 from parity_tests.reference import (
     Weights,
     own_graph,
@@ -53,6 +54,9 @@ def original(
 ) -> tuple[ServingGraph, Weights]:
     """The graph of a source, and what gives its variables their values.
 
+    For an ``.npy`` file it is the original's own where that is at hand (see
+    `parity_tests.original_detector`), else the project's.
+
     Args:
         architecture, dims: As `parity_tests.reference.own_graph` takes them.
         source_format: The converter's name of the source's format.
@@ -66,7 +70,11 @@ def original(
     if source_format == frozen_graph.FORMAT:
         return read_frozen(source), weights_in_graph
     if source_format == mtcnn_npy.FORMAT:
-        return own_graph(architecture, dims), weights_from_arrays(dict(values), str(source))
+        folder = original_available()
+        served = (
+            own_graph(architecture, dims) if not folder else original_graph(architecture, folder)
+        )
+        return served, weights_from_arrays(dict(values), str(source))
     if source_format != bundle.FORMAT:
         raise ParityError("there is no graph for this format", file=source, found=source_format)
     served = own_graph(architecture, dims) if graph is None else read_meta(graph)
