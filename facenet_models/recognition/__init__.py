@@ -1,0 +1,22 @@
+"""Recognition: faces to embeddings, and embeddings to identities.
+
+    from facenet_models.recognition import Embeddings, distance, embed, identify
+
+torch and Pillow are imported when `embed` runs; the rest needs NumPy only.
+"""
+
+from facenet_models.recognition.distances import Match, Metric, distance, identify
+from facenet_models.recognition.embed import embed
+from facenet_models.recognition.embeddings import Embeddings, Miss
+from facenet_models.recognition.images import find_images
+
+__all__ = [
+    "Embeddings",
+    "Match",
+    "Metric",
+    "Miss",
+    "distance",
+    "embed",
+    "find_images",
+    "identify",
+]
