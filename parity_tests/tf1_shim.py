@@ -42,7 +42,7 @@ def load_source(path: Path, name: str, stand_ins: Mapping[str, object]) -> Modul
         parts: tuple[str, ...] | None = (),
         level: int = 0,
     ) -> object:
-        if level == 0 and wanted in stand_ins:
+        if wanted in stand_ins:
             return stand_ins[wanted]
         return builtins.__import__(wanted, names, local, parts or (), level)
 
