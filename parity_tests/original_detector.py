@@ -124,28 +124,31 @@ class OriginalDetector:
             # A CPU: a GPU may round float32 products to 10 bits.
             session = tf.Session(graph=graph, config=tf.ConfigProto(device_count={"GPU": 0}))
             try:
-                self._nets = self._module.create_mtcnn(session, str(self._weights))
-                unset = session.run(tf.report_uninitialized_variables())
-                if len(unset):
-                    raise ParityError(
-                        "the weights lack variables of the original's nets",
-                        file=self._weights,
-                        found=f"no {unset[0].decode()}, {len(unset)} missing in all",
-                        next_step=_OTHER_WEIGHTS,
-                    )
-            except FacenetError:
-                session.close()
-                raise
-            except Exception as error:  # whatever foreign code raises
-                session.close()
-                raise _failed(
-                    f"load the weights in {self._weights}", self._folder, error, _OTHER_WEIGHTS
-                ) from error
+                self._nets = self._load(session)
             except BaseException:
                 session.close()
                 raise
         self._session = session
         return self
+
+    def _load(self, session: Any) -> tuple[Any, ...]:
+        """The three nets as functions, their weights in `session`."""
+        try:
+            nets = tuple(self._module.create_mtcnn(session, str(self._weights)))
+        except FacenetError:
+            raise
+        except Exception as error:  # whatever foreign code raises
+            what = f"load the weights in {self._weights}"
+            raise _failed(what, self._folder, error, _OTHER_WEIGHTS) from error
+        unset = session.run(tensorflow().compat.v1.report_uninitialized_variables())
+        if len(unset):
+            raise ParityError(
+                "the weights lack variables of the original's nets",
+                file=self._weights,
+                found=f"no {unset[0].decode()}, {len(unset)} missing in all",
+                next_step=_OTHER_WEIGHTS,
+            )
+        return nets
 
     def __exit__(
         self,
