@@ -1,6 +1,7 @@
-"""The PyTorch side: converted weights in their facenet_models network, on a CPU."""
+"""The PyTorch side: converted weights in their facenet_models network."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from types import TracebackType
@@ -15,6 +16,7 @@ from parity_tests.frameworks import torch
 Array = npt.NDArray[Any]
 
 _MTCNN_CLASSES = {"pnet": "PNet", "rnet": "RNet", "onet": "ONet"}
+DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
 class CandidateRunner:
@@ -26,11 +28,15 @@ class CandidateRunner:
         architecture: "inception_resnet_v1", "pnet", "rnet" or "onet".
         dims: ``embedding`` and ``classes`` of InceptionResnetV1. Without classes, or without
             ``logits.*`` in the file, the model is built without its classifier.
-        dtype: "float32" or "float64": what the model computes in and answers with.
+        dtype: One of `DTYPES`: what the model computes in. float64 answers come as float64, all
+            others as float32, since NumPy has no bfloat16.
+        device: "cpu", "cuda", "cuda:1", "mps". On CUDA, TF32 is off while the runner is entered:
+            it would round products to 10 bits.
+        compile: Run the model through ``torch.compile``. `model` stays the one that is not.
 
     Entering loads the weights, strictly, and raises `ParityError` where they can't be read or do
-    not fit. `dtypes` then names the floating point types of the file, sorted; all become
-    `dtype`.
+    not fit, or where the device isn't there. `dtypes` then names the floating point types of the
+    file, sorted; all become `dtype`.
     """
 
     def __init__(
@@ -40,9 +46,11 @@ class CandidateRunner:
         architecture: str,
         dims: Mapping[str, int],
         dtype: str = "float32",
+        device: str = "cpu",
+        compile: bool = False,
     ) -> None:
-        if dtype not in ("float32", "float64"):
-            raise ParityError(f"a candidate runs in float32 or float64, not in {dtype!r}")
+        if dtype not in DTYPES:
+            raise ParityError(f"a candidate runs in {', '.join(DTYPES)}, not in {dtype!r}")
         self.name = weights.name
         self.dtypes: tuple[str, ...] = ()
         self._weights = weights
@@ -50,9 +58,14 @@ class CandidateRunner:
         self._architecture = architecture
         self._dims = dims
         self._dtype = dtype
+        self._device = device
+        self._compile = compile
         self._model: Any = None
+        self._call: Any = None
+        self._exit = ExitStack()
 
     def __enter__(self) -> "CandidateRunner":
+        require_device(self._device)
         state = _load(self._weights, self._format)
         floating = {key: value for key, value in state.items() if value.is_floating_point()}
         self.dtypes = tuple(
@@ -68,7 +81,10 @@ class CandidateRunner:
             raise ParityError(
                 f"the weights do not fit {type(model).__name__}: {' '.join(str(error).split())}"
             ) from error
-        self._model = model.eval()
+        self._model = model.eval().to(self._device)
+        self._call = torch().compile(self._model) if self._compile else self._model
+        if self._device.startswith("cuda"):
+            self._exit.enter_context(_without_tf32())
         return self
 
     def __exit__(
@@ -77,7 +93,8 @@ class CandidateRunner:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._model = None
+        self._exit.close()
+        self._model = self._call = None
 
     @property
     def architecture(self) -> str:
@@ -99,12 +116,51 @@ class CandidateRunner:
             # MTCNN's kernels are transposed on conversion, so that the network takes upright
             # images where the original takes them with height and width exchanged.
             to_torch = to_tensorflow = (0, 3, 2, 1)
+        dtype = getattr(th, self._dtype)
         with th.inference_mode():
-            batch = th.from_numpy(np.ascontiguousarray(images.transpose(to_torch), self._dtype))
-            outputs = self._model(batch)
+            wide = np.ascontiguousarray(images.transpose(to_torch), _array_type(self._dtype))
+            outputs = self._call(th.from_numpy(wide).to(self._device, dtype))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        arrays = [output.numpy() for output in outputs]
+        arrays = [output.cpu().to(th.from_numpy(wide).dtype).numpy() for output in outputs]
         return tuple(a.transpose(to_tensorflow) if a.ndim == 4 else a for a in arrays)
+
+
+def require_device(device: str) -> None:
+    """Raise ParityError unless torch can compute there."""
+    th = torch()
+    kind, _, number = device.partition(":")
+    there = {
+        "cpu": lambda: 1,
+        "cuda": th.cuda.device_count,
+        "mps": lambda: int(th.backends.mps.is_available()),
+    }
+    if kind not in there or not (number or "0").isdecimal():
+        raise ParityError(
+            "there is no such kind of device", expected="cpu, cuda, cuda:1 or mps", found=device
+        )
+    if int(number or 0) >= there[kind]():
+        raise ParityError(
+            f"torch {th.__version__} has no device {device!r} here",
+            next_step="leave --device out, or install a torch that is built for it",
+        )
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Products of float32 in float32 on CUDA, in matrix products and convolutions."""
+    backends = (torch().backends.cuda.matmul, torch().backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
+
+
+def _array_type(dtype: str) -> type[np.floating[Any]]:
+    return np.float64 if dtype == "float64" else np.float32
 
 
 def _build(architecture: str, dims: Mapping[str, int], *, classifier: bool) -> Any:

@@ -1,19 +1,48 @@
-"""``facenet verify``: run both networks side by side and judge."""
+"""``facenet verify`` and ``facenet capture``: run both networks and judge; record one."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from converter.cli.common import TerminalListener, reports_errors, step_option
+from converter.cli.common import (
+    INTERRUPTED,
+    TerminalListener,
+    json_option,
+    print_json,
+    reports_errors,
+    step_option,
+)
+from converter.writers.atomic import check_target
 
 if TYPE_CHECKING:
     from typing import Literal
 
+    from parity_tests.report import Form
+
 FILE = click.Path(dir_okay=False, path_type=Path)
+DTYPES = ("float32", "float64", "float16", "bfloat16")  # as parity_tests.candidate has them
+_FEEDS = (
+    click.option("--images", type=click.Path(path_type=Path), help="Add the faces of this folder."),
+    click.option(
+        "--count", type=click.IntRange(1), show_default="5", help="Images of each kind of noise."
+    ),
+    click.option("--seed", type=click.IntRange(0), show_default="20180402", help="Of the noise."),
+    click.option(
+        "--batch", type=click.IntRange(1), default=32, show_default=True, help="Images at a time."
+    ),
+)
+
+
+def feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say what is fed."""
+    for option in reversed(_FEEDS):
+        command = option(command)
+    return command
 
 
 @click.command(
@@ -28,16 +57,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--junit", "junit_file", type=FILE, help="Write it as JUnit XML, for CI servers.")
 @click.option("--markdown", "markdown_file", type=FILE, help="Write it as Markdown.")
 @click.option("--html", "html_file", type=FILE, help="Write it as one self-contained page.")
-@click.option("--images", type=click.Path(path_type=Path), help="Add the faces of this folder.")
-@click.option(
-    "--count", type=click.IntRange(1), default=5, show_default=True, help="Images of noise."
-)
-@click.option(
-    "--seed", type=click.IntRange(0), default=20180402, show_default=True, help="Of the noise."
-)
-@click.option(
-    "--batch", type=click.IntRange(1), default=32, show_default=True, help="Images at a time."
-)
+@feed_options
 @click.option(
     "--probes",
     type=click.Choice(["none", "blocks", "all"]),
@@ -45,6 +65,17 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     show_default=True,
     help="Where to compare on the way: nowhere, at every block, or at every convolution too.",
 )
+@click.option(
+    "--device", default="cpu", show_default=True, help="Where CANDIDATE runs: cpu, cuda, mps."
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    default="float32",
+    show_default=True,
+    help="What CANDIDATE computes in. What rounds more coarsely is held to limits as much wider.",
+)
+@click.option("--compile", is_flag=True, help="Run CANDIDATE through torch.compile.")
 @step_option
 @reports_errors
 def verify_command(
@@ -55,48 +86,122 @@ def verify_command(
     markdown_file: Path | None,
     html_file: Path | None,
     images: Path | None,
-    count: int,
-    seed: int,
+    count: int | None,
+    seed: int | None,
     batch: int,
     probes: str,
+    device: str,
+    dtype: str,
+    compile: bool,
     step: int | None,
 ) -> None:
     """Feed identical images to REFERENCE in TensorFlow and to CANDIDATE in PyTorch, and judge.
 
-    REFERENCE is a checkpoint, a frozen graph or MTCNN's .npy; CANDIDATE a .pt or .safetensors.
-    The checkpoint's own graph runs (.meta, or the frozen .pb), else the project's. Gates: weights
-    bit for bit; both networks in float64 (1e-12); in float32 (L2 < 1e-5, and no farther from
-    float64 than TensorFlow's own rounding); pairwise distances and nearest neighbours.
+    REFERENCE is a checkpoint, a frozen graph, MTCNN's .npy, or what `facenet capture` recorded;
+    CANDIDATE a .pt, .safetensors or .onnx file. The checkpoint's own graph runs (.meta, or the
+    frozen .pb), else the project's. Gates: weights bit for bit; settings (epsilons, strides,
+    scales, …) one by one; both networks in float64 (1e-12); in float32 (L2 < 1e-5, and no farther
+    from float64 than TensorFlow's own rounding); pairwise distances and nearest neighbours.
 
     \b
     Examples:
       facenet verify 20180402-114759 vggface2.pt
       facenet verify 20180402-114759 vggface2.pt --html report.html --junit parity.xml
       facenet verify 20180402-114759 vggface2.pt --probes all
+      facenet verify reference.h5 vggface2.pt
+      facenet verify 20180402-114759 vggface2.pt --device cuda --dtype float16
       facenet verify det3.npy onet.pt
 
-    Exit codes: 0 every gate passed; 1 one did not, or no verdict was reached; 2 wrong usage.
+    Exit codes: 0 every gate passed; 1 one did not, or no verdict was reached; 2 wrong usage;
+    130 interrupted (what was found until then is reported, and called partial).
     """
+    from parity_tests.pair import FeedOptions
     from parity_tests.report import save, show
     from parity_tests.verify import Options, verify
 
     options = Options(
-        count=count,
-        seed=seed,
-        images=images,
+        feeds=FeedOptions(count, seed, images),
         batch=batch,
         step=step,
         probes=cast('Literal["none", "blocks", "all"]', probes),
+        device=device,
+        dtype=dtype,
+        compile=compile,
     )
-    with TerminalListener() as listener:
-        report = verify(reference, candidate, options, listener.say)
-    if json_file:
-        save(report, json_file, "json")
-    if junit_file:
-        save(report, junit_file, "junit")
-    if markdown_file:
-        save(report, markdown_file, "markdown")
-    if html_file:
-        save(report, html_file, "html")
+    with TerminalListener(counted=True) as listener:
+        report = verify(reference, candidate, options, listener)
+    files = {"json": json_file, "junit": junit_file, "markdown": markdown_file, "html": html_file}
+    for form, path in files.items():
+        if path:
+            save(report, path, cast("Form", form))
     show(report)
-    sys.exit(0 if report.passed else 1)
+    sys.exit(INTERRUPTED if report.partial else 0 if report.passed else 1)
+
+
+@click.command(
+    "capture",
+    short_help="Record what a TensorFlow graph answers.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+)
+@click.argument("reference")
+@click.option("--out", type=FILE, required=True, help="The HDF5 file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@feed_options
+@click.option(
+    "--probes",
+    type=click.Choice(["none", "blocks", "all"]),
+    default="blocks",
+    show_default=True,
+    help="Record what these layers give for the first feed, to compare layer by layer later.",
+)
+@step_option
+@json_option
+@reports_errors
+def capture_command(
+    reference: str,
+    out: Path,
+    overwrite: bool,
+    images: Path | None,
+    count: int | None,
+    seed: int | None,
+    batch: int,
+    probes: str,
+    step: int | None,
+    as_json: bool,
+) -> None:
+    """Run REFERENCE in TensorFlow, and record all that `facenet verify` needs of it.
+
+    REFERENCE is a checkpoint, a frozen graph or MTCNN's .npy. Recorded are the images, the answers
+    in float32 and float64, the layers' activations, the network's settings, and a hash of every
+    weight. Where that file is, weights can be verified without TensorFlow and without the
+    checkpoint.
+
+    \b
+    Examples:
+      facenet capture 20180402-114759 --out reference.h5
+      facenet capture 20180402-114759 --out reference.h5 --images faces/ --probes all
+      facenet verify reference.h5 vggface2.pt
+
+    Exit codes: 0 recorded; 1 it can't be run or written; 2 wrong usage; 130 interrupted.
+    """
+    from parity_tests.answers import Batches
+    from parity_tests.pair import FeedOptions, open_live
+    from parity_tests.stored import capture
+
+    check_target(out, overwrite=overwrite)
+    side = open_live(reference, FeedOptions(count, seed, images), step)
+    which = None if probes == "none" else cast('Literal["blocks", "all"]', probes)
+    with TerminalListener(counted=True) as listener:
+        batches = Batches(batch, listener)
+        about = capture(side, out, which, batches)
+    if as_json:
+        print_json({"file": str(out), "bytes": out.stat().st_size, **about})
+        return
+    samples, layered = sum(len(feed.samples) for feed in side.feeds), len(side.feeds[0].images)
+    click.echo(f"{side.description}, recorded")
+    click.echo(f"  output   {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    click.echo(f"  answers  to {samples} images, in float32 and float64")
+    click.echo(f"  layers   {about['activations']} activations for {layered} images")
+    for note in batches.notes:
+        click.echo(f"  note     {note}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,29 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 # Height and width by architecture. P-Net takes any size: not square and odd, so that an exchange
 # of height and width, or of floor and ceil, shows.
 SIZES = {"inception_resnet_v1": (160, 160), "pnet": (17, 23), "rnet": (24, 24), "onet": (48, 48)}
+# Another size, odd and not square. The original's graph averages over a window that is fixed when
+# it is built, 3x3 for 160x160 images; from 139 to 170 pixels the last feature map has that size.
+ODD_SIZES = {"inception_resnet_v1": (145, 167)}
 
 
 @dataclass(frozen=True)
 class Feed:
-    """A named batch: float32 NHWC, RGB, standardised. `samples` names each image."""
+    """A named batch: float32 NHWC, RGB, standardised. `samples` names each image.
+
+    `optional`: a reference that can't take it is no fault, since its graph may be built for one
+    size.
+    """
 
     name: str
     images: Array
     description: str
     samples: tuple[str, ...]
+    optional: bool = False
 
 
 def standard_feeds(architecture: str, count: int = 5, seed: int = SEED) -> tuple[Feed, ...]:
-    """The feeds of every comparison: noise, structured noise, a batch of one, and extremes.
+    """The feeds of every comparison: noise, structured noise, a batch of one, extremes and, for
+    InceptionResnetV1, an odd size. (P-Net's images are of an odd size always.)
 
     Args:
         architecture: Key of `SIZES`; decides height and width.
@@ -42,9 +51,9 @@ def standard_feeds(architecture: str, count: int = 5, seed: int = SEED) -> tuple
         seed: Seed of `numpy.random.default_rng`; each feed draws from its own stream of it.
     """
     height, width = SIZES[architecture]
-    noise, structured, single = (np.random.default_rng([seed, stream]) for stream in range(3))
+    noise, structured, single, odd = (np.random.default_rng([seed, s]) for s in range(4))
     shape = (count, height, width, 3)
-    return (
+    feeds = (
         _feed("noise", noise.standard_normal(shape, np.float32), f"N(0, 1), seed {seed}"),
         _feed(
             "structured",
@@ -54,6 +63,10 @@ def standard_feeds(architecture: str, count: int = 5, seed: int = SEED) -> tuple
         _feed("single", single.standard_normal((1, *shape[1:]), np.float32), f"seed {seed}"),
         _feed("extremes", _extremes(height, width), "black, grey, white, and a checkerboard"),
     )
+    if architecture not in ODD_SIZES:
+        return feeds
+    images = odd.standard_normal((1, *ODD_SIZES[architecture], 3), np.float32)
+    return (*feeds, replace(_feed("odd size", images, f"N(0, 1), seed {seed}"), optional=True))
 
 
 def face_feed(folder: Path) -> Feed:

@@ -5,15 +5,18 @@ A gate looks at arrays and catalogs that others have made; it runs no network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from converter.catalog import Catalog
-from converter.compare import TensorDiff, diff
+from converter.catalog import Catalog, TensorRef
+from converter.compare import Kind, TensorDiff, diff, tensors_by_name
+from converter.digest import tensor_sha256
 from parity_tests.model import Finding, GateResult
+from parity_tests.settings import Settings, compare_settings
 
 Array = npt.NDArray[Any]
 
@@ -23,6 +26,19 @@ FLOAT32_TOLERANCE = 1e-5  # the project's contract; measured: 7e-7
 # alike: the candidate's was measured at 0.6 (InceptionResnetV1) to 0.9 times (P-Net) the other.
 ORACLE_FACTOR = 4.0
 CLASSIFIER = ("Logits/", "logits.")
+# How much more coarsely than float32, with its 24 bits, a type rounds: it has 11 bits, or 8. Errors
+# of rounding grow in proportion, and with them what is demanded of a candidate in that type.
+COARSENESS = {"float32": 1.0, "float64": 1.0, "float16": 2.0**13, "bfloat16": 2.0**16}
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A tensor without its values: PyTorch's name, element type, shape, and its bytes' SHA-256."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
 
 
 def weights_gate(source: Catalog, candidate: Catalog) -> GateResult:
@@ -31,13 +47,45 @@ def weights_gate(source: Catalog, candidate: Catalog) -> GateResult:
     A classifier that only one side has (frozen graphs lose theirs) is left out, and said.
     """
     diffs = list(diff(source, candidate))
-    have = [any(name.startswith(CLASSIFIER) for name in side) for side in (source, candidate)]
-    skipped = [d for d in diffs if d.name.startswith(CLASSIFIER) and have[0] != have[1]]
+    return _weights(diffs, [any(_is_classifier(name) for name in c) for c in (source, candidate)])
+
+
+def weights_gate_by_hash(source: Sequence[Fingerprint], candidate: Catalog) -> GateResult:
+    """As `weights_gate`, where all that is known of the source is its tensors' hashes."""
+    there = tensors_by_name(candidate, "torch")
+    hashes = {name: tensor_sha256(ref.load()) for name, ref in there.items()}
+    expected = {row.name: row for row in source}
+    diffs = [_diff_by_hash(row, there, hashes) for row in source]
+    diffs += [TensorDiff(name, "only in B") for name in there if name not in expected]
+    return _weights(diffs, [any(map(_is_classifier, names)) for names in (expected, there)])
+
+
+def _diff_by_hash(
+    row: Fingerprint, there: Mapping[str, TensorRef], hashes: Mapping[str, str]
+) -> TensorDiff:
+    ref = there.get(row.name)
+    if ref is None:
+        return TensorDiff(row.name, "only in A")
+    for kind, expected, found in (
+        ("shape", list(row.shape), list(ref.shape)),
+        ("type", row.dtype, ref.dtype.name),
+    ):
+        if expected != found:
+            return TensorDiff(row.name, cast(Kind, kind), f"{expected} against {found}")
+    if row.sha256 == hashes[row.name]:
+        return TensorDiff(row.name, "identical")
+    twin = next((name for name, sha256 in hashes.items() if sha256 == row.sha256), None)
+    return TensorDiff(row.name, "differs", f"A's {row.name} is B's {twin}" if twin else "")
+
+
+def _weights(diffs: Sequence[TensorDiff], classifiers: Sequence[bool]) -> GateResult:
+    one_sided = classifiers[0] != classifiers[1]
+    skipped = [d for d in diffs if one_sided and _is_classifier(d.name)]
     wrong = [d for d in diffs if d.kind != "identical" and d not in skipped]
     compared = len(diffs) - len(skipped)
     summary = f"{compared - len(wrong)} of {compared} tensors identical"
     if skipped:
-        side = "reference" if skipped[0].kind == "only in A" else "candidate"
+        side = "reference" if classifiers[0] else "candidate"
         summary += f"; the classifier is only in the {side}"
     return GateResult(
         name="weights",
@@ -50,14 +98,46 @@ def weights_gate(source: Catalog, candidate: Catalog) -> GateResult:
     )
 
 
+def _is_classifier(name: str) -> bool:
+    return name.startswith(CLASSIFIER)
+
+
 def _finding(item: TensorDiff) -> Finding:
     if item.kind == "differs":
-        what = f"{item.different:,} of {item.total:,} values differ"
+        what = "the values differ"
+        if item.total:
+            what = f"{item.different:,} of {item.total:,} values differ"
         if item.max_abs is not None:
             what += f", by up to {item.max_abs:.3g}"
         return Finding(item.name, f"{what}{'; ' + item.detail if item.detail else ''}")
     words = {"only in A": "is missing", "only in B": "has no counterpart in the reference"}
     return Finding(item.name, words.get(item.kind, f"another {item.kind}: {item.detail}"))
+
+
+def settings_gate(expected: Settings, found: Settings) -> GateResult:
+    """The numbers that define a network besides its weights, read off both sides."""
+    findings = compare_settings(expected, found)
+    total = sum(len(values) for values in expected.values())
+    return GateResult(
+        name="settings",
+        status="passed" if total and not findings else "failed",
+        formula="epsilons, strides, paddings, scales, pools, … that differ = 0",
+        tolerance=0.0,
+        measured=float(len(findings)),
+        summary=f"{total} settings of {len(expected)} layers read off the graph and the module; "
+        f"{len(findings)} differ",
+        findings=findings,
+    )
+
+
+def skipped(name: str, why: str) -> GateResult:
+    """A gate that can't be applied to this candidate."""
+    return GateResult(name, "skipped", "not applied", 0.0, float("nan"), why)
+
+
+def errored(name: str, why: str) -> GateResult:
+    """A gate that should have been applied, and could not be."""
+    return GateResult(name, "errored", "not measured", 0.0, float("nan"), why)
 
 
 def float64_gate(reference: Array, candidate: Array) -> GateResult:
@@ -75,22 +155,38 @@ def float64_gate(reference: Array, candidate: Array) -> GateResult:
 
 
 def float32_gate(
-    reference: Array, candidate: Array, oracle: Array | None, samples: Sequence[str]
+    reference: Array,
+    candidate: Array,
+    oracle: Array | None,
+    samples: Sequence[str],
+    precision: str = "float32",
 ) -> GateResult:
     """The contract: each answer closer than 1e-5 (L2), and no farther from the truth than noise.
 
     With `oracle`, the answers in float64: the candidate may be at most `ORACLE_FACTOR` times as
-    far from it as the reference is, on average over the samples.
+    far from it as the reference is, on average over the samples. `precision` is what the candidate
+    computed in; both limits are multiplied by its `COARSENESS`.
     """
-    problem = _unfit(reference, candidate, np.float32)
+    limits = FLOAT32_TOLERANCE * COARSENESS[precision], ORACLE_FACTOR * COARSENESS[precision]
+    gate = GateResult(
+        name="float32" if COARSENESS[precision] == 1 else precision,
+        status="failed",
+        formula=f"L2(TensorFlow, torch) < {limits[0]:.3g} for each answer; "
+        f"L2(torch, float64) <= {limits[1]:g} L2(TensorFlow, float64) on average",
+        tolerance=limits[0],
+        measured=float("nan"),
+        summary="",
+    )
+    found_type = np.float64 if precision == "float64" else np.float32
+    problem = _unfit(reference, candidate, np.float32, found_type)
     if problem:
-        return _float32(float("nan"), problem, ())
+        return replace(gate, summary=problem)
     distances = l2(reference, candidate)
     worst = int(np.argmax(distances))
     findings = tuple(
-        Finding(sample, "another answer", "L2 < 1e-05", f"{distance:.3g}")
+        Finding(sample, "another answer", f"L2 < {limits[0]:.3g}", f"{distance:.3g}")
         for sample, distance in zip(samples, distances, strict=True)
-        if not distance < FLOAT32_TOLERANCE
+        if not distance < limits[0]
     )
     summary = f"{len(samples) - len(findings)} of {len(samples)} closer; the farthest: "
     summary += f"{samples[worst]}, {distances[worst]:.3g}"
@@ -99,45 +195,44 @@ def float32_gate(
         noise, error = (float(l2(oracle, side).mean()) for side in (reference, candidate))
         details |= {"reference_to_oracle": noise, "candidate_to_oracle": error}
         summary += f"; from float64 {error:.2g}, TensorFlow {noise:.2g}"
-        if not error <= ORACLE_FACTOR * noise:
-            limit = f"at most {ORACLE_FACTOR:g} x {noise:.2g}"
+        if not error <= limits[1] * noise:
+            limit = f"at most {limits[1]:g} x {noise:.2g}"
             beyond = Finding("answers", "farther from float64 than noise", limit, f"{error:.2g}")
             findings = (*findings, beyond)
-    return _float32(float(distances[worst]), summary, findings, details)
-
-
-def _float32(
-    measured: float,
-    summary: str,
-    findings: tuple[Finding, ...],
-    details: dict[str, float | int | str] | None = None,
-) -> GateResult:
-    passed = measured < FLOAT32_TOLERANCE and not findings
-    return GateResult(
-        name="float32",
-        status="passed" if passed else "failed",
-        formula="L2(TensorFlow, torch) < 1e-5 for each answer; "
-        f"L2(torch, float64) <= {ORACLE_FACTOR:g} L2(TensorFlow, float64) on average",
-        tolerance=FLOAT32_TOLERANCE,
-        measured=measured,
+    return replace(
+        gate,
+        status="failed" if findings else "passed",
+        measured=float(distances[worst]),
         summary=summary,
         findings=findings,
-        details=details or {},
+        details=details,
     )
 
 
-def task_gate(reference: Array, candidate: Array, samples: Sequence[str]) -> GateResult:
+def task_gate(
+    reference: Array, candidate: Array, samples: Sequence[str], precision: str = "float32"
+) -> GateResult:
     """What embeddings are for: their pairwise distances, and who is nearest to whom.
 
     Distances may move by twice the contract (the triangle inequality). A nearest neighbour may
-    only change among those that are as near within that.
+    only change among those that are as near within that. `precision` as for `float32_gate`.
     """
-    problem = _unfit(reference, candidate, np.float32)
-    limit = 2 * FLOAT32_TOLERANCE
-    if problem or len(samples) < 3:
-        status = "failed" if problem else "skipped"
-        summary = problem or "fewer than three samples"
-        return _task(status, float("nan"), summary, ())
+    limit = 2 * FLOAT32_TOLERANCE * COARSENESS[precision]
+    gate = GateResult(
+        name="task",
+        status="failed",
+        formula=f"|distance(TensorFlow) - distance(torch)| < {limit:.3g} for each pair; "
+        "nearest neighbours unchanged",
+        tolerance=limit,
+        measured=float("nan"),
+        summary="",
+    )
+    found_type = np.float64 if precision == "float64" else np.float32
+    problem = _unfit(reference, candidate, np.float32, found_type)
+    if problem:
+        return replace(gate, summary=problem)
+    if len(samples) < 3:
+        return replace(gate, status="skipped", summary="fewer than three samples")
     one, two = (_pairwise(side) for side in (reference, candidate))
     moved = float(np.max(np.abs(one - two)))
     changed = []
@@ -146,21 +241,12 @@ def task_gate(reference: Array, candidate: Array, samples: Sequence[str]) -> Gat
         best = np.min(np.delete(one[row], row))
         if one[row, nearest] > best + limit:
             changed.append(Finding(sample, f"its nearest neighbour became {samples[nearest]}"))
-    passed = moved < limit and not changed
-    summary = f"distances moved by up to {moved:.2g}; {len(changed)} nearest neighbours changed"
-    return _task("passed" if passed else "failed", moved, summary, tuple(changed))
-
-
-def _task(status: str, measured: float, summary: str, findings: tuple[Finding, ...]) -> GateResult:
-    return GateResult(
-        name="task",
-        status=status,  # type: ignore[arg-type] # one of the literals above
-        formula="|distance(TensorFlow) - distance(torch)| < 2e-5 for each pair; "
-        "nearest neighbours unchanged",
-        tolerance=2 * FLOAT32_TOLERANCE,
-        measured=measured,
-        summary=summary,
-        findings=findings,
+    return replace(
+        gate,
+        status="passed" if moved < limit and not changed else "failed",
+        measured=moved,
+        summary=f"distances moved by up to {moved:.2g}; {len(changed)} nearest neighbours changed",
+        findings=tuple(changed),
     )
 
 
@@ -177,11 +263,19 @@ def _pairwise(rows: Array) -> Array:
     return distances
 
 
-def _unfit(reference: Array, candidate: Array, dtype: type[np.floating[Any]]) -> str:
+def _unfit(
+    reference: Array,
+    candidate: Array,
+    dtype: type[np.floating[Any]],
+    found_type: type[np.floating[Any]] | None = None,
+) -> str:
     """Why two sets of answers can't be compared at all, or an empty string."""
-    for name, side in (("reference", reference), ("candidate", candidate)):
-        if side.dtype != dtype:
-            return f"the {name} answers in {side.dtype}, not {np.dtype(dtype)}"
+    for name, side, wanted in (
+        ("reference", reference, dtype),
+        ("candidate", candidate, found_type or dtype),
+    ):
+        if side.dtype != wanted:
+            return f"the {name} answers in {side.dtype}, not {np.dtype(wanted)}"
         if not np.isfinite(side).all():
             return f"the {name} answers with NaN or infinity"
     if reference.shape != candidate.shape:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from parity_tests.answers import is_out_of_memory
 from parity_tests.frameworks import torch
 from parity_tests.probes import PASS, Isolation, Layout, Probe
 
@@ -150,10 +151,8 @@ def _guarded(run: Callable[[], object]) -> str:
         run()
     except _Reached:
         return ""
-    except MemoryError:
-        raise
     except Exception as error:  # a damaged network may raise anything; it is a finding here
-        if "out of memory" in str(error) or "can't allocate memory" in str(error):
+        if is_out_of_memory(error):
             raise
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return ""

@@ -99,6 +99,22 @@ def images_layout(architecture: str) -> Layout:
     return "NWHC" if architecture in MTCNN else "NHWC"
 
 
+def require_tensors(table: Sequence[Probe], tensors: Collection[str]) -> tuple[Probe, ...]:
+    """The table, with each tensor under the name that the graph has for it.
+
+    Args:
+        table: Of any length.
+        tensors: Names of the graph's operations or tensors; ``NAME`` and ``NAME:0`` are the same.
+
+    Raises:
+        ParityError: The graph lacks a tensor; all of them are in the message.
+    """
+    found = [(probe, _tensor_of(probe, tensors)) for probe in table]
+    problems = [_lacks(probe) for probe, tensor in found if tensor is None]
+    _refuse(problems)
+    return tuple(replace(probe, tensor=tensor or "") for probe, tensor in found)
+
+
 def require_complete(
     table: Sequence[Probe], tensors: Collection[str], modules: Collection[str]
 ) -> tuple[Probe, ...]:
@@ -106,22 +122,20 @@ def require_complete(
 
     Args:
         table: Parents first.
-        tensors: Names of the graph's operations or tensors; ``NAME`` and ``NAME:0`` are the same.
+        tensors: As `require_tensors` takes them.
         modules: Paths of the network's modules, ``""`` for itself.
 
     Raises:
         ParityError: A tensor, module or parent isn't there, or a name is taken twice: all problems
             in one message.
     """
-    there = {name.partition(":")[0] for name in tensors}
     problems: list[str] = []
     found: list[Probe] = []
     seen: set[str] = set()
     for probe in table:
-        names = (probe.tensor, *probe.also)
-        tensor = next((name for name in names if name.partition(":")[0] in there), None)
+        tensor = _tensor_of(probe, tensors)
         if tensor is None:
-            problems.append(f"{probe.name}: the graph has no tensor {probe.tensor!r}")
+            problems.append(_lacks(probe))
         stubs = (path for path, _ in probe.isolation.stubs)
         for path in dict.fromkeys((probe.module, *probe.isolation.entry, *stubs)):
             if path not in modules:
@@ -135,9 +149,24 @@ def require_complete(
         found.append(replace(probe, tensor=tensor or probe.tensor))
     if not table:
         problems.append("there are no probes")
+    _refuse(problems)
+    return tuple(found)
+
+
+def _tensor_of(probe: Probe, tensors: Collection[str]) -> str | None:
+    for name in (probe.tensor, *probe.also):
+        if name in tensors or name.partition(":")[0] in tensors:
+            return name
+    return None
+
+
+def _lacks(probe: Probe) -> str:
+    return f"{probe.name}: the graph has no tensor {probe.tensor!r}"
+
+
+def _refuse(problems: Sequence[str]) -> None:
     if problems:
         raise ParityError(f"the probes do not fit, nothing was compared: {'; '.join(problems)}")
-    return tuple(found)
 
 
 # --- InceptionResnetV1 ---

@@ -189,6 +189,7 @@ class ReferenceRunner:
 
         Raises:
             ParityError: TensorFlow fails on the graph.
+            MemoryError: The images are too many.
         """
         tf = tensorflow().compat.v1
         feeds: dict[str, Any] = {self._graph.images: images}
@@ -196,6 +197,8 @@ class ReferenceRunner:
             feeds[self._graph.phase_train] = False
         try:
             return tuple(self._session.run(list(tensors), feeds))
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(error.message) from error
         except tf.errors.OpError as error:
             raise ParityError(f"TensorFlow fails to run {self.name}: {error.message}") from error
 

@@ -1,105 +1,83 @@
 """A reference and a candidate in, a verdict out: `facenet verify`.
 
-Sources are resolved and read by the converter. The reference runs in TensorFlow, the candidate in
-PyTorch, each in float32 and in float64; the gates judge what they answer.
+Sources are resolved and read by the converter. The reference runs in TensorFlow, or was recorded;
+the candidate runs in PyTorch or onnxruntime; the gates judge what they answer.
 """
 
 from __future__ import annotations
 
 import platform
+import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from converter.catalog import Catalog
-from converter.errors import MappingError, UsageError
-from converter.plan import make_plan
-from converter.resolve import Source, resolve
+from converter.errors import UsageError
+from converter.progress import Listener
+from parity_tests.answers import Batches, is_out_of_memory
 from parity_tests.candidate import CandidateRunner
-from parity_tests.feeds import SEED, Feed, describe, face_feed, standard_feeds
-from parity_tests.float64 import in_float64
-from parity_tests.frameworks import tensorflow, torch
-from parity_tests.gates import float32_gate, float64_gate, l2, task_gate, weights_gate
-from parity_tests.localise import localise
-from parity_tests.model import GateResult, ParityReport
-from parity_tests.original import GraphValues, original
+from parity_tests.errors import ParityError
+from parity_tests.feeds import describe
+from parity_tests.frameworks import torch
+from parity_tests.gates import (
+    errored,
+    float32_gate,
+    float64_gate,
+    l2,
+    settings_gate,
+    skipped,
+    task_gate,
+)
+from parity_tests.localise import FLOAT64_TOLERANCES, TOLERANCES, localised
+from parity_tests.model import GateResult, ParityReport, ProbeResult
+from parity_tests.pair import (
+    Candidate,
+    FeedOptions,
+    open_candidate,
+    open_reference,
+    require_same_network,
+)
 from parity_tests.probes import probes
-from parity_tests.reference import ReferenceRunner, Weights, weights_in_graph
-from parity_tests.serving_graph import ServingGraph
+from parity_tests.settings import module_settings
+from parity_tests.sides import Reference
 
 Array = npt.NDArray[Any]
-Say = Callable[[str], None]
+NOT_WEIGHTS = "an ONNX file may hold its weights folded and renamed"
+NOT_FLOAT64 = "an ONNX file computes in the types that it was exported with"
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to compare. `count` images of each kind of noise, from `seed`; `images`: a folder of
-    faces to add; `batch`: images that a network gets at a time; `step`: of a checkpoint folder;
-    `probes`: where the two are compared on the way ("none", "blocks" or "all").
+    """How to compare.
+
+    Attributes:
+        feeds: What to feed.
+        batch: Images that a network gets at a time.
+        step: Of a checkpoint folder.
+        probes: Where the two are compared on the way.
+        device, dtype, compile: How the candidate runs, see `CandidateRunner`. The float64 gate and
+            the layers run on a CPU, uncompiled, whatever these say.
     """
 
-    count: int = 5
-    seed: int = SEED
-    images: Path | None = None
+    feeds: FeedOptions = field(default_factory=FeedOptions)
     batch: int = 32
     step: int | None = None
     probes: Literal["none", "blocks", "all"] = "blocks"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Both sides, opened and found to be of one network."""
-
-    reference: Source
-    candidate: Source
-    source: Catalog
-    weights: Catalog
-    architecture: str
-    dims: Mapping[str, int]
-
-
-def open_pair(reference: str, candidate: str, step: int | None = None) -> Pair:
-    """Open both sides. UsageError where they can't be compared, FacenetError where unreadable."""
-    one, two = resolve(reference, step), resolve(candidate)
-    source, weights = one.open(), two.open()
-    if source.naming != "tensorflow":
-        raise UsageError(
-            "the reference must be TensorFlow's",
-            file=one.path,
-            expected="a checkpoint, a frozen graph, or det1.npy, det2.npy, det3.npy",
-            found=source.format,
-            next_step="give the TensorFlow side first: facenet verify CHECKPOINT WEIGHTS",
-        )
-    if weights.naming != "torch":
-        raise UsageError(
-            "the candidate must be PyTorch's",
-            file=two.path,
-            expected="a .pt or .safetensors file",
-            found=weights.format,
-            next_step="convert it first: convert --checkpoint … --out weights.pt",
-        )
-    plan = make_plan(source, to="torch", strict=False)
-    other = make_plan(weights, to="tensorflow", strict=False)
-    sizes = [(p.architecture.description, p.dims.get("embedding", 0)) for p in (plan, other)]
-    if sizes[0] != sizes[1]:
-        raise MappingError(
-            "the two sides are different networks",
-            file=str(two.path),
-            expected=f"{sizes[0][0]}, embedding {sizes[0][1]}",
-            found=f"{sizes[1][0]}, embedding {sizes[1][1]}",
-            next_step="check that both files belong to one model",
-        )
-    return Pair(one, two, source, weights, plan.architecture.name, {**other.dims})
+    device: str = "cpu"
+    dtype: str = "float32"
+    compile: bool = False
 
 
 def verify(
-    reference: str, candidate: str, options: Options | None = None, say: Say = lambda _: None
+    reference: str,
+    candidate: str,
+    options: Options | None = None,
+    listener: Listener | None = None,
 ) -> ParityReport:
     """Compare `candidate` with `reference` through every gate.
 
@@ -107,123 +85,200 @@ def verify(
     until then, marked partial.
     """
     options = options or Options()
-    pair = open_pair(reference, candidate, options.step)
-    feeds = standard_feeds(pair.architecture, options.count, options.seed)
-    if options.images is not None:
-        if pair.architecture != "inception_resnet_v1":
-            raise UsageError("--images are faces: they are for InceptionResnetV1 only")
-        feeds = (*feeds, face_feed(options.images))
+    one, two = open_reference(reference, options.feeds, options.step), open_candidate(candidate)
+    require_same_network(one, two)
+    if two.weights is None and (options.compile or (options.device, options.dtype) != _DEFAULTS):
+        raise UsageError(
+            "an ONNX file runs as it is: --device, --dtype and --compile are for weights",
+            file=two.path,
+        )
+    if options.probes == "all" and one.probes != "all":
+        raise UsageError(
+            "the recorded reference lacks the activations of every convolution",
+            file=one.name,
+            next_step="leave --probes out, or record them: facenet capture --probes all",
+        )
     report = ParityReport(
-        reference=str(pair.reference.path),
-        candidate=str(pair.candidate.path),
-        architecture=pair.architecture,
-        dims=pair.dims,
+        reference=one.name,
+        candidate=str(two.path),
+        architecture=two.architecture,
+        dims=two.dims,
         gates=(),
-        feeds=describe(feeds),
         environment={"Python": platform.python_version(), "NumPy": np.__version__},
-        command=f"facenet verify {reference} {candidate} --seed {options.seed}",
+        command=_command(reference, candidate, options),
     )
-    for step in _steps(pair, feeds, options, say):
+    run = _Run(one, two, options, Batches(options.batch, listener or Listener()))
+    for step in (run.weights, run.float64, run.float32, run.layers):
         try:
             report = step(report)
         except KeyboardInterrupt:
-            return replace(report, partial=True)
+            report = replace(report, partial=True)
+        report = replace(report, notes=tuple(run.batches.notes))
+        if report.partial:
+            break
     return report
 
 
-Step = Callable[[ParityReport], ParityReport]
+_DEFAULTS = (Options.device, Options.dtype)
 
 
-def _steps(pair: Pair, feeds: Sequence[Feed], options: Options, say: Say) -> Iterator[Step]:
-    """What is done, in order; each adds to the report."""
-    answers: dict[str, Array] = {}
-    values = GraphValues(pair.source, pair.architecture)
+def _command(reference: str, candidate: str, options: Options) -> str:
+    """How to run it again: all that is not as it would be anyway."""
+    feeds, default = options.feeds, Options()
+    rows: tuple[tuple[str, object, object], ...] = (
+        ("count", feeds.count, None),
+        ("seed", feeds.seed, None),
+        ("images", feeds.images, None),
+        ("batch", options.batch, default.batch),
+        ("step", options.step, None),
+        ("probes", options.probes, default.probes),
+        ("device", options.device, default.device),
+        ("dtype", options.dtype, default.dtype),
+    )
+    given = [part for name, value, usual in rows if value != usual for part in (f"--{name}", value)]
+    flags = ["--compile"] if options.compile else []
+    return shlex.join(["facenet", "verify", reference, candidate, *map(str, given), *flags])
 
-    @cache
-    def reference() -> tuple[ServingGraph, Weights]:
-        path, graph = pair.reference.path, pair.reference.graph
-        return original(pair.architecture, pair.dims, pair.source.format, path, graph, values)
 
-    samples = [sample for feed in feeds for sample in feed.samples]
+@dataclass
+class _Run:
+    """The steps of a comparison, in order; each adds to the report."""
 
-    def weights(report: ParityReport) -> ParityReport:
-        say("comparing weights")
-        return _add(report, lambda: weights_gate(pair.source, pair.weights))
+    reference: Reference
+    candidate: Candidate
+    options: Options
+    batches: Batches
+    oracle: Array | None = None
 
-    def run(report: ParityReport) -> ParityReport:
-        graph, variables = reference()
-        say(f"running {graph.description} in TensorFlow")
-        answers["reference"] = _answers(ReferenceRunner(graph, variables), feeds, options.batch)
-        say("running the candidate in torch")
-        answers["candidate"] = _answers(_candidate(pair, "float32"), feeds, options.batch)
-        found = l2(answers["reference"], answers["candidate"])
-        cosines = _cosines(answers["reference"], answers["candidate"])
-        versions = {"TensorFlow": tensorflow().__version__, "torch": torch().__version__}
-        return replace(
+    def weights(self, report: ParityReport) -> ParityReport:
+        self._say("comparing weights")
+        if self.candidate.weights is None:
+            return _add(report, [skipped("weights", NOT_WEIGHTS), skipped("settings", NOT_WEIGHTS)])
+        started = time.perf_counter()
+        gate = self.reference.weights_gate(self.candidate.weights)
+        return _add(report, [gate], started)
+
+    def float64(self, report: ParityReport) -> ParityReport:
+        """The reference in float64 is the oracle; a candidate with weights is held to it."""
+        started = time.perf_counter()
+        total = sum(len(feed.images) for feed in self.reference.feeds)
+        try:
+            self._stage("TensorFlow, float64", total)
+            self.oracle = self.reference.oracle(self.batches)
+            if self.candidate.weights is None:
+                return _add(report, [skipped("float64", NOT_FLOAT64)])
+            self._stage("torch, float64", total)
+            with self.candidate.runner("float64") as runner:
+                assert isinstance(runner, CandidateRunner)
+                found = self.batches.all(runner, self.reference.feeds, np.float64)
+                settings = module_settings(runner.model, self.reference.architecture)
+            gates = [
+                settings_gate(self.reference.settings(), settings),
+                float64_gate(self.oracle, found),
+            ]
+        except ParityError as error:  # the float32 gate can still be applied
+            return _add(report, [errored("float64", str(error))], started)
+        return _add(report, gates, started)
+
+    def float32(self, report: ParityReport) -> ParityReport:
+        started = time.perf_counter()
+        feeds = self.reference.feeds
+        total = sum(len(feed.images) for feed in feeds)
+        self._stage("TensorFlow, float32", total)
+        expected = self.reference.answers(self.batches)
+        self._stage(f"candidate, {self.options.dtype}", total)
+        options = self.options
+        with self.candidate.runner(options.dtype, options.device, options.compile) as runner:
+            wide = np.float64 if options.dtype == "float64" else np.float32
+            found = self.batches.all(runner, self.reference.feeds, wide)
+        samples = [sample for feed in self.reference.feeds for sample in feed.samples]
+        gates = [float32_gate(expected, found, self.oracle, samples, options.dtype)]
+        if self.reference.architecture == "inception_resnet_v1":
+            gates.append(task_gate(expected, found, samples, options.dtype))
+        distances = cosines = np.full(len(samples), np.nan)
+        if expected.shape == found.shape:
+            distances, cosines = l2(expected, found), _cosines(expected, found)
+        versions = {**self.reference.versions, **_library(runner)}
+        report = replace(
             report,
-            reference=f"{pair.reference.path} ({graph.description})",
+            reference=self.reference.description,
+            candidate=f"{self.candidate.path}{self._how()}",
+            feeds=describe(self.reference.feeds),
             environment={**report.environment, **versions},
             embeddings=tuple(
                 (name, float(d), float(c))
-                for name, d, c in zip(samples, found, cosines, strict=True)
+                for name, d, c in zip(samples, distances, cosines, strict=True)
             ),
         )
+        return _add(report, gates, started)
 
-    def float64(report: ParityReport) -> ParityReport:
-        wide = in_float64(reference()[0], values)
-        say("running the graph in float64")
-        runner = ReferenceRunner(wide, weights_in_graph)
-        answers["oracle"] = _answers(runner, feeds, options.batch, np.float64)
-        say("running the candidate in float64")
-        found = _answers(_candidate(pair, "float64"), feeds, options.batch, np.float64)
-        return _add(report, lambda: float64_gate(answers["oracle"], found))
-
-    def float32(report: ParityReport) -> ParityReport:
-        sides = answers["reference"], answers["candidate"]
-        report = _add(report, lambda: float32_gate(*sides, answers.get("oracle"), samples))
-        if pair.architecture == "inception_resnet_v1":
-            report = _add(report, lambda: task_gate(*sides, samples))
-        return report
-
-    def layers(report: ParityReport) -> ParityReport:
-        if options.probes == "none":
+    def layers(self, report: ParityReport) -> ParityReport:
+        """Layer by layer, in float64 if only that shows that something is wrong."""
+        if self.options.probes == "none":
             return report
-        say("comparing layer by layer")
-        table = probes(pair.architecture, options.probes)
-        with ReferenceRunner(*reference()) as one, _candidate(pair, "float32") as two:
-            images = feeds[0].images[: options.batch]
-            return replace(report, probes=localise(one, two, images, table))
+        if self.candidate.weights is None:
+            self.batches.notes.append("layers are not compared: an ONNX file shows none of them")
+            return report
+        if self.reference.probes is None:
+            self.batches.notes.append("layers are not compared: no activations were recorded")
+            return report
+        failed = {gate.name for gate in report.gates if gate.status == "failed"}
+        found: list[ProbeResult] = []
+        try:
+            self._localise(found, wide=self.reference.sharp and "float64" in failed)
+        except KeyboardInterrupt:
+            return replace(report, probes=tuple(found), partial=True)
+        return replace(report, probes=tuple(found))
 
-    yield from (weights, run, float64, float32, layers)
+    def _localise(self, found: list[ProbeResult], *, wide: bool) -> None:
+        """Fill `found`, with fewer images where memory runs out."""
+        assert self.options.probes != "none"
+        table = probes(self.reference.architecture, self.options.probes)
+        dtype, tolerances = ("float64", FLOAT64_TOLERANCES) if wide else ("float32", TOLERANCES)
+        while True:
+            found.clear()
+            self._stage(f"layers, {dtype}", len(table))
+            images = self.reference.feeds[0].images[: self.batches.size].astype(dtype)
+            with self.reference.activations(wide=wide) as one, self.candidate.runner(dtype) as two:
+                assert isinstance(two, CandidateRunner)
+                try:
+                    for result in localised(one, two, images, table, tolerances):
+                        found.append(result)
+                        self.batches.listener.advance(1)
+                    return
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+            self.batches.halve("the comparison of layers", len(images))
+
+    def _how(self) -> str:
+        """How the candidate ran, where that is not as usual."""
+        options = self.options
+        parts = [options.dtype] if options.dtype != "float32" else []
+        parts += [f"on {options.device}"] if options.device != "cpu" else []
+        parts += ["compiled"] if options.compile else []
+        return f" ({', '.join(parts)})" if parts else ""
+
+    def _say(self, text: str) -> None:
+        self.batches.listener.say(text)
+
+    def _stage(self, name: str, total: int) -> None:
+        self.batches.listener.stage(name, total)
 
 
-def _add(report: ParityReport, gate: Callable[[], GateResult]) -> ParityReport:
-    started = time.perf_counter()
-    result = gate()
-    result = replace(result, seconds=time.perf_counter() - started)
-    return replace(report, gates=(*report.gates, result))
+def _add(
+    report: ParityReport, gates: Sequence[GateResult], started: float | None = None
+) -> ParityReport:
+    """The report with more gates; what it took since `started` is put down to the first of them."""
+    seconds = 0.0 if started is None else time.perf_counter() - started
+    timed = [replace(gates[0], seconds=seconds), *gates[1:]]
+    return replace(report, gates=(*report.gates, *timed))
 
 
-def _candidate(pair: Pair, dtype: str) -> CandidateRunner:
-    kind = "safetensors" if pair.weights.format == "safetensors" else "torch"
-    return CandidateRunner(pair.candidate.path, kind, pair.architecture, pair.dims, dtype=dtype)
-
-
-def _answers(
-    runner: ReferenceRunner | CandidateRunner,
-    feeds: Sequence[Feed],
-    batch: int,
-    dtype: type[np.floating[Any]] = np.float32,
-) -> Array:
-    """All outputs for every image of every feed: one row a sample, outputs joined."""
-    rows = []
-    with runner:
-        for feed in feeds:
-            for start in range(0, len(feed.images), batch):
-                outputs = runner.run(feed.images[start : start + batch].astype(dtype))
-                flat = [output.reshape(len(output), -1) for output in outputs]
-                rows.append(np.concatenate(flat, axis=1))
-    return np.concatenate(rows)
+def _library(runner: object) -> dict[str, str]:
+    if isinstance(runner, CandidateRunner):
+        return {"torch": torch().__version__}
+    return {"onnxruntime": version("onnxruntime")}
 
 
 def _cosines(one: Array, other: Array) -> Array:

@@ -82,21 +82,31 @@ def print_json(data: object) -> None:
 
 
 class TerminalListener(Listener):
-    """A progress bar on standard error, if that is a terminal; rich is imported only then."""
+    """A progress bar on standard error, if that is a terminal; rich is imported only then.
 
-    def __init__(self) -> None:
+    Sizes are bytes, or with `counted` numbers of things.
+    """
+
+    def __init__(self, *, counted: bool = False) -> None:
+        self._counted = counted
         self._progress: Any = None
         self._task: Any = None
 
     def __enter__(self) -> TerminalListener:
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+            )
 
             self._progress = Progress(
                 TextColumn("{task.description:<10}"),
                 BarColumn(),
-                DownloadColumn(),
+                MofNCompleteColumn() if self._counted else DownloadColumn(),
                 console=Console(stderr=True),
                 transient=True,
             )

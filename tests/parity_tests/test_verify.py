@@ -19,6 +19,10 @@ from parity_tests.cli import verify_command
 pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')
 pytestmark = pytest.mark.tensorflow
 
+NUMERIC_FAILURES = dict.fromkeys(("weights", "float64", "float32", "task"), "failed") | {
+    "settings": "passed"
+}
+
 
 def run(*arguments: object) -> Result:
     result = CliRunner().invoke(verify_command, [str(argument) for argument in arguments])
@@ -63,13 +67,13 @@ def test_right_weights_pass_every_gate(pair: tuple[Path, Path], tmp_path: Path) 
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("PASSED")
     assert gates(files["json"]) == dict.fromkeys(
-        ("weights", "float64", "float32", "task"), "passed"
+        ("weights", "settings", "float64", "float32", "task"), "passed"
     )
     report = json.loads(files["json"].read_text())
     measured = {gate["name"]: gate["measured"] for gate in report["gates"]}
     assert measured["float64"] < 1e-13  # measured: 4e-16; the gate is 1e-12
     assert measured["float32"] < 3e-6  # measured: 8e-7; the gate is 1e-5
-    assert len(report["embeddings"]) == 2 + 2 + 1 + 4
+    assert len(report["embeddings"]) == 2 + 2 + 1 + 4 + 1
     assert "model-20180402-114759.meta" in report["reference"]
     assert {probe["verdict"] for probe in report["probes"]} == {"same"}
     assert len(report["probes"]) > 30
@@ -90,6 +94,7 @@ def test_one_ulp_fails_the_gates_that_can_see_it(
     assert result.exit_code == 1
     assert gates(tmp_path / "r.json") == {
         "weights": "failed",
+        "settings": "passed",
         "float64": "failed",
         "float32": "passed",
         "task": "passed",
@@ -106,7 +111,7 @@ def test_a_wrong_weight_fails_every_gate(
 
     result = run(pair[0], damaged(transpose), "--count", 2, "--json", tmp_path / "r.json")
     assert result.exit_code == 1
-    assert set(gates(tmp_path / "r.json").values()) == {"failed"}
+    assert gates(tmp_path / "r.json") == NUMERIC_FAILURES
     headline = result.stdout.splitlines()[0]
     assert headline.startswith("FAILED at Conv2d_2b_3x3")
     assert "transposed" in headline or "exchanged" in headline, headline
@@ -120,7 +125,7 @@ def test_nan_fails(pair: tuple[Path, Path], damaged: Callable[..., Path], tmp_pa
         pair[0], damaged(poison), "--count", 1, "--probes", "none", "--json", tmp_path / "r.json"
     )
     assert result.exit_code == 1
-    assert set(gates(tmp_path / "r.json").values()) == {"failed"}
+    assert gates(tmp_path / "r.json") == NUMERIC_FAILURES
 
 
 @pytest.mark.parametrize(("number", "name"), [(1, "pnet"), (2, "rnet"), (3, "onet")])
@@ -129,7 +134,9 @@ def test_mtcnn(reference_dir: Path, tmp_path: Path, number: int, name: str) -> N
     published = reference_dir / "published" / f"{name}.pt"
     result = run(source, published, "--json", tmp_path / "r.json")
     assert result.exit_code == 0, result.output
-    assert gates(tmp_path / "r.json") == dict.fromkeys(("weights", "float64", "float32"), "passed")
+    assert gates(tmp_path / "r.json") == dict.fromkeys(
+        ("weights", "settings", "float64", "float32"), "passed"
+    )
 
 
 def test_faces(pair: tuple[Path, Path], reference_dir: Path, tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""The TensorFlow side, run here and now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from converter.catalog import Catalog
+from converter.resolve import Source
+from parity_tests.answers import Batches
+from parity_tests.errors import ParityError
+from parity_tests.feeds import Feed
+from parity_tests.float64 import in_float64
+from parity_tests.frameworks import tensorflow
+from parity_tests.gates import weights_gate
+from parity_tests.model import GateResult
+from parity_tests.original import GraphValues, original
+from parity_tests.probes import Which
+from parity_tests.reference import ReferenceRunner, Weights, weights_in_graph
+from parity_tests.serving_graph import ServingGraph
+from parity_tests.settings import Settings, graph_settings
+
+Array = npt.NDArray[Any]
+
+
+class LiveReference:
+    """A checkpoint, frozen graph or ``.npy`` file whose graph TensorFlow runs.
+
+    A `parity_tests.sides.Reference`.
+    """
+
+    probes: Which | None = "all"
+    sharp = True
+
+    def __init__(
+        self,
+        source: Source,
+        catalog: Catalog,
+        architecture: str,
+        dims: Mapping[str, int],
+        feeds: tuple[Feed, ...],
+    ) -> None:
+        self.name = str(source.path)
+        self.architecture = architecture
+        self.dims = dims
+        self.feeds = feeds
+        self.versions: Mapping[str, str] = {}
+        self._source = source
+        self._catalog = catalog
+        self._values = GraphValues(catalog, architecture)
+
+    @property
+    def description(self) -> str:
+        return f"{self.name} ({self.graph})"
+
+    @property
+    def graph(self) -> str:
+        """Which graph runs."""
+        description: str = self._original[0].description
+        return description
+
+    @property
+    def catalog(self) -> Catalog:
+        """Its weights."""
+        return self._catalog
+
+    def weights_gate(self, candidate: Catalog) -> GateResult:
+        return weights_gate(self._catalog, candidate)
+
+    def settings(self) -> Settings:
+        return graph_settings(self._original[0], self.architecture)
+
+    def answers(self, batches: Batches) -> Array:
+        with ReferenceRunner(*self._original) as runner:
+            return self._rows(runner, batches, np.float32)
+
+    def oracle(self, batches: Batches) -> Array:
+        with ReferenceRunner(self._wide, weights_in_graph) as runner:
+            return self._rows(runner, batches, np.float64)
+
+    def _rows(
+        self, runner: ReferenceRunner, batches: Batches, dtype: type[np.floating[Any]]
+    ) -> Array:
+        rows, taken = [], []
+        for feed in self.feeds:
+            try:
+                rows.append(batches.feed(runner, feed, dtype))
+            except ParityError as error:
+                if not feed.optional:
+                    raise
+                why = str(error).partition("\n")[0]
+                batches.notes.append(f"the reference can't take the feed {feed.name!r}: {why}")
+                continue
+            taken.append(feed)
+        self.feeds = tuple(taken)
+        return np.concatenate(rows)
+
+    @contextmanager
+    def activations(self, *, wide: bool) -> Iterator[ReferenceRunner]:
+        sides = (self._wide, weights_in_graph) if wide else self._original
+        with ReferenceRunner(*sides) as runner:
+            yield runner
+
+    @cached_property
+    def _original(self) -> tuple[ServingGraph, Weights]:
+        self.versions = {"TensorFlow": tensorflow().__version__}
+        path, graph = self._source.path, self._source.graph
+        return original(
+            self.architecture, self.dims, self._catalog.format, path, graph, self._values
+        )
+
+    @cached_property
+    def _wide(self) -> ServingGraph:
+        return in_float64(self._original[0], self._values)
