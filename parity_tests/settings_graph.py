@@ -105,8 +105,8 @@ class _InceptionResnetV1(Layers):
         }
         sources = [self.nodes.layer(reference) for reference in inputs]
         order = [ends.get(source, source) for source in sources]
-        number = self.nodes.scalar(axis)
-        self.add(path, branches=order, axis=_axis(number, 4, swapped=False))
+        axes = ("batch", "height", "width", "channels")
+        self.add(path, branches=order, axis=_axis(self.nodes.scalar(axis), axes))
         return concat
 
     def _residual(self, path: str, scope: str, branches: Branches) -> None:
@@ -215,7 +215,8 @@ class _Mtcnn(Layers):
         nodes = self.nodes
         product = nodes.one(scope, "Mul")
         total = nodes.only_after(product)
-        slopes = [s for r in product.input if len(s := nodes.shape_or_none(r) or ()) == 1]
+        shapes = [nodes.shape_or_none(reference) or [] for reference in product.input]
+        slopes = [shape for shape in shapes if len(shape) == 1]
         negations = len(nodes.below(scope, "Neg"))
         relus = nodes.below(scope, "Relu")
         signs = {("Sub", 1), *((op, 2) for op in ADDITIONS)}
@@ -241,12 +242,13 @@ class _Mtcnn(Layers):
             axis, source = nodes.scalar(total.input[1]), powers.input[0]
             if nodes.source(source).op == "Sub":  # the largest, so that no power overflows
                 source = nodes.source(source).input[0]
-        rank = 4 if self._net == "pnet" else 2
-        self.add(path, input=nodes.layer(source), axis=_axis(axis, rank, swapped=True))
+        layer = nodes.layer(source)
+        plane = ("width", "height") if layer in self._maps else ()
+        self.add(path, input=layer, axis=_axis(axis, ("batch", *plane, "channels")))
         nodes.name_output(last, path)
 
 
-def _axis(number: float | None, rank: int, *, swapped: bool) -> str:
-    plane = ("width", "height") if swapped else ("height", "width")
-    axes = ("batch", *plane, "channels") if rank == 4 else ("batch", "channels")
-    return axes[int(number)] if number in range(-rank, rank) else OTHER_FUNCTION
+def _axis(number: float | None, axes: tuple[str, ...]) -> str:
+    if number is None or not -len(axes) <= number < len(axes):
+        return OTHER_FUNCTION
+    return axes[int(number)]

@@ -12,6 +12,7 @@ from parity_tests.settings_words import (
     LAST_MAP,
     SAME,
     STORED,
+    VALID,
     WHOLE_MAP,
     Settings,
     convolution_padding,
@@ -41,9 +42,9 @@ class Layers:
         dilation = self._plane((nodes.numbers(conv, "dilations") or [1] * 4)[1:3])
         word = nodes.text(conv, "padding")
         totals = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
-        if word == "VALID":
+        if word == VALID:
             sides = [[0, 0], [0, 0]]
-        elif word == "SAME":
+        elif word == SAME:
             sides = [[total // 2, total - total // 2] for total in totals]
         else:
             flat = nodes.numbers(conv, "explicit_paddings")
@@ -58,20 +59,20 @@ class Layers:
         nodes = self.nodes
         kind = "max" if node.op == "MaxPool" else "average"
         settings: dict[str, Any] = {"input": nodes.layer(node.input[0]), "kind": kind}
+        kernel: Any = WHOLE_MAP
+        stride, padding = [1, 1], VALID
         if node.op == "Mean":
             axes = nodes.constant(node.input[1])
             if axes is None or sorted(axes.ravel().tolist()) != [1, 2]:
                 raise nodes.refusal(node, "averages over other axes than height and width")
-            self.add(path, **settings, kernel=WHOLE_MAP)
         else:
             kernel = self._plane(nodes.numbers(node, "ksize")[1:3])
             stride = self._plane(nodes.numbers(node, "strides")[1:3])
-            same = nodes.text(node, "padding") == "SAME"
+            same = nodes.text(node, "padding") == SAME
             padding = pooling_padding(same, kernel, stride, size)
-            if path == "avgpool_1a" and kernel == LAST_MAP and padding == "VALID":
-                self.add(path, **settings, kernel=WHOLE_MAP)
-            else:
-                self.add(path, **settings, kernel=kernel, stride=stride, padding=padding)
+            if path == "avgpool_1a" and kernel == LAST_MAP:
+                kernel = WHOLE_MAP
+        self.add(path, **settings, kernel=kernel, stride=stride, padding=padding)
         nodes.name_output(node, path)
 
     def batch_norm(self, path: str, before: Any) -> Any:

@@ -178,7 +178,8 @@ def _pooling(pool: Any, size: int) -> dict[str, Any]:
     kind = "max" if "Max" in type(pool).__name__ else "average"
     if hasattr(pool, "output_size"):
         whole = pool.output_size in (1, (1, 1))
-        return {"kind": kind, "kernel": WHOLE_MAP if whole else f"gives {pool.output_size}"}
+        window = WHOLE_MAP if whole else f"gives {pool.output_size}"
+        return {"kind": kind, "kernel": window, "stride": [1, 1], "padding": VALID}
     kernel, stride, sides = (
         list(_pair(value))
         for value in (pool.kernel_size, pool.stride or pool.kernel_size, pool.padding)

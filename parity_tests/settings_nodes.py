@@ -135,8 +135,8 @@ class Nodes:
 
     def layer(self, reference: str) -> str:
         """Path of the layer whose output that is, or the images; else the node's own name."""
-        node = self.source(reference, reshaped=True)
-        return self._layers.get(node.name, node.name)
+        name = str(self.source(reference, reshaped=True).name)
+        return self._layers.get(name, name)
 
     # --- Values ---
 

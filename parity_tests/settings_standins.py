@@ -155,16 +155,16 @@ def l2_epsilon(model: Any) -> float | str:
     torch's epsilon bounds the norm, TensorFlow's the squared norm, so this is torch's, squared.
     """
     stubs = {path: _passing for path, _ in model.named_children()}
-    rows = torch().tensor([[3.0, 4.0], [_TINY, 0.0]], dtype=torch().float64)
+    rows = torch().tensor([[3.0, 4.0], [6e3, 8e3], [_TINY, 0.0]], dtype=torch().float64)
     output = called(model, stubs, rows)
     if isinstance(output, str):
         return output
     if torch().equal(output, rows):
         return NOT_NORMALISED
     unit = torch().tensor([0.6, 0.8], dtype=torch().float64)
-    if output.shape != rows.shape or not torch().allclose(output[0], unit, rtol=1e-12):
+    if output.shape != rows.shape or not torch().allclose(output[:2], unit, rtol=1e-12):
         return OTHER_FUNCTION
-    scaled = float(output[1, 0])
+    scaled = float(output[2, 0])
     epsilon = _TINY / scaled if 0 < scaled < 1 else 0.0
     return float(f"{epsilon * epsilon:.12g}")  # 1e-5 squared is not quite 1e-10 in binary
 
