@@ -1,0 +1,111 @@
+"""``facenet export``: a weight file as an ONNX model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from facenet_models.cli.common import json_option, print_json, reports_errors
+
+if TYPE_CHECKING:
+    from facenet_models.export import Exported
+
+
+@click.command(
+    "export",
+    short_help="Write a weight file as an ONNX model.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+)
+@click.argument("weights", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["onnx"]),
+    default="onnx",
+    show_default=True,
+    help="Of the output.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The file to write.")
+@click.option("--classify", is_flag=True, help="Give class logits instead of embeddings.")
+@click.option("--opset", type=int, default=17, show_default=True, help="ONNX operator set.")
+@click.option("--batch", type=click.IntRange(1), help="Fix the batch size. Default: free.")
+@click.option(
+    "--size",
+    type=click.IntRange(1),
+    nargs=2,
+    metavar="HEIGHT WIDTH",
+    help="Fix the images' size. Default: free, where the network allows it.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@json_option
+@reports_errors
+def command(
+    weights: Path,
+    output_format: str,  # noqa: ARG001 # there is only one yet
+    out: Path,
+    classify: bool,
+    opset: int,
+    batch: int | None,
+    size: tuple[int, int] | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write WEIGHTS, a .pt or .safetensors of InceptionResnetV1, P-, R- or O-Net, as ONNX.
+
+    The network is recognised by the names of its tensors. Before the file gets its name, it is
+    run in onnxruntime and compared with PyTorch.
+
+    \b
+    Examples:
+      facenet export vggface2.pt --out vggface2.onnx
+      facenet export vggface2.pt --out classes.onnx --classify --size 160 160
+      facenet export onet.pt --out onet.onnx
+
+    Exit codes: 0 written; 1 not, because something failed; 2 wrong usage.
+    """
+    from facenet_models.architectures import from_state_dict
+    from facenet_models.atomic import check_target
+    from facenet_models.export import export_onnx
+    from facenet_models.weights_files import load_state_dict
+
+    check_target(out, overwrite=overwrite)  # before the time that loading takes
+    model = from_state_dict(load_state_dict(weights))
+    if classify:
+        set_classify(model)
+    done = export_onnx(model, out, opset=opset, batch=batch, size=size, overwrite=overwrite)
+    if as_json:
+        print_json(done.to_json())
+    else:
+        click.echo(describe(done))
+
+
+def set_classify(model: object) -> None:
+    """Have `model` give logits; what it lacks for that, `export_onnx` says."""
+    from facenet_models.errors import UsageError
+    from facenet_models.inception_resnet_v1 import InceptionResnetV1
+
+    if not isinstance(model, InceptionResnetV1) or model.logits is None:
+        raise UsageError(
+            "--classify needs weights of InceptionResnetV1 with a classifier (logits.*)",
+            found=type(model).__name__ + (" without one" if hasattr(model, "classify") else ""),
+            next_step="leave --classify out",
+        )
+    model.classify = True
+
+
+def describe(done: Exported) -> str:
+    network = done.architecture
+    sizes = "".join(f", {name} {size}" for name, size in network.dims.items())
+    rows = (
+        ("written", f"{done.path}  {done.size:,} bytes"),
+        ("network", network.name + sizes),
+        ("input", f"images  {' x '.join(map(str, done.image))}"),
+        ("output", ", ".join(network.outputs)),
+        ("opset", str(done.opset)),
+        ("sha256", done.sha256),
+        ("checked", f"onnxruntime and PyTorch at most {done.difference:.2g} apart"),
+    )
+    return "\n".join(f"{label:<9}{value}" for label, value in rows)
