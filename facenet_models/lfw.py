@@ -181,7 +181,7 @@ def evaluate(
         far=np.array([_rate(f.test_different, t) for f, t in zip(split, accepting, strict=True)]),
         fpr=fpr,
         tpr=tpr,
-        auc=float(np.sum(np.diff(fpr) * (tpr[1:] + tpr[:-1]) / 2)),
+        auc=min(1.0, float(np.sum(np.diff(fpr) * (tpr[1:] + tpr[:-1]) / 2))),
         eer=_equal_error_rate(fpr, tpr),
         same=int(matched.same.sum()),
         different=int((~matched.same).sum()),

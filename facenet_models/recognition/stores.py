@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -107,25 +108,33 @@ def _write_npz(embeddings: Embeddings, file: IO[bytes]) -> None:
 
 
 def _read_npz(file: IO[bytes]) -> Embeddings:
-    keys = ("format", "names", "vectors", "miss_names", "miss_reasons")
     try:
         with zipfile.ZipFile(file) as archive:
-            arrays = {key: _read_npy(archive, f"{key}.npy", file) for key in keys}
-        texts = {key: arrays[key].tolist() for key in keys if key != "vectors"}
+            mark = _read_npy(archive, "format.npy", file)
+            vectors = _read_npy(archive, "vectors.npy", file)
+            texts = [
+                _as_text(key, _read_npy(archive, f"{key}.npy", file))
+                for key in ("names", "miss_names", "miss_reasons")
+            ]
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError) as error:
         raise _ForeignError(str(error)) from error
     except (RuntimeError, OSError) as error:  # encrypted or packed oddly; offsets to nowhere
         raise _ForeignError(str(error)) from error
-    if texts.pop("format") != FORMAT:
+    if not np.array_equal(mark, np.array(FORMAT)):
         raise _ForeignError(f"not marked as {FORMAT}")
-    for key, text in texts.items():
-        if arrays[key].ndim != 1 or arrays[key].dtype.kind != "U":
-            raise _ForeignError(f"{key} is no list of text")
-        texts[key] = tuple(text)
-    if len(texts["miss_names"]) != len(texts["miss_reasons"]):
+    names, missed, reasons = texts
+    if len(missed) != len(reasons):
         raise _ForeignError("misses and their reasons differ in number")
-    misses = tuple(map(Miss, texts["miss_names"], texts["miss_reasons"]))
-    return Embeddings(texts["names"], arrays["vectors"], misses)
+    return Embeddings(names, vectors, tuple(map(Miss, missed, reasons)))
+
+
+def _as_text(key: str, array: np.ndarray) -> tuple[str, ...]:
+    """The strings of an array, whose characters NumPy itself does not check."""
+    if array.ndim != 1 or array.dtype.kind != "U" or not array.dtype.isnative:
+        raise _ForeignError(f"{key} is no list of text")
+    if array.nbytes and np.ascontiguousarray(array).view(np.uint32).max() > sys.maxunicode:
+        raise _ForeignError(f"{key} holds what is no character")
+    return tuple(array.tolist())
 
 
 def _read_npy(archive: zipfile.ZipFile, name: str, file: IO[bytes]) -> np.ndarray:
@@ -160,7 +169,7 @@ def _write_parquet(embeddings: Embeddings, file: IO[bytes]) -> None:
     misses = embeddings.misses
     names = [*embeddings.names, *(miss.name for miss in misses)]
     flat = pa.array(embeddings.vectors.ravel())
-    size = embeddings.vectors.shape[1]
+    size = max(1, embeddings.vectors.shape[1])  # 0 where all are misses; Arrow wants 1
     vectors = pa.FixedSizeListArray.from_arrays(flat, size)
     try:
         table = pa.table(
@@ -201,9 +210,12 @@ def _read_parquet(file: IO[bytes]) -> Embeddings:
         raise _ForeignError(f"vectors of type {vectors.type}")
     embedded = [i for i, reason in enumerate(reasons.to_pylist()) if reason is None]
     if embedded != list(range(len(embedded))) or vectors.null_count != len(table) - len(embedded):
-        raise _ForeignError("rows with both or neither of an embedding and a reason")
+        raise _ForeignError("misses that don't come last, or have an embedding too")
     kept = vectors.slice(0, len(embedded)).combine_chunks()
-    matrix = kept.flatten().to_numpy().reshape(len(embedded), vectors.type.list_size)
+    numbers = kept.flatten()
+    if kept.null_count or numbers.null_count:
+        raise _ForeignError("an embedding that is null, or holds nulls")
+    matrix = numbers.to_numpy().reshape(len(embedded), vectors.type.list_size)
     all_names = names.to_pylist()
     misses = map(Miss, all_names[len(embedded) :], reasons.to_pylist()[len(embedded) :])
     return Embeddings(tuple(all_names[: len(embedded)]), matrix.copy(), tuple(misses))
