@@ -5,6 +5,7 @@ The tree::
     ModelsError             1  root: nothing below it is a bug of the program
     ├── UsageError          2  the call can't be carried out as written
     ├── WeightsError        1  a weight file is damaged, foreign, or fits no network of ours
+    ├── DownloadError       1  a weight file could not be downloaded, or came out wrong
     ├── OutputError         1  the result could not be written
     └── ExportError         1  the exported model computes something else
 
@@ -78,6 +79,10 @@ class UsageError(ModelsError):
 
 class WeightsError(ModelsError):
     """A weight file is damaged, foreign, or fits none of the networks."""
+
+
+class DownloadError(ModelsError):
+    """A weight file could not be downloaded, or what came is not it; nothing keeps its name."""
 
 
 class OutputError(ModelsError):
