@@ -111,8 +111,10 @@ class Nodes:
     def _after(self, node: Any) -> list[Any]:
         found: list[Any] = []
         for consumer in self._consumers[node.name]:
-            passing = consumer.op in _PASSING or consumer.op in _RESHAPING
-            found += self._after(consumer) if passing else [consumer]
+            if consumer.op in _PASSING or consumer.op in _RESHAPING:
+                found += self._after(consumer)
+            elif consumer.op != "Shape":
+                found.append(consumer)
         return found
 
     def other_reference(self, node: Any, one: Any) -> str:

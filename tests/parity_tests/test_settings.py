@@ -17,6 +17,7 @@ from support.tf_checkpoints import write_checkpoint, write_frozen
 from parity_tests.errors import ParityError
 from parity_tests.localise_modules import patched
 from parity_tests.model import Finding
+from parity_tests.original_detector import original_available, original_graph
 from parity_tests.reference import own_graph, read_frozen, read_meta
 from parity_tests.serving_graph import ServingGraph
 from parity_tests.settings import Settings, compare_settings, graph_settings, module_settings
@@ -142,6 +143,21 @@ def test_graphs_from_files_agree(
     assert graph_settings(frozen, INCEPTION) == expected[INCEPTION]
 
 
+@pytest.mark.parametrize("net", ARCHITECTURES[1:])
+def test_the_originals_own_graph_agrees(net: str, expected: dict[str, Settings]) -> None:
+    folder = original_available()
+    if folder is None:
+        pytest.skip("the submodule is not checked out")
+    assert graph_settings(original_graph(net, folder), net) == expected[net]
+
+
+def test_classifier_is_no_difference(models: dict[str, Any], expected: dict[str, Settings]) -> None:
+    model = models[INCEPTION]
+    with patched(model, classify=True):
+        assert module_settings(model, INCEPTION) == expected[INCEPTION]
+        assert model.classify
+
+
 def test_batch_norm_that_is_not_fused(
     tensorflow: Any, unfused: ServingGraph, expected: dict[str, Settings]
 ) -> None:
@@ -152,6 +168,24 @@ def test_batch_norm_that_is_not_fused(
     findings = compare_settings(graph_settings(unfused, INCEPTION), expected[INCEPTION])
     layer = "repeat_1.1.branch1.1.bn"
     assert findings == (Finding(layer, "epsilon differs", "1e-05", "0.001"),)
+    addition = node(unfused, f"{scope}/add")
+    variance, epsilon = addition.input
+    addition.input[:] = [epsilon, variance]
+    assert compare_settings(graph_settings(unfused, INCEPTION), expected[INCEPTION]) == findings
+
+
+def test_statistics_of_the_batch_in_serving(
+    unfused: ServingGraph, expected: dict[str, Settings]
+) -> None:
+    scope = f"{SCOPE}/Repeat/block35_2/Branch_1/Conv2d_0b_3x3/BatchNorm"
+    node(unfused, f"{scope}/batchnorm/add").input[0] = f"{scope}/moments/variance"
+    # The batch's moments depend on what is normalised, which then leads to two places.
+    with pytest.raises(ParityError, match=r"block35_2/Branch_1/Conv2d_0b_3x3/Conv2D' .*leads to"):
+        graph_settings(unfused, INCEPTION)
+    node(unfused, f"{scope}/batchnorm/add").input[0] = f"{SCOPE}/Conv2d_1a_3x3/Relu"
+    findings = compare_settings(graph_settings(unfused, INCEPTION), expected[INCEPTION])
+    layer = "repeat_1.1.branch1.1.bn"
+    assert findings == (Finding(layer, "statistics differs", "of the batch", "stored"),)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
@@ -496,6 +530,23 @@ def test_forward_that_is_wired_otherwise(
     ]
 
 
+def test_block_that_is_wired_otherwise(
+    models: dict[str, Any], expected: dict[str, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = models[INCEPTION].get_submodule("repeat_1.0")
+
+    def crossed(x: Any) -> Any:
+        joined = torch.cat([block.branch0(x), block.branch1(2 * x), block.branch2(x)], dim=1)
+        return block.relu(block.conv2d(joined) * block.scale + 2 * x)
+
+    monkeypatch.setattr(block, "forward", crossed)
+    findings = compare_settings(expected[INCEPTION], module_settings(models[INCEPTION], INCEPTION))
+    assert [(f.layer, f.what, f.found) for f in findings] == [
+        ("repeat_1.0", "branches differs", '["branch0", "another function", "branch2"]'),
+        ("repeat_1.0", "input differs", "2 times conv2d_4b"),
+    ]
+
+
 def test_layers_too_many_and_too_few(expected: dict[str, Settings]) -> None:
     from facenet_models.mtcnn_nets import PNet
 
@@ -680,6 +731,11 @@ GRAPH_DEFECTS = [
     ),
     (
         INCEPTION,
+        operation("embeddings/Square", "Square", f"{SCOPE}/Block8/add"),
+        ("the network", "l2_epsilon differs", "another function", "1e-10"),
+    ),
+    (
+        INCEPTION,
         operation("embeddings", "Identity", f"{SCOPE}/Bottleneck/BatchNorm/Reshape_1"),
         ("the network", "l2_epsilon differs", "not normalised", "1e-10"),
     ),
@@ -692,6 +748,11 @@ GRAPH_DEFECTS = [
         "onet",
         attribute("onet/pool2", "padding", b"SAME"),
         ("pool2", "padding differs", "SAME", "VALID"),
+    ),
+    (
+        "pnet",
+        constant("pnet/Sum/reduction_indices", 1),
+        ("softmax4_1", "axis differs", "width", "channels"),
     ),
     # The original feeds images with height and width exchanged.
     (
@@ -747,6 +808,16 @@ def test_stride_of_a_padded_convolution(graphs: dict[str, ServingGraph]) -> None
             INCEPTION,
             operation(f"{CONV_1A}/BatchNorm/cond/Merge", "Relu", f"{CONV_1A}/Conv2D"),
             f"'{CONV_1A}/BatchNorm/cond/Merge' .*should be the batch norm",
+        ),
+        (
+            INCEPTION,
+            operation(
+                f"{SCOPE}/Repeat_1/block17_4/add",
+                "AddV2",
+                f"{BLOCK17}/add",
+                f"{SCOPE}/Repeat_1/block17_4/mul",
+            ),
+            f"'{BLOCK17}/add' .*leads to a ReLU and past it",
         ),
         ("rnet", operation("rnet/prob1", "Mul"), "'rnet/prob1' .*should be a softmax"),
         ("pnet", operation("pnet/PReLU2/sub", "AddV2"), "'pnet/PReLU2/sub' .*PReLU"),
