@@ -74,11 +74,22 @@ def read_image(source: Source, name: str) -> Image | Miss:
         return source.convert("RGB")
     try:
         with Image.open(source) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return _to_rgb(ImageOps.exif_transpose(image))
     except MemoryError:  # says nothing about the file
         raise
     except Exception as error:  # Pillow's decoders raise whatever they stumble over
         return Miss(name, f"unreadable: {_why(error)}")
+
+
+def _to_rgb(image: Image) -> Image:
+    """RGB, 8 bits. Of 16 bits the upper 8 are kept, where Pillow makes all above 255 white."""
+    from PIL import Image as PillowImage
+
+    if image.mode.startswith("I;16"):
+        return PillowImage.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of 32 bits (mode {image.mode})")
+    return image.convert("RGB")
 
 
 def _why(error: Exception) -> str:

@@ -36,7 +36,7 @@ def embed(
     detector: Detector | None = None,
     batch_size: int = 32,
     device: torch.device | str | None = None,
-    progress: bool | None = None,
+    progress: bool = True,
     *,
     names: Sequence[str] | None = None,
     image_size: int = IMAGE_SIZE,
@@ -56,7 +56,7 @@ def embed(
             enlarged first, where the original pads), and standardised, ``(x - 127.5) / 128``.
         batch_size: Faces in one call of the model, images at most in one call of the detector.
         device: Where to move `model` first; None leaves it where it is.
-        progress: Show a bar on standard error; None: where that is a terminal.
+        progress: Show a bar on standard error, where that is a terminal.
         names: A name for each of `images`; the default is the path, else the place from 0. Not
             for a folder, whose images are named by their paths in it.
         image_size: Pixels, side of a cut face crop; see `detector`.
@@ -259,9 +259,9 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _bar(total: int, wanted: bool | None) -> Iterator[Callable[[], None]]:
+def _bar(total: int, wanted: bool) -> Iterator[Callable[[], None]]:
     """What to call once for each image that is done."""
-    if not (sys.stderr.isatty() if wanted is None else wanted):
+    if not wanted or not sys.stderr.isatty():
         yield lambda: None
         return
     from rich.console import Console
