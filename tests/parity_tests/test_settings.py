@@ -21,6 +21,11 @@ from parity_tests.original_detector import original_available, original_graph
 from parity_tests.reference import own_graph, read_frozen, read_meta
 from parity_tests.serving_graph import ServingGraph
 from parity_tests.settings import Settings, compare_settings, graph_settings, module_settings
+from parity_tests.settings_words import (
+    convolution_padding,
+    pooling_padding,
+    rounded_up_padding,
+)
 from parity_tests.tf_graphs import layers
 
 pytestmark = pytest.mark.tensorflow
@@ -850,6 +855,52 @@ def test_two_candidates_for_a_layer(graphs: dict[str, ServingGraph]) -> None:
 def test_unknown_architecture(read: Callable[..., Settings], graphs: dict[str, Any]) -> None:
     with pytest.raises(ParityError, match="no settings of the architecture 'vgg'"):
         read(graphs["pnet"], "vgg")
+
+
+# --- the words for padding, against what TensorFlow and torch do ---
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_words_for_pooling(tensorflow: Any, kernel: int, stride: int) -> None:
+    seen = set()
+    for size in range(5, 14):
+        values = np.random.default_rng(size).standard_normal((1, size, size, 1)).astype(np.float32)
+        valid, same = (
+            tensorflow.nn.max_pool2d(values, kernel, stride, padding).numpy()[0, :, :, 0]
+            for padding in ("VALID", "SAME")
+        )
+        image = torch.from_numpy(values[..., 0])
+        ceil = nn.MaxPool2d(kernel, stride, ceil_mode=True)(image).numpy()[0]
+        two = ([kernel] * 2, [stride] * 2)
+        word = pooling_padding(True, *two, size)
+        assert (word == "VALID") == np.array_equal(valid, same), size
+        if np.array_equal(ceil, same) and not np.array_equal(ceil, valid):
+            assert rounded_up_padding(*two, size) == "SAME"
+        elif stride <= kernel:  # else windows would start beyond the end, and torch drops them
+            assert rounded_up_padding(*two, size) == "VALID, rounded up"
+        seen.add(rounded_up_padding(*two, size))
+    if (kernel, stride) == (3, 2):
+        assert seen == {"SAME", "VALID, rounded up"}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "sides", "word"),
+    [
+        ([1, 1], [1, 1], [[0, 0], [0, 0]], "VALID"),
+        ([3, 3], [1, 1], [[1, 1], [1, 1]], "SAME"),
+        ([1, 7], [1, 1], [[0, 0], [3, 3]], "SAME"),
+        ([7, 1], [1, 1], [[0, 0], [3, 3]], [[0, 0], [3, 3]]),
+        ([3, 3], [2, 2], [[2, 2], [2, 2]], "SAME"),
+        ([3, 3], [2, 2], [[1, 1], [1, 1]], [[1, 1], [1, 1]]),
+        ([2, 2], [1, 1], [[0, 1], [0, 1]], "SAME"),  # TensorFlow pads the odd one at the end
+        ([2, 2], [1, 1], [[1, 0], [1, 0]], [[1, 0], [1, 0]]),
+    ],
+)
+def test_words_for_convolutions(
+    kernel: list[int], dilation: list[int], sides: list[list[int]], word: Any
+) -> None:
+    assert convolution_padding(kernel, dilation, sides) == word
 
 
 # --- comparing ---
