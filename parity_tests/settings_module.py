@@ -166,7 +166,7 @@ def _batch_norm(norm: Any) -> dict[str, Any]:
     stored = not norm.training and norm.track_running_stats and norm.running_mean is not None
     gain: Any = 1.0
     if norm.weight is not None:
-        values = norm.weight.detach().double().cpu().numpy()
+        values = norm.weight.detach().cpu().double().numpy()
         gain = VARIED
         if values.size and (values == values[0]).all():
             gain = written_decimal(np.float32(values[0]))
