@@ -8,11 +8,15 @@ Submodules carry facenet-pytorch's names, so state_dicts of either load into the
 forward hook on a submodule sees what the original calls an end point.
 """
 
+from contextlib import nullcontext
+from os import PathLike
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from facenet_models.pretrained import INCEPTION, load
 
 BATCH_NORM_EPS = 1e-3  # the original's batch_norm_params["epsilon"]
 BATCH_NORM_MOMENTUM = 0.1  # facenet-pytorch's, torch's default; the original trained with 0.005
@@ -137,14 +141,19 @@ class InceptionResnetV1(nn.Module):
     """Face crops to embeddings of unit length or, with `classify`, to class logits.
 
     Args:
+        pretrained: Weights to start from: ``"vggface2"``, ``"casia-webface"``, or the path of a
+            ``.pt`` or ``.safetensors`` file. Named ones are downloaded once, and their hash is
+            checked on every load (see `facenet_models.pretrained`). None: random weights.
         classify: Return logits instead of embeddings. May be switched at any time by assigning
             ``model.classify``.
-        num_classes: Number of classes of the ``logits`` layer; None leaves that layer out.
+        num_classes: Number of classes of the ``logits`` layer. None: that of the weights, if any,
+            else no such layer. Another number than theirs gives a new, untrained layer.
         dropout_prob: Probability of zeroing a pooled feature, in training mode only. 0.6 is
             facenet-pytorch's default; the original takes the probability of keeping one.
         device: Where the parameters go (anything `torch.nn.Module.to` takes). Kept, as passed, in
             ``model.device``, which a later ``model.to(...)`` does not change; None means the CPU.
-        embedding_size: Length of an embedding: 512 in both published checkpoints.
+        embedding_size: Length of an embedding. None: that of the weights, else 512, which both
+            published checkpoints have.
 
     Input of a call: ``(N, 3, H, W)``, floating point of the parameters' dtype, RGB, standardised
     as in training: ``(pixel - 127.5) / 128`` for the published weights. Training used 160x160;
@@ -152,46 +161,76 @@ class InceptionResnetV1(nn.Module):
     Output: ``(N, embedding_size)``, each row of L2 norm 1, or ``(N, num_classes)`` unnormalised
     logits; dtype and device as the input's.
 
-    New models are in training mode with random weights: load a state_dict and call ``eval()``. In
-    training mode a batch of one raises ValueError (the last batch normalisation needs two).
+    New models are in training mode, pretrained ones too: call ``eval()`` before asking for
+    embeddings. In training mode a batch of one raises ValueError (the last batch normalisation
+    needs two).
 
     Differences from facenet-pytorch 2.6.0's class of the same name:
 
-    * parameters are keyword-only, there is `embedding_size`, and there is no ``pretrained`` yet;
+    * `pretrained` takes paths too, and there is `embedding_size`, by keyword only;
     * ``logits`` exists whenever `num_classes` is given, not only if `classify` is set as well, so
       `classify` can be switched on later; without it ``model.logits`` is None, not missing;
+    * with `pretrained` and as many `num_classes` as the weights have, ``logits`` stays trained;
     * asking for logits that cannot be given is a ValueError or RuntimeError with a remedy, not a
       bare Exception or AttributeError;
     * rows shorter than 1e-5 are divided by 1e-5, as TensorFlow's ``l2_normalize(x, 1, 1e-10)``
       does, not by their length. All others come out equal to the last bit.
 
     Raises:
-        ValueError: `classify` without `num_classes`, a size below 1, or a `dropout_prob` outside
-            [0, 1].
+        ValueError: `classify` without `num_classes` or a classifier in the weights, a size below
+            1 or other than that of the weights, or a `dropout_prob` outside [0, 1].
+        ModelsError: The weights can't be had, or are not those of this network.
     """
+
+    logits: nn.Linear | None
 
     def __init__(
         self,
-        *,
+        pretrained: str | PathLike[str] | None = None,
         classify: bool = False,
         num_classes: int | None = None,
         dropout_prob: float = 0.6,
         device: torch.device | str | int | None = None,
-        embedding_size: int = 512,
+        *,
+        embedding_size: int | None = None,
     ) -> None:
         super().__init__()
-        if classify and num_classes is None:
+        if classify and num_classes is None and pretrained is None:
             raise ValueError(
                 "classify=True needs the number of classes: pass num_classes, "
                 "for example num_classes=8631 for VGGFace2"
             )
         if num_classes is not None and num_classes < 1:
             raise ValueError(f"num_classes must be None or at least 1, not {num_classes}")
-        if embedding_size < 1:
+        if embedding_size is not None and embedding_size < 1:
             raise ValueError(f"embedding_size must be at least 1, not {embedding_size}")
+        self.pretrained = pretrained
         self.classify = classify
         self.num_classes = num_classes
 
+        loaded = None if pretrained is None else load(pretrained, INCEPTION)
+        classes = num_classes
+        if loaded is not None:
+            classes = loaded.rows("logits.weight")
+            if classify and classes is None and num_classes is None:
+                raise ValueError(f"{loaded.file} holds no classifier: pass num_classes")
+            trained = loaded.rows("last_linear.weight")
+            if embedding_size is not None and trained not in (None, embedding_size):
+                raise ValueError(f"embedding_size is {trained} in {loaded.file}")
+            embedding_size = trained
+        size = embedding_size or 512
+        with nullcontext() if loaded is None else torch.device("meta"):
+            self._build(size, classes, dropout_prob)  # no random numbers where weights come
+        if loaded is not None:
+            self.to_empty(device="cpu")
+            loaded.fill(self)
+            if num_classes is not None and num_classes != classes:
+                self.logits = nn.Linear(size, num_classes)
+
+        self.device = torch.device("cpu") if device is None else device
+        self.to(self.device)
+
+    def _build(self, embedding_size: int, classes: int | None, dropout_prob: float) -> None:
         self.conv2d_1a = BasicConv2d(3, Conv(32, 3, 3, stride=2, padded=False))
         self.conv2d_2a = BasicConv2d(32, Conv(32, 3, 3, padded=False))
         self.conv2d_2b = BasicConv2d(32, Conv(64, 3, 3))
@@ -211,10 +250,7 @@ class InceptionResnetV1(nn.Module):
         self.last_bn = nn.BatchNorm1d(
             embedding_size, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM
         )
-        self.logits = None if num_classes is None else nn.Linear(embedding_size, num_classes)
-
-        self.device = torch.device("cpu") if device is None else device
-        self.to(self.device)
+        self.logits = None if classes is None else nn.Linear(embedding_size, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Embeddings or logits of a batch; shapes are in the class's docstring.

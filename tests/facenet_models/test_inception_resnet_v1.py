@@ -112,6 +112,7 @@ def test_classify_needs_num_classes() -> None:
 
 def test_classify_without_a_logits_layer_says_what_to_do() -> None:
     model = InceptionResnetV1().eval()
+    assert model.last_linear.out_features == 512
     assert model.logits is None
     assert not [key for key in model.state_dict() if key.startswith("logits")]
     model.classify = True
@@ -127,13 +128,23 @@ def test_classify_without_a_logits_layer_says_what_to_do() -> None:
 def test_defaults_are_those_of_facenet_pytorch() -> None:
     parameters = inspect.signature(InceptionResnetV1).parameters
     assert {name: p.default for name, p in parameters.items()} == {
+        "pretrained": None,
         "classify": False,
         "num_classes": None,
         "dropout_prob": 0.6,
         "device": None,
-        "embedding_size": 512,
+        "embedding_size": None,
     }
-    assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
+    # In facenet-pytorch's order, so that positional calls mean the same; ours alone has the last.
+    kinds = [p.kind for p in parameters.values()]
+    assert kinds == 5 * [inspect.Parameter.POSITIONAL_OR_KEYWORD] + [inspect.Parameter.KEYWORD_ONLY]
+    assert list(parameters)[:5] == [
+        "pretrained",
+        "classify",
+        "num_classes",
+        "dropout_prob",
+        "device",
+    ]
     assert InceptionResnetV1(device="meta").dropout.p == 0.6
 
 

@@ -1,0 +1,244 @@
+"""The bytes of one file, over HTTP, into a hidden file that a later call can continue.
+
+pooch makes the requests; what it does not look at is looked at here: status, type and length of
+the answer, whether a continued file is still the same one (``If-Range``), and how much comes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from facenet_models.errors import DownloadError
+
+if TYPE_CHECKING:
+    import requests
+
+MAX_BYTES = 2 << 30  # far above any weight file, so that no server can fill the disk
+_CHUNK = 64 << 10  # a broken connection loses one at most
+_TIMEOUT = (10.0, 60.0)  # seconds to connect; seconds without a byte
+_BREAKS = 5  # how often one call goes on after a break; each must have brought something
+
+Bar = Callable[[int, "int | None"], object]  # bytes here, bytes in all or None
+
+
+class AbsentError(DownloadError):
+    """The server answers that it has no such file (404 or 410)."""
+
+
+class _BreakError(Exception):
+    """The connection ended before the file did; what came can be continued."""
+
+
+class _StaleError(Exception):
+    """What is here is not the beginning of what the server has now."""
+
+
+def failed(
+    problem: str, url: str, kind: type[DownloadError] = DownloadError, **details: Any
+) -> DownloadError:
+    """A `kind` that names `url`, with a next step that fits most."""
+    details.setdefault("next_step", "try again later, or see FACENET_MIRROR and FACENET_WEIGHTS")
+    return kind(f"{problem}: {shown(url)}", **details)
+
+
+def shown(url: str) -> str:
+    """`url` for a message: without user name, password and query."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+class Part:
+    """The hidden file that bytes go to, and what is needed to continue it.
+
+    Beside it lies a note of where it is from, and what the server called that version of it.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        # The suffix stays last, for readers that go by it.
+        self.path = target.with_name(f".{target.stem}.part{target.suffix}")
+        self.note = self.path.with_name(self.path.name + ".json")
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def validator(self, url: str) -> str | None:
+        """The version of the file at `url` that this is the beginning of; None: start anew."""
+        try:
+            note = json.loads(self.note.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        known = isinstance(note, dict) and note.get("url") == url and self.size > 0
+        version = note.get("version") if known else None
+        return version if isinstance(version, str) and version.isprintable() else None
+
+    def begin(self, url: str, headers: Any) -> None:
+        """Empty it, and note what will be in it."""
+        self.path.write_bytes(b"")
+        version = headers.get("ETag", "")
+        if not version or version.startswith("W/"):  # a weak one says nothing of the bytes
+            version = headers.get("Last-Modified")
+        self.note.write_text(json.dumps({"url": url, "version": version}), encoding="utf-8")
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.note.unlink(missing_ok=True)
+
+    def keep(self) -> None:
+        """Give it its name, once it is on the disk."""
+        with self.path.open("rb+") as opened:
+            os.fsync(opened.fileno())
+        self.path.replace(self.target)
+        self.note.unlink(missing_ok=True)
+        if os.name == "posix":
+            folder = os.open(self.target.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+class Answer:
+    """One request's answer on its way into a `Part`: the file object that pooch writes to."""
+
+    def __init__(self, url: str, part: Part, version: str | None, bar: Bar) -> None:
+        self.url, self.part, self.version, self.bar = url, part, version or "", bar
+        self.received = 0
+        self.start = 0  # where in the file this answer begins
+        self.total: int | None = None
+        self._file: Any = None
+
+    def accept(self, response: requests.Response, **_: object) -> None:
+        """Judge status and headers before any byte is stored (a hook of requests)."""
+        if self.url.startswith("https:") and not response.url.startswith("https:"):
+            raise failed("the server redirects to an address without encryption", self.url)
+        if response.is_redirect:
+            return
+        status, headers = response.status_code, response.headers
+        if status in (404, 410):
+            raise failed("the server has no such file", self.url, AbsentError, found=status)
+        if status == 416:  # it is complete already, or longer than what is there
+            raise _StaleError
+        if status not in (200, 206):
+            raise failed("the server refuses", self.url, found=f"{status} {response.reason}")
+        kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind in ("text/html", "application/xhtml+xml"):
+            raise failed("the server sent a web page", self.url, found=kind)
+        if headers.get("Content-Encoding", "identity") != "identity":
+            raise failed("the server compresses", self.url, found=headers["Content-Encoding"])
+        self.start = self.part.size if status == 206 else 0
+        if status == 206 and not headers.get("Content-Range", "").startswith(
+            f"bytes {self.start}-"
+        ):
+            raise failed(
+                "the server sent another range than asked for",
+                self.url,
+                expected=f"bytes {self.start}-",
+                found=headers.get("Content-Range"),
+            )
+        etag = headers.get("ETag")
+        if status == 206 and etag and self.version.startswith('"') and etag != self.version:
+            raise _StaleError  # the server knows no If-Range
+        if status == 200:
+            self.part.begin(self.url, headers)
+        length = headers.get("Content-Length", "")
+        self.total = self.start + int(length) if length.isdecimal() else None
+        self._check_size(self.total or 0)
+
+    def write(self, data: bytes) -> None:
+        if self._file is None:
+            self._file = self.part.path.open("ab")
+        self._check_size(self.start + self.received + len(data))
+        self._file.write(data)
+        self.received += len(data)
+        self.bar(self.start + self.received, self.total)
+
+    def flush(self) -> None:
+        """pooch's wish after each chunk; `close` does it."""
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _check_size(self, size: int) -> None:
+        if size > MAX_BYTES:
+            raise failed("the server sends too much", self.url, expected=f"{MAX_BYTES} bytes")
+
+
+def download(url: str, part: Part, bar: Bar) -> bool:
+    """Complete `part` with the file at `url`; returns whether it is put together of pieces.
+
+    Raises:
+        DownloadError: It can't be completed. `part` is kept where the connection broke and it
+            can be continued; else it is gone.
+    """
+    if part.validator(url) is None:
+        part.discard()
+    breaks = int(part.size > 0)
+    while True:
+        had = part.size
+        try:
+            _transfer(url, part, bar)
+            return breaks > 0
+        except _StaleError:
+            part.discard()
+            if had == 0:
+                raise failed("the server refuses", url, found="range not satisfiable") from None
+            breaks = 0
+        except _BreakError as reason:
+            version, breaks = part.validator(url), breaks + 1
+            brought = part.size > had
+            if version is None:
+                part.discard()
+            if breaks > _BREAKS or not brought:
+                kept = f"; {part.size:,} bytes are kept, to be continued" if version else ""
+                raise failed(f"the download broke off{kept}", url, found=reason) from reason
+        except Exception:  # not an interruption, which is continued next time
+            part.discard()
+            raise
+
+
+def _transfer(url: str, part: Part, bar: Bar) -> None:
+    """One request. Raises _BreakError where another one may go on."""
+    import pooch  # type: ignore[import-untyped] # no type information is shipped
+    import requests
+
+    headers = {"Accept-Encoding": "identity"}
+    version = part.validator(url)
+    if version is not None:
+        headers |= {"Range": f"bytes={part.size}-", "If-Range": version}
+    answer = Answer(url, part, version, bar)
+    downloader = pooch.HTTPDownloader(
+        chunk_size=_CHUNK, timeout=_TIMEOUT, headers=headers, hooks={"response": answer.accept}
+    )
+    try:
+        downloader(url, answer, None)
+    except (
+        requests.ConnectionError,
+        requests.Timeout,
+        requests.exceptions.ChunkedEncodingError,
+    ) as reason:
+        if isinstance(reason, requests.exceptions.SSLError):
+            raise failed(
+                "the server's certificate is not accepted", url, found=_root(reason)
+            ) from reason
+        raise _BreakError(_root(reason)) from reason
+    except (requests.RequestException, ValueError) as reason:  # ValueError: no URL at all
+        raise failed("the file can't be downloaded", url, found=_root(reason)) from reason
+    finally:
+        answer.close()
+    if answer.total is not None and part.size != answer.total:
+        raise _BreakError(f"{part.size:,} of {answer.total:,} bytes")
+
+
+def _root(reason: BaseException) -> str:
+    """What went wrong at the bottom: requests wraps urllib3, which wraps the system's error."""
+    while reason.__cause__ or reason.__context__:
+        reason = reason.__cause__ or reason.__context__ or reason
+    return str(reason) or type(reason).__name__
