@@ -41,8 +41,9 @@ def _compare(expected: Settings, found: Settings) -> Iterator[Finding]:
                 yield Finding(_named(layer), f"{name} {_MISSING}", _text(value), "nothing")
             elif not _equal(value, others[name]):
                 yield Finding(_named(layer), f"{name} differs", _text(value), _text(others[name]))
-        for name in others.keys() - settings.keys():
-            yield Finding(_named(layer), f"{name} {_EXTRA}", "nothing", _text(others[name]))
+        for name, value in others.items():
+            if name not in settings:
+                yield Finding(_named(layer), f"{name} {_EXTRA}", "nothing", _text(value))
     for layer in found:
         if layer not in expected:
             yield Finding(_named(layer), _EXTRA)
