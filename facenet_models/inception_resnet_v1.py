@@ -208,8 +208,7 @@ class InceptionResnetV1(nn.Module):
         self.classify = classify
         self.num_classes = num_classes
 
-        loaded = None if pretrained is None else load(pretrained, INCEPTION)
-        classes = num_classes
+        loaded, classes = None if pretrained is None else load(pretrained, INCEPTION), num_classes
         if loaded is not None:
             classes = loaded.rows("logits.weight")
             if classify and classes is None and num_classes is None:

@@ -115,32 +115,37 @@ def pass_epoch(
     metrics_of = {"time": BatchTimer()} if batch_metrics is None else batch_metrics
     training, mode = model.training, "Train" if model.training else "Valid"
     logger = Logger(mode, len(loader), calculate_mean=show_running)
-    total: dict[str, Tensor] = {}
-    batches = 0
+    loss_sum, sums, batches = torch.zeros(()), dict[str, Tensor](), 0
     for x, y in loader:
         labels = y.to(device)
         with torch.set_grad_enabled(training):
             answer = model(x.to(device))
             loss = loss_fn(answer, labels)
         if training and optimizer is not None:
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call] # torch's own lacks types
             optimizer.step()
             optimizer.zero_grad()
-        values = {name: metric(answer, labels) for name, metric in metrics_of.items()}
-        batch = {name: value.detach().cpu() for name, value in {_LOSS: loss, **values}.items()}
-        total = {name: total.get(name, 0) + value for name, value in batch.items()}
+        loss = loss.detach().cpu()
+        values = {
+            name: metric(answer, labels).detach().cpu() for name, metric in metrics_of.items()
+        }
+        loss_sum = loss_sum + loss
+        sums = {name: sums.get(name, 0) + value for name, value in values.items()}
         if writer is not None and training:
             if writer.iteration % writer.interval == 0:
-                _write(writer, mode, batch)
+                _write(writer, mode, loss, values)
             writer.iteration += 1
-        logger(*_apart(total if show_running else batch), batches)
+        if show_running:
+            logger(loss_sum, sums, batches)
+        else:
+            logger(loss, values, batches)
         batches += 1
     if training and scheduler is not None:
         scheduler.step()
-    means = {name: value / batches for name, value in total.items()}
+    mean, means = loss_sum / batches, {name: value / batches for name, value in sums.items()}
     if writer is not None and not training:
-        _write(writer, mode, means)
-    return _apart(means)
+        _write(writer, mode, mean, means)
+    return mean, means
 
 
 def collate_pil(x: Iterable[tuple[X, Y]]) -> tuple[list[X], list[Y]]:
@@ -149,14 +154,6 @@ def collate_pil(x: Iterable[tuple[X, Y]]) -> tuple[list[X], list[Y]]:
     return [image for image, _ in pairs], [label for _, label in pairs]
 
 
-_LOSS = object()  # a key that no metric can have
-
-
-def _apart(values: Mapping[Any, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss, and the rest."""
-    return values[_LOSS], {name: value for name, value in values.items() if name is not _LOSS}
-
-
-def _write(writer: Any, mode: str, values: Mapping[Any, Tensor]) -> None:
-    for name, value in values.items():
-        writer.add_scalars("loss" if name is _LOSS else name, {mode: value}, writer.iteration)
+def _write(writer: Any, mode: str, loss: Tensor, metrics: Mapping[str, Tensor]) -> None:
+    for name, value in {"loss": loss, **metrics}.items():
+        writer.add_scalars(name, {mode: value}, writer.iteration)

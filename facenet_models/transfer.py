@@ -113,9 +113,11 @@ class Answer:
         self.start = 0  # where in the file this answer begins
         self.total: int | None = None
         self._file: Any = None
+        self._response: requests.Response | None = None
 
     def accept(self, response: requests.Response, **_: object) -> None:
         """Judge status and headers before any byte is stored (a hook of requests)."""
+        self._response = response
         if self.url.startswith("https:") and not response.url.startswith("https:"):
             raise failed("the server redirects to an address without encryption", self.url)
         if response.is_redirect:
@@ -163,8 +165,11 @@ class Answer:
         """pooch's wish after each chunk; `close` does it."""
 
     def close(self) -> None:
+        """Close the file, and the connection, which nobody else closes after a fault."""
         if self._file is not None:
             self._file.close()
+        if self._response is not None:
+            self._response.close()
 
     def _check_size(self, size: int) -> None:
         if size > MAX_BYTES:

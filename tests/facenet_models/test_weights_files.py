@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="weights are torch tensors")
-safetensors_torch = pytest.importorskip("safetensors.torch")
+pytest.importorskip("torch", reason="weights are torch tensors")
+pytest.importorskip("safetensors")
+
+import safetensors.torch
+import torch
 
 from facenet_models.errors import UsageError, WeightsError
 from facenet_models.weights_files import load_state_dict
@@ -19,7 +22,7 @@ STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(7)}
 WRITERS: dict[str, Callable[[Path], object]] = {
     "zip": lambda path: torch.save(STATE, path),
     "pickle": lambda path: torch.save(STATE, path, _use_new_zipfile_serialization=False),
-    "safetensors": lambda path: safetensors_torch.save_file(STATE, path),
+    "safetensors": lambda path: safetensors.torch.save_file(STATE, path),
 }
 
 
