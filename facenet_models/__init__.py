@@ -8,16 +8,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from facenet_models import training
     from facenet_models.inception_resnet_v1 import InceptionResnetV1
     from facenet_models.mtcnn_nets import ONet, PNet, RNet
+    from facenet_models.pretrained import Pretrained
 
-__all__ = ["InceptionResnetV1", "ONet", "PNet", "RNet"]
+__all__ = ["InceptionResnetV1", "ONet", "PNet", "Pretrained", "RNet", "training"]
 
 _MODULE_OF = {
     "InceptionResnetV1": "facenet_models.inception_resnet_v1",
     "ONet": "facenet_models.mtcnn_nets",
     "PNet": "facenet_models.mtcnn_nets",
+    "Pretrained": "facenet_models.pretrained",
     "RNet": "facenet_models.mtcnn_nets",
+    "training": "facenet_models.training",  # the module itself
 }
 
 
@@ -40,7 +44,8 @@ def __getattr__(name: str) -> object:
             'pip install "facenet-parity[torch]"',
             name="torch",
         ) from error
-    value = globals()[name] = getattr(module, name)  # next time no __getattr__
+    value = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
+    globals()[name] = value  # next time no __getattr__
     return value
 
 
