@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -179,6 +180,32 @@ def test_a_break_is_continued_in_the_same_call(server: FileServer, target: Path)
     assert 0 < int(second[6:-1]) < int(third[6:-1]) < len(BODY)
     assert server.requests[1].if_range == '"v1"'
     assert left(target) == {"file.pt"}
+
+
+def test_a_server_that_falls_silent_is_a_break(
+    server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_TIMEOUT", (5.0, 1.0))
+    server.faults = ["stall"]
+    fetch(server.url, target, sha256=HASH, progress=False)
+    assert [bool(wanted) for wanted in ranges(server)] == [False, True]
+
+
+def test_a_short_body_is_a_break_for_old_libraries_too(
+    server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from urllib3.response import HTTPResponse
+
+    def lenient(self: HTTPResponse, *args: Any, **kwargs: Any) -> None:  # as urllib3 1.26 is
+        initialise(self, *args, **{**kwargs, "enforce_content_length": False})
+
+    initialise = HTTPResponse.__init__
+    monkeypatch.setattr(HTTPResponse, "__init__", lenient)
+    server.faults = ["cut", "cut-at-once"]
+    with pytest.raises(DownloadError, match="broke off") as caught:
+        fetch(server.url, target, progress=False)
+    assert f"of {len(BODY):,} bytes" in str(caught.value)
+    assert not target.exists()
 
 
 def break_off(server: FileServer, target: Path) -> None:

@@ -96,7 +96,10 @@ class _Handler(BaseHTTPRequestHandler):
             understated = len(rest) // 2 if fault == "length-too-small" else len(rest)
             self.send_header("Content-Length", str(understated))
         self.end_headers()
-        self.send_body({"cut": rest[: len(rest) // 2], "cut-at-once": b""}.get(fault, rest))
+        half = rest[: len(rest) // 2]
+        self.send_body({"cut": half, "stall": half, "cut-at-once": b""}.get(fault, rest))
+        if fault == "stall":
+            self.rfile.read(1)  # until the client leaves
 
     def send_body(self, body: bytes, piece: int = 16384) -> None:
         try:
