@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from types import SimpleNamespace
 from typing import Any
@@ -88,6 +89,27 @@ def test_training_learns_and_evaluating_changes_nothing(
     before = {name: value.clone() for name, value in model.state_dict().items()}
     epoch()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_an_epoch_is_the_plain_loop(model: nn.Module, loader: DataLoader[Any]) -> None:
+    plain, loss_fn = copy.deepcopy(model), nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1)
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss_fn(plain(x), y).backward()
+        optimizer.step()
+    graphs: list[bool] = []
+
+    def metric(answer: Tensor, _: Tensor) -> Tensor:
+        graphs.append(answer.requires_grad)
+        return torch.zeros(())
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    training.pass_epoch(model, loss_fn, loader, optimizer, batch_metrics={"metric": metric})
+    for found, expected in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(found, expected)
+    training.pass_epoch(model.eval(), loss_fn, loader, batch_metrics={"metric": metric})
+    assert graphs == 3 * [True] + 3 * [False]
 
 
 def test_results_are_means_over_the_batches(
