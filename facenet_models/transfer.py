@@ -31,7 +31,11 @@ class AbsentError(DownloadError):
 
 
 class _BreakError(Exception):
-    """The connection ended before the file did; what came can be continued."""
+    """The connection ended before the file did, or never began; what came can be continued."""
+
+    def __init__(self, reason: str, *, answered: bool) -> None:
+        super().__init__(reason)
+        self.problem = "the download broke off" if answered else "the server can't be reached"
 
 
 class _StaleError(Exception):
@@ -114,6 +118,7 @@ class Answer:
         self.total: int | None = None
         self._file: Any = None
         self._response: requests.Response | None = None
+        self.answered = False
 
     def accept(self, response: requests.Response, **_: object) -> None:
         """Judge status and headers before any byte is stored (a hook of requests)."""
@@ -122,6 +127,7 @@ class Answer:
             raise failed("the server redirects to an address without encryption", self.url)
         if response.is_redirect:
             return
+        self.answered = True
         status, headers = response.status_code, response.headers
         if status in (404, 410):
             raise failed("the server has no such file", self.url, AbsentError, found=status)
@@ -203,7 +209,7 @@ def download(url: str, part: Part, bar: Bar) -> bool:
                 part.discard()
             if breaks > _BREAKS or not brought:
                 kept = f"; {part.size:,} bytes are kept, to be continued" if version else ""
-                raise failed(f"the download broke off{kept}", url, found=reason) from reason
+                raise failed(reason.problem + kept, url, found=reason) from reason
         except Exception:  # not an interruption, which is continued next time
             part.discard()
             raise
@@ -233,13 +239,13 @@ def _transfer(url: str, part: Part, bar: Bar) -> None:
             raise failed(
                 "the server's certificate is not accepted", url, found=_root(reason)
             ) from reason
-        raise _BreakError(_root(reason)) from reason
+        raise _BreakError(_root(reason), answered=answer.answered) from reason
     except (requests.RequestException, ValueError) as reason:  # ValueError: no URL at all
         raise failed("the file can't be downloaded", url, found=_root(reason)) from reason
     finally:
         answer.close()
     if answer.total is not None and part.size != answer.total:
-        raise _BreakError(f"{part.size:,} of {answer.total:,} bytes")
+        raise _BreakError(f"{part.size:,} of {answer.total:,} bytes", answered=True)
 
 
 def _root(reason: BaseException) -> str:

@@ -256,7 +256,7 @@ def test_what_the_address_lacks_is_looked_for_in_the_registry(
     address: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FACENET_WEIGHTS", address)
-    with pytest.raises(DownloadError, match=r"broke off: http://127\.0\.0\.1:9/timesler/"):
+    with pytest.raises(DownloadError, match=r"can't be reached: http://127\.0\.0\.1:9/timesler/"):
         locate(Pretrained.CASIA_WEBFACE.value)
     assert not list(cache.rglob("*.pt"))
 

@@ -99,7 +99,7 @@ def test_the_bar_names_the_file(
         ("empty", "sent no weight file"),
         ("gzip", "compresses"),
         ("cut-at-once", "broke off"),
-        ("redirect-nowhere", "broke off"),
+        ("redirect-nowhere", "can't be reached"),
         ("redirect-loop", "can't be downloaded"),
         ("wrong-bytes", "SHA-256 is wrong|not the weight file"),
         ("length-too-small", "SHA-256 is wrong|not the weight file"),
