@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -84,6 +85,13 @@ def fetch(
             file=target,
             next_step=f"put it there yourself, from {shown(url)}, or unset {OFFLINE}",
         )
+    for package in ("pooch", "filelock"):
+        if find_spec(package) is None:
+            raise DownloadError(
+                f"downloading needs {package}, which is not installed",
+                file=target,
+                next_step=f"pip install {package}, or put the file there, from {shown(url)}",
+            )
     with _writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target, progress):

@@ -166,6 +166,17 @@ def test_a_cache_that_cannot_be_written_is_named(server: FileServer, tmp_path: P
     assert str(tmp_path / "file") in str(caught.value)
 
 
+@pytest.mark.parametrize("package", ["pooch", "filelock"])
+def test_a_missing_package_is_named(
+    server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setattr(download, "find_spec", lambda name: None if name == package else name)
+    with pytest.raises(DownloadError, match=f"needs {package}") as caught:
+        fetch(server.url, target, sha256=HASH)
+    assert str(target) in str(caught.value)
+    assert server.requests == []
+
+
 # --- Breaks ---------------------------------------------------------------------------------------
 
 
