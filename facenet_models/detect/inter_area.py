@@ -1,0 +1,125 @@
+"""OpenCV's ``cv2.resize(..., interpolation=INTER_AREA)``, without OpenCV.
+
+The original detector resamples with it, and so does facenet-pytorch the faces of arrays. Written
+after what OpenCV 4 does (modules/imgproc/src/resize.cpp), operation by operation, so that uint8
+results are the same to the last bit: the mean of the area under an output pixel where both axes
+shrink; otherwise a linear interpolation whose weights are nearer to areas than INTER_LINEAR's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+FIXED = 2048  # OpenCV's fixed point for weights of uint8 images: 11 bits
+LEAST = 1e-3  # part of an input pixel that it leaves out
+
+
+class Taps(NamedTuple):
+    """For every output pixel the input pixels to add up, and their weights: ``(size, taps)``."""
+
+    index: NDArray[np.intp]
+    weight: NDArray[np.float64]
+
+
+def inter_area(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """`image` ``(H, W, C)``, uint8, float32 or float64, as ``(height, width, C)`` of its dtype."""
+    rows, columns = image.shape[:2]
+    if (rows, columns) == (height, width):
+        return image.copy()
+    if width > columns or height > rows:
+        return _linear(image, _linear_taps(rows, height), _linear_taps(columns, width))
+    if rows % height == 0 and columns % width == 0:
+        return _whole_blocks(image, rows // height, columns // width)
+    down, across = _area_taps(rows, height), _area_taps(columns, width)
+    working = np.float64 if image.dtype == np.float64 else np.float32
+    return _cast(_weigh(image.astype(working), down, across), image.dtype)
+
+
+def _whole_blocks(image: np.ndarray, down: int, across: int) -> np.ndarray:
+    """Means of blocks of whole pixels."""
+    rows, columns, channels = image.shape
+    blocks = image.reshape(rows // down, down, columns // across, across, channels)
+    share = np.float32(1 / (down * across))
+    if image.dtype != np.uint8:
+        return blocks.sum(axis=(1, 3)) * image.dtype.type(share)
+    sums = blocks.sum(axis=(1, 3), dtype=np.int32)
+    if (down, across) == (2, 2):
+        return ((sums + 2) >> 2).astype(np.uint8)  # rounds halves up; all else to even
+    return _cast(sums.astype(np.float32) * share, image.dtype)
+
+
+def _area_taps(size: int, target: int) -> Taps:
+    """The input pixels under each output pixel, and which part of it each covers."""
+    scale = 1 / (target / size)  # as OpenCV rounds it
+    taps = int(np.ceil(scale)) + 2
+    index = np.zeros((target, taps), np.intp)
+    weight = np.zeros((target, taps))
+    start = np.arange(target) * scale
+    end = start + scale
+    whole = np.minimum(scale, size - start)  # length covered
+    last = np.minimum(np.floor(end), size - 1)
+    first = np.minimum(np.ceil(start), last)
+    before = first - start
+    index[:, 0] = np.maximum(first - 1, 0)
+    weight[:, 0] = np.where(before > LEAST, before / whole, 0)
+    for tap in range(taps - 2):
+        full = first + tap
+        index[:, tap + 1] = np.minimum(full, size - 1)
+        weight[:, tap + 1] = np.where(full < last, 1 / whole, 0)
+    after = end - last
+    index[:, -1] = last
+    part = np.minimum(np.minimum(after, 1), whole) / whole
+    weight[:, -1] = np.where(after > LEAST, part, 0)
+    return Taps(index, weight)
+
+
+def _linear_taps(size: int, target: int) -> Taps:
+    """Two input pixels for each output pixel; the second has a weight only where areas meet."""
+    inverse = target / size
+    scale = 1 / inverse
+    output = np.arange(target)
+    first = np.floor(output * scale).astype(np.intp)
+    share = ((output + 1) - (first + 1) * inverse).astype(np.float32)
+    share = np.where(share <= 0, 0, share - np.floor(share))
+    beyond = first >= size - 1
+    first = np.where(beyond, size - 1, first)
+    share = np.where(beyond, 0, share).astype(np.float32)
+    index = np.stack([first, np.minimum(first + 1, size - 1)], axis=1)
+    return Taps(index, np.stack([1 - share, share], axis=1).astype(np.float64))
+
+
+def _linear(image: np.ndarray, down: Taps, across: Taps) -> np.ndarray:
+    if image.dtype != np.uint8:
+        return _weigh(image, down, across)
+    fixed = [np.rint(taps.weight * FIXED).astype(np.int64) for taps in (down, across)]
+    wide = _weigh_columns(image.astype(np.int64), Taps(across.index, fixed[1])) >> 4
+    upper, lower = (
+        (wide[down.index[:, tap]] * fixed[0][:, tap, None, None]) >> 16 for tap in range(2)
+    )
+    return ((upper + lower + 2) >> 2).astype(np.uint8)
+
+
+def _weigh(image: np.ndarray, down: Taps, across: Taps) -> np.ndarray:
+    """Weighted sums along both axes, columns first, in the image's dtype and OpenCV's order."""
+    wide = _weigh_columns(image, across)
+    total = np.zeros((len(down.index), *wide.shape[1:]), image.dtype)
+    for tap in range(down.index.shape[1]):
+        weight = down.weight[:, tap, None, None].astype(np.float32).astype(image.dtype)
+        total += wide[down.index[:, tap]] * weight
+    return total
+
+
+def _weigh_columns(image: np.ndarray, across: Taps) -> np.ndarray:
+    total = np.zeros((image.shape[0], len(across.index), image.shape[2]), image.dtype)
+    for tap in range(across.index.shape[1]):
+        weight = across.weight[None, :, tap, None].astype(np.float32).astype(image.dtype)
+        total += image[:, across.index[:, tap]] * weight
+    return total
+
+
+def _cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """`values` as `dtype`; to uint8 they are rounded, halves to even."""
+    return np.rint(values).astype(np.uint8) if dtype == np.uint8 else values
