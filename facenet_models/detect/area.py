@@ -2,7 +2,7 @@
 
 Row i of h rows made of H is the mean of rows floor(i * H / h) up to ceil((i + 1) * H / h); columns
 likewise. Means along rows and along columns are taken one after the other, which needs far fewer
-additions than torch's kernel: a 1080p image takes 3 ms to 649x1153 on two cores, not 12 to 14.
+additions than torch's kernel: a 1080p image takes 3 ms to 649x1153 on two cores, not 13.
 """
 
 from __future__ import annotations
@@ -22,19 +22,27 @@ def bounds(size: int, target: int) -> tuple[np.ndarray, np.ndarray]:
     return index * size // target, -(-(index + 1) * size // target)
 
 
-def resample_transposed(image: Tensor, height: int, width: int) -> Tensor:
-    """``(H, W, C)`` float to ``(width, height, C)``: resampled, and columns made rows."""
-    rows, columns, channels = image.shape
-    narrow = _mean_of_rows(image.reshape(rows, columns * channels), height)
+def resample_transposed(
+    image: Tensor, height: int, width: int, first: int, end: int, dtype: torch.dtype
+) -> Tensor:
+    """Columns `first` to `end` of ``(H, W, C)`` resampled to ``(height, width, C)``.
+
+    They are rows of what is returned: ``(end - first, height, C)`` of `dtype`, float32 or float64.
+    """
+    starts, ends = bounds(image.shape[1], width)
+    starts, ends = starts[first:end], ends[first:end]
+    part = image[:, starts[0] : ends[-1]]
+    rows, columns, channels = part.shape
+    part = part.to(dtype, memory_format=torch.contiguous_format).reshape(rows, -1)
+    narrow = _mean_of_rows(part, *bounds(rows, height))
     turned = narrow.reshape(height, columns, channels).transpose(0, 1)
-    return _mean_of_rows(turned.reshape(columns, height * channels), width).reshape(
-        width, height, channels
-    )
+    turned = turned.reshape(columns, height * channels)
+    level = _mean_of_rows(turned, starts - starts[0], ends - starts[0])
+    return level.reshape(end - first, height, channels)
 
 
-def _mean_of_rows(image: Tensor, target: int) -> Tensor:
-    """``(H, N)`` to ``(target, N)``."""
-    first, end = bounds(len(image), target)
+def _mean_of_rows(image: Tensor, first: np.ndarray, end: np.ndarray) -> Tensor:
+    """``(H, N)`` to ``(T, N)``: means of the rows `first` to `end`, T of each."""
     counts = end - first
     offsets = np.cumsum(counts) - counts
     index = np.arange(counts.sum()) - np.repeat(offsets - first, counts)
@@ -47,14 +55,14 @@ def _mean_of_rows(image: Tensor, target: int) -> Tensor:
     )
 
 
-def crops(image: Tensor, boxes: np.ndarray, size: int) -> Tensor:
-    """The parts of ``(H, W, 3)`` float in `boxes`, resampled: ``(N, 3, size, size)``.
+def crops(image: Tensor, boxes: np.ndarray, size: int, dtype: torch.dtype) -> Tensor:
+    """The parts of ``(H, W, 3)`` in `boxes`: ``(N, 3, size, size)`` of `dtype`, channels last.
 
     Args:
         boxes: ``(N, 4)`` whole pixels within the image, none empty: left, top, right, bottom;
             right and bottom are outside.
     """
-    out = image.new_empty(len(boxes), size, size, 3)
+    out = torch.empty(len(boxes), size, size, 3, dtype=dtype, device=image.device)
     edges = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
     order = np.argsort(edges, kind="stable")
     start = 0
@@ -63,13 +71,15 @@ def crops(image: Tensor, boxes: np.ndarray, size: int) -> Tensor:
         end = int(np.searchsorted(edges[order], max(smallest * BUCKET, size), side="right"))
         end = min(end, start + max(1, PIXELS // int(edges[order[end - 1]]) ** 2))
         chosen = order[start:end]
-        part = _crops(image, boxes[chosen], int(edges[order[end - 1]]), size)
+        part = _crops(image, boxes[chosen], int(edges[order[end - 1]]), size, dtype)
         out[torch.from_numpy(chosen).to(image.device)] = part
         start = end
     return out.permute(0, 3, 1, 2)
 
 
-def _crops(image: Tensor, boxes: np.ndarray, edge: int, size: int) -> Tensor:
+def _crops(
+    image: Tensor, boxes: np.ndarray, edge: int, size: int, dtype: torch.dtype
+) -> Tensor:
     """`crops` of boxes that fit into a square of `edge` pixels: ``(N, size, size, 3)``."""
     height, width = image.shape[:2]
     tall, wide = min(edge, height), min(edge, width)
@@ -78,7 +88,7 @@ def _crops(image: Tensor, boxes: np.ndarray, edge: int, size: int) -> Tensor:
     row, column, _ = image.stride()
     shape = (height - tall + 1, width - wide + 1, tall, wide * 3)
     windows = image.as_strided(shape, (row, column, row, 1))
-    pixels = windows[torch.from_numpy(top), torch.from_numpy(left)]
+    pixels = windows[torch.from_numpy(top), torch.from_numpy(left)].to(dtype)
     down = _weights(boxes[:, 1] - top, boxes[:, 3] - top, tall, size).to(pixels)
     across = _weights(boxes[:, 0] - left, boxes[:, 2] - left, wide, size).to(pixels)
     flat = torch.bmm(down, pixels).reshape(-1, size, wide, 3)

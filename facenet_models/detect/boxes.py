@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 Indices = NDArray[np.intp]
 
+BLOCK = 64  # boxes that non-maximum suppression compares at a time; any number gives the same
 STRIDE = 2  # pixels of the resampled image between two windows of P-Net
 CELL = 12  # pixels that one window of P-Net covers
 
@@ -48,25 +49,57 @@ def nms(boxes: Array, scores: Array, threshold: float, rule: NmsRule) -> Indices
         order = np.argsort(scores, kind="stable")[::-1]
     else:
         order = np.argsort(-scores, kind="stable")
-    left, top, right, bottom = np.ascontiguousarray(boxes[order].T)
-    areas = (right - left + rule.pixel) * (bottom - top + rule.pixel)
+    ranked = boxes[order]
+    areas = _areas(ranked, rule)
+    kept: list[Indices] = []
     waiting = np.arange(len(order))
-    kept = []
     while waiting.size:
-        best, waiting = waiting[0], waiting[1:]
+        # The best of them against each other, one after the other; then those kept of these
+        # against all the rest at once.
+        best, waiting = waiting[:BLOCK], waiting[BLOCK:]
+        overlaps = _overlap(ranked, areas, best, best, threshold, rule)
+        alive = np.ones(len(best), dtype=bool)
+        for row in np.flatnonzero(np.triu(overlaps, 1).any(axis=1)):
+            if alive[row]:
+                alive[row + 1 :] &= ~overlaps[row, row + 1 :]
+        best = best[alive]
         kept.append(best)
-        widths = np.minimum(right[best], right[waiting]) - np.maximum(left[best], left[waiting])
-        heights = np.minimum(bottom[best], bottom[waiting]) - np.maximum(top[best], top[waiting])
-        shared = (widths + rule.pixel).clip(0) * (heights + rule.pixel).clip(0)
-        if rule.of == "union":
-            whole = areas[best] + areas[waiting] - shared
-        else:
-            whole = np.minimum(areas[best], areas[waiting])
-        # 0 / 0 overlaps nothing, as in both programs. Compared in float64 so that the threshold
-        # isn't rounded to the boxes' dtype first.
-        with np.errstate(invalid="ignore", divide="ignore"):
-            waiting = waiting[~((shared / whole).astype(np.float64) > threshold)]
-    return order[np.array(kept, dtype=np.intp)]
+        if waiting.size:
+            covered = _overlap(ranked, areas, best, waiting, threshold, rule).any(axis=0)
+            waiting = waiting[~covered]
+    return order[np.concatenate(kept)] if kept else order
+
+
+def _areas(boxes: Array, rule: NmsRule) -> Array:
+    left, top, right, bottom = boxes.T
+    areas: Array = (right - left + rule.pixel) * (bottom - top + rule.pixel)
+    return areas
+
+
+def _overlap(
+    boxes: Array, areas: Array, rows: Indices, columns: Indices, threshold: float, rule: NmsRule
+) -> NDArray[np.bool_]:
+    """Which of `rows` overlaps which of `columns` by more than `threshold`: a table."""
+    left, top, right, bottom = boxes[rows].T[:, :, None]
+    left2, top2, right2, bottom2 = boxes[columns].T[:, None]
+    widths = np.minimum(right, right2) - np.maximum(left, left2)
+    heights = np.minimum(bottom, bottom2) - np.maximum(top, top2)
+    if rule.pixel:
+        widths += rule.pixel
+        heights += rule.pixel
+    shared = widths.clip(0, out=widths) * heights.clip(0, out=heights)
+    mine, theirs = areas[rows, None], areas[None, columns]
+    whole = mine + theirs - shared if rule.of == "union" else np.minimum(mine, theirs)
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 overlaps nothing, as in both
+        shared /= whole
+    table: NDArray[np.bool_] = shared > _rounded_down(threshold, shared.dtype)
+    return table
+
+
+def _rounded_down(value: float, dtype: np.dtype) -> np.floating:
+    """The number of `dtype` that the same numbers of `dtype` are greater than as than `value`."""
+    rounded = dtype.type(value)
+    return rounded if float(rounded) <= value else np.nextafter(rounded, dtype.type(-np.inf))
 
 
 def windows(rows: Indices, columns: Indices, scale: float, dtype: np.dtype) -> Array:

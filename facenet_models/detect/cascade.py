@@ -16,12 +16,11 @@ from facenet_models.detect.settings import Faces, Nets, Settings, run_net, worki
 
 def detect(images: Sequence[Tensor], nets: Nets, settings: Settings) -> list[Faces]:
     """Faces in each of `images`, ``(H, W, 3)`` with values 0 to 255, of any sizes."""
-    dtype = working_dtype(nets.dtype)
     kernels = Kernels.of(nets.pnet)
     found = []
     for image in images:  # one at a time, which is as fast as together and bounds the memory
-        pixels = image.to(dtype).contiguous()
-        boxes = propose(pixels, nets, kernels, settings)
+        pixels = image.contiguous()
+        boxes = propose(pixels, kernels, settings)
         boxes = _refine(pixels, boxes, nets, settings.thresholds[1])
         found.append(_finish(pixels, boxes, nets, settings.thresholds[2]))
     return found
@@ -53,7 +52,8 @@ def _judge(
     """What `net` answers on `boxes`: those with any pixel in the image, and each output."""
     pixels = _clip(boxes, *image.shape[:2])
     filled = (pixels[:, 2] > pixels[:, 0]) & (pixels[:, 3] > pixels[:, 1])
-    return boxes[filled], run_net(net, crops(image, pixels[filled], size), dtype)
+    parts = crops(image, pixels[filled], size, working_dtype(dtype))
+    return boxes[filled], run_net(net, parts, dtype)
 
 
 def _clip(boxes: np.ndarray, height: int, width: int) -> np.ndarray:

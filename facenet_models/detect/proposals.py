@@ -8,6 +8,7 @@ kernels take whole; and its regression is computed only where there is a face.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from facenet_models.detect import boxes as bx
 from facenet_models.detect.area import resample_transposed
-from facenet_models.detect.settings import Nets, Settings, normalise, scales, working_dtype
+from facenet_models.detect.settings import Settings, normalise_, scales, working_dtype
 
 CHANNELS = 16  # that P-Net's first layer is filled up to
 STRIP = {"cpu": 3 << 20, "cuda": 1 << 28}  # values in the first layer's output: 12 MB, 1 GB
@@ -58,13 +59,13 @@ def _turned(kernel: Tensor) -> Tensor:
     return kernel.transpose(2, 3).contiguous(memory_format=torch.channels_last)
 
 
-def propose(image: Tensor, nets: Nets, kernels: Kernels, settings: Settings) -> np.ndarray:
-    """Squares ``(N, 4)`` that may hold a face in ``(H, W, 3)``, float."""
+def propose(image: Tensor, kernels: Kernels, settings: Settings) -> np.ndarray:
+    """Squares ``(N, 4)`` that may hold a face in ``(H, W, 3)``."""
     height, width = image.shape[:2]
     found = [np.empty((0, 9), dtype=np.float32)]
     for scale in scales(height, width, settings):
-        level = resample_transposed(image, int(height * scale + 1), int(width * scale + 1))
-        rows, columns, scores, offsets = _windows(level, kernels, settings.thresholds[0], nets)
+        size = (int(height * scale + 1), int(width * scale + 1))
+        rows, columns, scores, offsets = _windows(image, size, kernels, settings.thresholds[0])
         boxes = bx.windows(rows, columns, scale, scores.dtype)
         kept = bx.nms(boxes, scores, 0.5, bx.TORCHVISION)
         found.append(np.concatenate([boxes, scores[:, None], offsets], axis=1)[kept])
@@ -75,32 +76,38 @@ def propose(image: Tensor, nets: Nets, kernels: Kernels, settings: Settings) -> 
 
 
 def _windows(
-    level: Tensor, kernels: Kernels, threshold: float, nets: Nets
+    image: Tensor, size: tuple[int, int], kernels: Kernels, threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The windows of a pyramid level that P-Net takes for a face, row by row.
+    """The windows that P-Net takes for a face in `image` resampled to `size`, row by row.
 
     Returns their rows, columns, scores ``(N,)`` and regression ``(N, 4)``.
     """
-    working = working_dtype(nets.dtype)
-    # Where this level's columns are `level`'s rows.
-    batch = normalise(level).to(nets.dtype)[None].permute(0, 3, 1, 2)
-    count = (level.shape[0] - 1) // 2 - 4  # see PNet
-    budget = STRIP.get(level.device.type, STRIP["cpu"])
-    step = max(1, budget // (2 * CHANNELS * level.shape[1]))
-    where, scores, features = [], [], []
-    for start in range(0, count, step):
-        stop = min(count, start + step)
-        x = _features(batch[:, :, 2 * start : 2 * stop + 10], kernels)
-        logit = F.linear(x, *kernels.score)[..., 0]
-        probability = torch.sigmoid(logit.to(working))
-        found = torch.nonzero(probability >= threshold, as_tuple=True)
-        where.append(torch.stack([found[0] + start, found[1]]))
-        scores.append(probability[found])
-        features.append(x[found])
+    height, width = size
+    dtype = kernels.prelu1.dtype
+    working = working_dtype(dtype)
+    high, wide = ((edge - 1) // 2 - 4 for edge in size)  # see PNet
+    step = max(1, STRIP.get(image.device.type, STRIP["cpu"]) // (2 * CHANNELS * height))
+    # A logit a little below the threshold's: whether it counts is told by its probability.
+    least = math.log(max(threshold, 1e-9) / max(1 - threshold, 1e-9)) - 1e-3
+    where, logits, features = [], [], []
+    for start in range(0, wide, step):
+        stop = min(wide, start + step)
+        end = min(width, 2 * stop + 10)
+        strip = resample_transposed(image, height, width, 2 * start, end, working)
+        batch = normalise_(strip).to(dtype)[None].permute(0, 3, 1, 2)
+        x = _features(batch, kernels).reshape(-1, 32)
+        logit = F.linear(x, *kernels.score)[:, 0]
+        index = np.flatnonzero((logit >= least).cpu().numpy())
+        chosen = torch.from_numpy(index).to(image.device)
+        where.append(index + start * high)
+        logits.append(logit[chosen])
+        features.append(x[chosen])
+    scores = torch.sigmoid(torch.cat(logits).to(working)).cpu().numpy()
     offsets = F.linear(torch.cat(features), *kernels.regression).to(working).cpu().numpy()
-    columns, rows = torch.cat(where, dim=1).cpu().numpy()
-    order = np.lexsort((columns, rows))  # equal scores are taken in this order
-    return rows[order], columns[order], torch.cat(scores).cpu().numpy()[order], offsets[order]
+    columns, rows = np.divmod(np.concatenate(where), high)
+    good = np.flatnonzero(scores >= scores.dtype.type(threshold))
+    order = good[np.lexsort((columns[good], rows[good]))]  # in which equal scores are taken
+    return rows[order], columns[order], scores[order], offsets[order]
 
 
 def _features(x: Tensor, kernels: Kernels) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from facenet_models.detect import boxes as bx
 from facenet_models.detect.inter_area import inter_area
-from facenet_models.detect.settings import Faces, Nets, Settings, normalise, run_net, scales
+from facenet_models.detect.settings import Faces, Nets, Settings, normalise_, run_net, scales
 
 
 def detect(images: Sequence[Tensor], nets: Nets, settings: Settings) -> list[Faces]:
@@ -102,4 +102,4 @@ def _to_net(images: np.ndarray, nets: Nets) -> Tensor:
     parameter = next(nets.pnet.parameters())
     batch = torch.from_numpy(images).permute(0, 3, 1, 2).to(parameter.device)
     working = torch.float64 if nets.dtype == torch.float64 else torch.float32
-    return normalise(batch.to(working)).to(nets.dtype)
+    return normalise_(batch.to(working)).to(nets.dtype)

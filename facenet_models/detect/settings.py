@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from facenet_models.detect.boxes import CELL
 from facenet_models.errors import UsageError
 
-CHUNK = 512  # crops that R-Net and O-Net are given at a time: 130 MB in O-Net's first layer
+CHUNK = 1 << 17  # pixels of crops that R-Net and O-Net are given at a time: 16 MB in a layer
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,29 @@ def working_dtype(model: torch.dtype) -> torch.dtype:
     return torch.float64 if model == torch.float64 else torch.float32
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """Pixels of 0 to 255 as the nets take them."""
-    return (pixels - 127.5) * 0.0078125
+def normalise_(pixels: Tensor) -> Tensor:
+    """Pixels of 0 to 255 as the nets take them, in place."""
+    return pixels.sub_(127.5).mul_(0.0078125)
 
 
 def run_net(net: nn.Module, crops: Tensor, dtype: torch.dtype) -> list[np.ndarray]:
-    """The outputs of R-Net or O-Net for any number of `crops`, each as one array."""
-    parts = [net(normalise(part).to(dtype)) for part in crops.split(CHUNK)]
-    return [torch.cat(out).to(crops.dtype).cpu().numpy() for out in zip(*parts, strict=True)]
+    """The outputs of R-Net or O-Net for any number of `crops` (overwritten), each as one array.
+
+    `crops` are ``(N, 3, size, size)``, channels last, as the kernels are here: 3 to 4 times as
+    fast on a CPU.
+    """
+    working = crops.dtype
+    kernels = {
+        name: parameter.contiguous(memory_format=torch.channels_last)
+        for name, parameter in net.named_parameters()
+        if parameter.ndim == 4
+    }
+    chunk = max(1, CHUNK // crops.shape[-1] ** 2)
+    parts = [
+        torch.func.functional_call(net, kernels, (part.to(dtype),))
+        for part in torch.split(normalise_(crops), chunk)
+    ]
+    return [torch.cat(out).to(working).cpu().numpy() for out in zip(*parts, strict=True)]
 
 
 def scales(height: int, width: int, settings: Settings) -> list[float]:
