@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facenet_models.detect import boxes as bx
-from facenet_models.detect.area import resample_transposed
+from facenet_models.detect.area import Resampler
 from facenet_models.detect.settings import Settings, normalise_, scales, working_dtype
 
 CHANNELS = 16  # that P-Net's first layer is filled up to
@@ -62,10 +62,11 @@ def _turned(kernel: Tensor) -> Tensor:
 def propose(image: Tensor, kernels: Kernels, settings: Settings) -> np.ndarray:
     """Squares ``(N, 4)`` that may hold a face in ``(H, W, 3)``."""
     height, width = image.shape[:2]
+    resampler = Resampler(image, working_dtype(kernels.prelu1.dtype))
     found = [np.empty((0, 9), dtype=np.float32)]
     for scale in scales(height, width, settings):
         size = (int(height * scale + 1), int(width * scale + 1))
-        rows, columns, scores, offsets = _windows(image, size, kernels, settings.thresholds[0])
+        rows, columns, scores, offsets = _windows(resampler, size, kernels, settings.thresholds[0])
         boxes = bx.windows(rows, columns, scale, scores.dtype)
         kept = bx.nms(boxes, scores, 0.5, bx.TORCHVISION)
         found.append(np.concatenate([boxes, scores[:, None], offsets], axis=1)[kept])
@@ -76,38 +77,36 @@ def propose(image: Tensor, kernels: Kernels, settings: Settings) -> np.ndarray:
 
 
 def _windows(
-    image: Tensor, size: tuple[int, int], kernels: Kernels, threshold: float
+    resampler: Resampler, size: tuple[int, int], kernels: Kernels, threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The windows that P-Net takes for a face in `image` resampled to `size`, row by row.
+    """The windows that P-Net takes for a face in the image resampled to `size`, row by row.
 
     Returns their rows, columns, scores ``(N,)`` and regression ``(N, 4)``.
     """
     height, width = size
-    dtype = kernels.prelu1.dtype
-    working = working_dtype(dtype)
-    high, wide = ((edge - 1) // 2 - 4 for edge in size)  # see PNet
-    step = max(1, STRIP.get(image.device.type, STRIP["cpu"]) // (2 * CHANNELS * height))
+    count = (height - 1) // 2 - 4  # rows of windows, see PNet
+    step = max(1, STRIP.get(resampler.image.device.type, STRIP["cpu"]) // (2 * CHANNELS * width))
     # A logit a little below the threshold's: whether it counts is told by its probability.
     least = math.log(max(threshold, 1e-9) / max(1 - threshold, 1e-9)) - 1e-3
-    where, logits, features = [], [], []
-    for start in range(0, wide, step):
-        stop = min(wide, start + step)
-        end = min(width, 2 * stop + 10)
-        strip = resample_transposed(image, height, width, 2 * start, end, working)
-        batch = normalise_(strip).to(dtype)[None].permute(0, 3, 1, 2)
-        x = _features(batch, kernels).reshape(-1, 32)
+    rows, columns, logits, features = [], [], [], []
+    for start in range(0, count, step):
+        stop = min(count, start + step)
+        strip = resampler.transposed(height, width, 2 * start, min(height, 2 * stop + 10))
+        batch = normalise_(strip).to(kernels.prelu1.dtype)[None].permute(0, 3, 1, 2)
+        x = _features(batch, kernels).flatten(0, 1)
         logit = F.linear(x, *kernels.score)[:, 0]
         index = np.flatnonzero((logit >= least).cpu().numpy())
-        chosen = torch.from_numpy(index).to(image.device)
-        where.append(index + start * high)
+        chosen = torch.from_numpy(index).to(x.device)
+        rows.append(index % (stop - start) + start)
+        columns.append(index // (stop - start))
         logits.append(logit[chosen])
         features.append(x[chosen])
-    scores = torch.sigmoid(torch.cat(logits).to(working)).cpu().numpy()
-    offsets = F.linear(torch.cat(features), *kernels.regression).to(working).cpu().numpy()
-    columns, rows = np.divmod(np.concatenate(where), high)
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    scores = torch.sigmoid(torch.cat(logits).to(resampler.dtype)).cpu().numpy()
+    offsets = F.linear(torch.cat(features), *kernels.regression).to(resampler.dtype).cpu().numpy()
     good = np.flatnonzero(scores >= scores.dtype.type(threshold))
-    order = good[np.lexsort((columns[good], rows[good]))]  # in which equal scores are taken
-    return rows[order], columns[order], scores[order], offsets[order]
+    order = good[np.lexsort((column[good], row[good]))]  # in which equal scores are taken
+    return row[order], column[order], scores[order], offsets[order]
 
 
 def _features(x: Tensor, kernels: Kernels) -> Tensor:
