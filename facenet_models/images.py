@@ -126,8 +126,8 @@ def to_tensors(images: Sequence[Any], device: torch.device) -> list[Tensor]:
     for image in images:
         rgb = to_rgb(image)
         if isinstance(rgb, np.ndarray):
-            # torch refuses read-only memory (PIL's) with a warning; it is only read here, but
-            # a copy is cheap beside the detection.
-            rgb = torch.from_numpy(np.array(rgb, copy=not rgb.flags.writeable, order="C"))
+            # torch warns of read-only memory (Pillow's); a copy is cheap beside the detection.
+            own = np.ascontiguousarray(rgb) if rgb.flags.writeable else np.array(rgb, order="C")
+            rgb = torch.from_numpy(own)
         tensors.append(rgb.to(device))
     return tensors

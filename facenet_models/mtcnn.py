@@ -87,6 +87,8 @@ class MTCNN(nn.Module):
         self.selection_method = selection_method or ("largest" if select_largest else "probability")
         self.backend = backend
         self._settings()  # refuses nonsense at once
+        if backend not in BACKENDS:
+            raise UsageError(f"there is no backend {backend!r}", expected=" or ".join(BACKENDS))
         selection.check_method(self.selection_method)
         folder = mtcnn_folder(weights)
         self.pnet, self.rnet, self.onet = PNet(), RNet(), ONet()

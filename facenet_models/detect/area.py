@@ -101,9 +101,7 @@ def crops(image: Tensor, boxes: np.ndarray, size: int, dtype: torch.dtype) -> Te
     return out.permute(0, 3, 1, 2)
 
 
-def _crops(
-    image: Tensor, boxes: np.ndarray, edge: int, size: int, dtype: torch.dtype
-) -> Tensor:
+def _crops(image: Tensor, boxes: np.ndarray, edge: int, size: int, dtype: torch.dtype) -> Tensor:
     """`crops` of boxes that fit into a square of `edge` pixels: ``(N, size, size, 3)``."""
     height, width = image.shape[:2]
     tall, wide = min(edge, height), min(edge, width)
@@ -112,9 +110,10 @@ def _crops(
     pixels = _windows(image, top, left, tall, wide).to(dtype)
     down = _weights(boxes[:, 1] - top, boxes[:, 3] - top, tall, size).to(pixels)
     across = _weights(boxes[:, 0] - left, boxes[:, 2] - left, wide, size).to(pixels)
-    flat = torch.bmm(down, pixels).reshape(-1, size, wide, 3)
-    turned = flat.permute(0, 2, 1, 3).reshape(-1, wide, size * 3)
-    return torch.bmm(across, turned).reshape(-1, size, size, 3).transpose(1, 2)
+    with torch.autocast(image.device.type, enabled=False):  # for the nets, not for pixels
+        flat = torch.bmm(down, pixels).reshape(-1, size, wide, 3)
+        turned = flat.permute(0, 2, 1, 3).reshape(-1, wide, size * 3)
+        return torch.bmm(across, turned).reshape(-1, size, size, 3).transpose(1, 2)
 
 
 def _windows(image: Tensor, top: np.ndarray, left: np.ndarray, tall: int, wide: int) -> Tensor:
