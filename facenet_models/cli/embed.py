@@ -1,0 +1,202 @@
+"""``facenet embed``: a folder of photographs in, a file of embeddings out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facenet_models.cli.common import json_option, print_json, reports_errors
+from facenet_models.errors import ModelsError, UsageError, printable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from facenet_models.recognition.embeddings import Miss
+    from facenet_models.recognition.pipeline import Detector
+
+MAX_LISTED = 20  # misses named on the terminal; --json has them all
+
+_MODEL_OPTIONS = (
+    click.option(
+        "--weights",
+        metavar="WEIGHTS",
+        help="Of InceptionResnetV1: a .pt or .safetensors file, or vggface2 or casia-webface.",
+    ),
+    click.option(
+        "--detector-weights",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="Folder of MTCNN's weights: pnet, rnet and onet. Default: $FACENET_WEIGHTS.",
+    ),
+    click.option(
+        "--aligned", is_flag=True, help="The images are face crops already: detect nothing."
+    ),
+    click.option(
+        "--image-size",
+        type=click.IntRange(75, 1024),
+        default=160,
+        show_default=True,
+        help="Side of a face crop, in pixels.",
+    ),
+    click.option(
+        "--margin",
+        type=click.IntRange(0, 1024),
+        default=0,
+        show_default=True,
+        help="Pixels of the crop to leave around a detected face.",
+    ),
+    click.option("--flip", is_flag=True, help="Append the embedding of the mirrored face."),
+    click.option(
+        "--batch-size", type=click.IntRange(1, 4096), default=32, show_default=True, help="Faces."
+    ),
+    click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps …"),
+)
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how to turn an image into an embedding."""
+    for option in reversed(_MODEL_OPTIONS):
+        command = option(command)
+    return command
+
+
+def build(
+    weights: str,
+    detector_weights: Path | None,
+    aligned: bool,
+    image_size: int,
+    margin: int,
+    device: str,
+) -> tuple[nn.Module, Detector | None]:
+    """The network, and the detector unless `aligned`, both on `device`.
+
+    Raises:
+        UsageError: options that contradict each other, or no such device.
+        ModelsError: as the networks' own loaders.
+    """
+    if aligned and (detector_weights is not None or margin):
+        raise UsageError("--aligned detects nothing: it takes no --detector-weights or --margin")
+    import torch
+
+    from facenet_models import MTCNN, InceptionResnetV1
+
+    try:
+        where = torch.device(device)
+        torch.empty(1, device=where)
+    except (RuntimeError, AssertionError) as error:  # unknown name, or none of it here
+        raise UsageError(
+            "no such device", expected="cpu, cuda, cuda:1, mps …", found=device
+        ) from error
+    model = InceptionResnetV1(pretrained=weights, device=where).eval()
+    if aligned:
+        return model, None
+    detector = MTCNN(image_size=image_size, margin=margin, device=where, weights=detector_weights)
+    return model, detector
+
+
+def report_misses(misses: tuple[Miss, ...]) -> None:
+    """Name the misses on standard error."""
+    for miss in misses[:MAX_LISTED]:
+        click.echo(f"  {printable(miss.name)}: {printable(miss.reason)}", err=True)
+    if len(misses) > MAX_LISTED:
+        click.echo(f"  and {len(misses) - MAX_LISTED} more; --json lists all", err=True)
+
+
+@click.command(
+    "embed",
+    short_help="Turn a folder of photographs into embeddings.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    required=True,
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    help="What to write: NAME.npz or NAME.parquet.",
+)
+@model_options
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@json_option
+@reports_errors
+def command(
+    folder: Path,
+    out: Path,
+    weights: str | None,
+    detector_weights: Path | None,
+    aligned: bool,
+    image_size: int,
+    margin: int,
+    flip: bool,
+    batch_size: int,
+    device: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Find the largest face in each image of FOLDER, and write its embedding to a file.
+
+    Folders in FOLDER are searched too: FOLDER/Ann/1.jpg shows Ann. Images that can't be read or
+    show no face are listed, and left out of the file's embeddings.
+
+    \b
+    Examples:
+      facenet embed photos --weights vggface2.pt --detector-weights mtcnn/ --out photos.npz
+      facenet embed crops --weights vggface2.pt --aligned --out crops.parquet
+      facenet embed photos --weights vggface2 --device cuda --out photos.npz --json
+
+    Exit codes: 0 written; 1 not a single face, or a file is damaged; 2 wrong usage.
+    """
+    from facenet_models.recognition.images import find_images
+    from facenet_models.recognition.pipeline import embed
+    from facenet_models.recognition.stores import check_target
+
+    if weights is None:
+        raise UsageError("missing option --weights", next_step="--weights vggface2.pt, say")
+    check_target(out, overwrite=overwrite)
+    files = find_images(folder)
+    model, detector = build(weights, detector_weights, aligned, image_size, margin, device)
+    start = time.perf_counter()
+    embeddings = embed(
+        files.values(),
+        model,
+        detector,
+        batch_size=batch_size,
+        names=list(files),
+        image_size=image_size,
+        flip=flip,
+    )
+    seconds = time.perf_counter() - start
+    if not len(embeddings):
+        first = embeddings.misses[0]
+        raise ModelsError(
+            f"none of the {len(embeddings.misses)} images gave an embedding; nothing was written",
+            file=folder,
+            found=f"{first.name}: {first.reason}",
+            next_step="pass --aligned if the images are face crops",
+        )
+    embeddings.save(out, overwrite=overwrite)
+    identities = len(set(embeddings.labels))
+    if as_json:
+        print_json(
+            {
+                "out": str(out),
+                "embeddings": len(embeddings),
+                "size": embeddings.vectors.shape[1],
+                "identities": identities,
+                "seconds": round(seconds, 3),
+                "misses": [miss._asdict() for miss in embeddings.misses],
+            }
+        )
+        return
+    click.echo(
+        f"{out}: {len(embeddings)} embeddings of {embeddings.vectors.shape[1]} numbers, "
+        f"{identities} identities, in {seconds:.1f} s"
+    )
+    if embeddings.misses:
+        click.echo(f"{len(embeddings.misses)} images without an embedding:", err=True)
+        report_misses(embeddings.misses)

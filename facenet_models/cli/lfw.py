@@ -1,0 +1,146 @@
+"""``facenet lfw``: how well a network tells people apart, on Labeled Faces in the Wild."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from facenet_models.cli.common import json_option, print_json, reports_errors
+from facenet_models.cli.embed import MAX_LISTED, build, model_options
+from facenet_models.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from facenet_models.lfw import LeftOut
+    from facenet_models.recognition.distances import Metric
+
+
+@click.command(
+    "lfw",
+    short_help="Measure verification on LFW's pairs.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+)
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--pairs",
+    "pairs_file",
+    required=True,
+    metavar="PAIRS",
+    type=click.Path(path_type=Path),
+    help="LFW's pairs.txt.",
+)
+@click.option(
+    "--embeddings",
+    "embeddings_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Take the embeddings from here (of facenet embed) instead of FOLDER and --weights.",
+)
+@model_options
+@click.option(
+    "--metric",
+    type=click.Choice(["euclidean", "cosine"]),
+    default="euclidean",
+    show_default=True,
+    help="Squared Euclidean distance, or the angle.",
+)
+@click.option("--subtract-mean", is_flag=True, help="Subtract the training folds' mean embedding.")
+@click.option(
+    "--folds", type=click.IntRange(2), default=10, show_default=True, help="Of cross-validation."
+)
+@click.option(
+    "--exact", is_flag=True, help="Try every threshold; default: the original's, 0.01 apart."
+)
+@click.option(
+    "--plot",
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    help="Draw the ROC curve: NAME.png, .pdf or .svg.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the plot if it exists.")
+@json_option
+@reports_errors
+def command(
+    folder: Path | None,
+    pairs_file: Path,
+    embeddings_file: Path | None,
+    weights: str | None,
+    detector_weights: Path | None,
+    aligned: bool,
+    image_size: int,
+    margin: int,
+    flip: bool,
+    batch_size: int,
+    device: str,
+    metric: str,
+    subtract_mean: bool,
+    folds: int,
+    exact: bool,
+    plot: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Judge LFW's 6,000 pairs by the distance of their embeddings, in 10 folds.
+
+    Accuracy, validation rate at a false accept rate of 0.001, area under the ROC curve and equal
+    error rate, all as the original's validate_on_lfw.py computes them. Pairs whose images are
+    missing, unreadable or without a face are listed and left out.
+
+    \b
+    Examples:
+      facenet lfw lfw/ --pairs pairs.txt --weights vggface2.pt --detector-weights mtcnn/
+      facenet lfw lfw_160/ --pairs pairs.txt --weights vggface2.pt --aligned --flip
+      facenet lfw --embeddings lfw.npz --pairs pairs.txt --metric cosine --plot roc.png
+
+    Exit codes: 0 measured; 1 too few pairs left, or a file is damaged; 2 wrong usage.
+    """
+    from facenet_models.lfw import evaluate, locate, read_pairs
+    from facenet_models.lfw_plot import check_plot, plot_roc
+    from facenet_models.recognition.embeddings import Embeddings
+    from facenet_models.recognition.pipeline import embed
+
+    if plot is not None:
+        check_plot(plot, overwrite=overwrite)
+    if embeddings_file is not None:
+        if folder is not None or weights is not None or aligned or flip:
+            raise UsageError(
+                "--embeddings are ready made: it takes no FOLDER, --weights, --aligned or --flip"
+            )
+        pairs = read_pairs(pairs_file)
+        embeddings = Embeddings.load(embeddings_file)
+    else:
+        if folder is None or weights is None:
+            raise UsageError("pass FOLDER and --weights, or --embeddings")
+        pairs = read_pairs(pairs_file)
+        files = locate(folder, pairs.faces)
+        model, detector = build(weights, detector_weights, aligned, image_size, margin, device)
+        embeddings = embed(
+            files.values(),
+            model,
+            detector,
+            batch_size=batch_size,
+            names=list(files),
+            image_size=image_size,
+            flip=flip,
+        )
+    result = evaluate(embeddings, pairs, folds, cast("Metric", metric), subtract_mean, exact=exact)
+    if plot is not None:
+        plot_roc(result, plot, overwrite=overwrite)
+    if as_json:
+        print_json(result.to_json() | ({} if plot is None else {"plot": str(plot)}))
+        return
+    click.echo(result.summary())
+    if plot is not None:
+        click.echo(f"Plot      {plot}")
+    if result.left_out:
+        _report_left_out(result.left_out)
+
+
+def _report_left_out(left_out: tuple[LeftOut, ...]) -> None:
+    click.echo(f"{len(left_out)} pairs left out:", err=True)
+    for pair, reason in left_out[:MAX_LISTED]:
+        click.echo(f"  line {pair.line}: {printable(reason)}", err=True)
+    if len(left_out) > MAX_LISTED:
+        click.echo(f"  and {len(left_out) - MAX_LISTED} more; --json lists all", err=True)
