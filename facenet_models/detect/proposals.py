@@ -2,8 +2,7 @@
 
 Two thirds of the detector's arithmetic are here. P-Net is run over strips of the image, so that
 what one layer writes is still in the processor's cache when the next one reads it (and memory
-stays bounded); channels last, with the first layer's 10 channels filled up to 16, which the
-kernels take whole; and its regression is computed only where there is a face.
+stays bounded); channels last; and its regression is computed only where there is a face.
 """
 
 from __future__ import annotations
@@ -20,16 +19,24 @@ from facenet_models.detect import boxes as bx
 from facenet_models.detect.area import Resampler
 from facenet_models.detect.settings import Settings, normalise_, scales, working_dtype
 
-CHANNELS = 16  # that P-Net's first layer is filled up to
+CHANNELS = 16  # of P-Net's first layer, see Kernels
 STRIP = {"cpu": 3 << 20, "cuda": 1 << 28}  # values in the first layer's output: 12 MB, 1 GB
 
 
 class Kernels(NamedTuple):
-    """P-Net's parameters for transposed images, channels last."""
+    """P-Net's parameters for transposed images, channels last.
 
-    conv1: tuple[Tensor, Tensor]
-    prelu1: Tensor
-    conv2: tuple[Tensor, Tensor]
+    Pooling before the first PReLU leaves it a quarter of the work. With a slope a that is not
+    negative it grows with its input, and the order makes no difference. Else PReLU(x) is the
+    greater of x and a x, so that its maximum is that of both's maxima: a second output, a x, is
+    added to the first layer for each such channel (6 of the published 10, so that there are 16,
+    as many as the kernels compute at a time anyway).
+    """
+
+    conv1: tuple[Tensor, Tensor]  # channels of slopes >= 0, channels of slopes < 0, a times these
+    prelu1: Tensor  # 1 for all but the first of these three
+    falling: tuple[int, int]  # how many channels the first two of these have
+    conv2: tuple[Tensor, Tensor]  # 0 for the last
     prelu2: Tensor
     conv3: tuple[Tensor, Tensor]
     prelu3: Tensor
@@ -39,13 +46,17 @@ class Kernels(NamedTuple):
     @classmethod
     def of(cls, net: nn.Module) -> Kernels:
         p = dict(net.named_parameters())
-        more = CHANNELS - len(p["conv1.bias"])
-        first = F.pad(p["conv1.weight"], (0, 0, 0, 0, 0, 0, 0, more))
-        second = F.pad(p["conv2.weight"], (0, 0, 0, 0, 0, more))
+        slopes = p["prelu1.weight"]
+        rising, falling = torch.nonzero(slopes >= 0)[:, 0], torch.nonzero(slopes < 0)[:, 0]
+        order, less = torch.cat([rising, falling]), slopes[falling]
+        first, bias = p["conv1.weight"], p["conv1.bias"]
+        first = torch.cat([first[order], first[falling] * less[:, None, None, None]])
+        second = F.pad(p["conv2.weight"][:, order], (0, 0, 0, 0, 0, len(falling)))
         face = p["conv4_1.weight"].flatten(1)
         return cls(
-            (_turned(first), F.pad(p["conv1.bias"], (0, more))),
-            F.pad(p["prelu1.weight"], (0, more)),
+            (_turned(first), torch.cat([bias[order], bias[falling] * less])),
+            torch.cat([slopes[rising], torch.ones_like(slopes[falling]).repeat(2)]),
+            (len(rising), len(order)),
             (_turned(second), p["conv2.bias"]),
             p["prelu2.weight"],
             (_turned(p["conv3.weight"]), p["conv3.bias"]),
@@ -111,8 +122,10 @@ def _windows(
 
 def _features(x: Tensor, kernels: Kernels) -> Tensor:
     """P-Net's last hidden layer: ``(1, 3, W, H)`` to ``(W', H', 32)``."""
-    x = F.prelu(F.conv2d(x, *kernels.conv1), kernels.prelu1)
-    x = F.max_pool2d(x, 2, stride=2, ceil_mode=True)
+    x = F.max_pool2d(F.conv2d(x, *kernels.conv1), 2, stride=2, ceil_mode=True)
+    x = F.prelu(x, kernels.prelu1)
+    start, end = kernels.falling
+    torch.maximum(x[:, start:end], x[:, end:], out=x[:, start:end])
     x = F.prelu(F.conv2d(x, *kernels.conv2), kernels.prelu2)
     x = F.prelu(F.conv2d(x, *kernels.conv3), kernels.prelu3)
     return x[0].permute(1, 2, 0)
