@@ -23,7 +23,7 @@ AnyArray = TypeVar("AnyArray", np.ndarray, Tensor)
 
 def fixed_image_standardization(image: AnyArray) -> AnyArray:
     """``(image - 127.5) / 128``: 0 to 255 becomes -1 to 1, as the published networks take it."""
-    return (image - 127.5) / 128.0  # type: ignore[return-value] # an array stays an array
+    return (image - 127.5) / 128.0
 
 
 def prewhiten(image: AnyArray, *, unbiased: bool = False) -> AnyArray:
@@ -39,7 +39,8 @@ def prewhiten(image: AnyArray, *, unbiased: bool = False) -> AnyArray:
         values = image if image.is_floating_point() else image.float()
         return (values - values.mean()) / values.std(correction=correction).clamp(min=size**-0.5)
     deviation = np.maximum(np.std(image, ddof=correction), size**-0.5)
-    return (image - np.mean(image)) / deviation
+    whitened: np.ndarray = (image - np.mean(image)) / deviation
+    return whitened
 
 
 def extract_face(

@@ -56,7 +56,8 @@ def to_rgb(image: Any) -> np.ndarray | Tensor:
             found=type(image).__name__,
             next_step="open the file first: PIL.Image.open(path)",
         )
-    return _to_range(_to_channels_last(image))
+    rgb: np.ndarray | Tensor = _to_range(_to_channels_last(image))
+    return rgb
 
 
 def _pil_to_rgb(image: Image) -> np.ndarray:

@@ -24,7 +24,8 @@ def check_method(method: str) -> None:
 
 def areas(boxes: np.ndarray) -> np.ndarray:
     """Width x height of boxes ``(N, 4)``."""
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    found: np.ndarray = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return found
 
 
 def descending(values: np.ndarray) -> Indices:

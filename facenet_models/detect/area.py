@@ -126,8 +126,8 @@ def _windows(image: Tensor, top: np.ndarray, left: np.ndarray, tall: int, wide: 
     strides = (row, channels, row, 1)
     if image.device.type == "cpu":  # NumPy copies whole rows of a window: 4 times as fast
         array = image.numpy()
-        strides = tuple(stride * array.itemsize for stride in strides)
-        views = np.lib.stride_tricks.as_strided(array, shape, strides, writeable=False)
+        steps = [stride * array.itemsize for stride in strides]
+        views = np.lib.stride_tricks.as_strided(array, shape, steps, writeable=False)
         return torch.from_numpy(views[top, left])
     return image.as_strided(shape, strides)[torch.from_numpy(top), torch.from_numpy(left)]
 
@@ -151,4 +151,5 @@ def _matrix(length: int, size: int) -> np.ndarray:
     """What takes the means of one axis of `length` pixels: ``(size, length)``, float64."""
     start, stop = (edge[:, None] for edge in bounds(length, size))
     pixel = np.arange(length)
-    return ((pixel >= start) & (pixel < stop)) / (stop - start)
+    matrix: np.ndarray = ((pixel >= start) & (pixel < stop)) / (stop - start)
+    return matrix

@@ -98,7 +98,7 @@ def _overlap(
 
 def _rounded_down(value: float, dtype: np.dtype) -> np.floating:
     """The number of `dtype` that the same numbers of `dtype` are greater than as than `value`."""
-    rounded = dtype.type(value)
+    rounded: np.floating = dtype.type(value)
     return rounded if float(rounded) <= value else np.nextafter(rounded, dtype.type(-np.inf))
 
 

@@ -20,8 +20,8 @@ LEAST = 1e-3  # part of an input pixel that it leaves out
 class Taps(NamedTuple):
     """For every output pixel the input pixels to add up, and their weights: ``(size, taps)``."""
 
-    index: NDArray[np.intp]
-    weight: NDArray[np.float64]
+    pixels: NDArray[np.intp]
+    weight: NDArray[np.number]
 
 
 def inter_area(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -44,10 +44,11 @@ def _whole_blocks(image: np.ndarray, down: int, across: int) -> np.ndarray:
     blocks = image.reshape(rows // down, down, columns // across, across, channels)
     share = np.float32(1 / (down * across))
     if image.dtype != np.uint8:
-        return blocks.sum(axis=(1, 3)) * image.dtype.type(share)
+        means: np.ndarray = blocks.sum(axis=(1, 3)) * image.dtype.type(share)
+        return means
     sums = blocks.sum(axis=(1, 3), dtype=np.int32)
     if (down, across) == (2, 2):
-        return ((sums + 2) >> 2).astype(np.uint8)  # rounds halves up; all else to even
+        return np.uint8((sums + 2) >> 2)  # rounds halves up; all else to even
     return _cast(sums.astype(np.float32) * share, image.dtype)
 
 
@@ -95,9 +96,9 @@ def _linear(image: np.ndarray, down: Taps, across: Taps) -> np.ndarray:
     if image.dtype != np.uint8:
         return _weigh(image, down, across)
     fixed = [np.rint(taps.weight * FIXED).astype(np.int64) for taps in (down, across)]
-    wide = _weigh_columns(image.astype(np.int64), Taps(across.index, fixed[1])) >> 4
+    wide = _weigh_columns(image.astype(np.int64), Taps(across.pixels, fixed[1])) >> 4
     upper, lower = (
-        (wide[down.index[:, tap]] * fixed[0][:, tap, None, None]) >> 16 for tap in range(2)
+        (wide[down.pixels[:, tap]] * fixed[0][:, tap, None, None]) >> 16 for tap in range(2)
     )
     return ((upper + lower + 2) >> 2).astype(np.uint8)
 
@@ -105,18 +106,18 @@ def _linear(image: np.ndarray, down: Taps, across: Taps) -> np.ndarray:
 def _weigh(image: np.ndarray, down: Taps, across: Taps) -> np.ndarray:
     """Weighted sums along both axes, columns first, in the image's dtype and OpenCV's order."""
     wide = _weigh_columns(image, across)
-    total = np.zeros((len(down.index), *wide.shape[1:]), image.dtype)
-    for tap in range(down.index.shape[1]):
+    total = np.zeros((len(down.pixels), *wide.shape[1:]), image.dtype)
+    for tap in range(down.pixels.shape[1]):
         weight = down.weight[:, tap, None, None].astype(np.float32).astype(image.dtype)
-        total += wide[down.index[:, tap]] * weight
+        total += wide[down.pixels[:, tap]] * weight
     return total
 
 
 def _weigh_columns(image: np.ndarray, across: Taps) -> np.ndarray:
-    total = np.zeros((image.shape[0], len(across.index), image.shape[2]), image.dtype)
-    for tap in range(across.index.shape[1]):
+    total = np.zeros((image.shape[0], len(across.pixels), image.shape[2]), image.dtype)
+    for tap in range(across.pixels.shape[1]):
         weight = across.weight[None, :, tap, None].astype(np.float32).astype(image.dtype)
-        total += image[:, across.index[:, tap]] * weight
+        total += image[:, across.pixels[:, tap]] * weight
     return total
 
 

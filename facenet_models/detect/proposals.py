@@ -45,7 +45,7 @@ class Kernels(NamedTuple):
 
     @classmethod
     def of(cls, net: nn.Module) -> Kernels:
-        p = dict(net.named_parameters())
+        p: dict[str, Tensor] = dict(net.named_parameters())
         slopes = p["prelu1.weight"]
         rising, falling = torch.nonzero(slopes >= 0)[:, 0], torch.nonzero(slopes < 0)[:, 0]
         order, less = torch.cat([rising, falling]), slopes[falling]

@@ -61,7 +61,7 @@ def _propose(pixels: np.ndarray, nets: Nets, settings: Settings) -> np.ndarray:
         scores = probability[0, 1].float().cpu().numpy()
         # Column by column, as the original's transposed maps are read: it decides between equals.
         columns, rows = np.nonzero(np.float32(settings.thresholds[0]) <= scores.T)
-        # Where one window alone is accepted, the original reads its regression off the mirrored map.
+        # One window alone: the original reads its regression off the mirrored map. Its slip.
         where = scores.shape[1] - 1 - columns if len(columns) == 1 else columns
         offsets = regression[0].float().cpu().numpy()[:, rows, where].T
         boxes = bx.windows(rows, columns, scale, np.dtype(np.float64))

@@ -13,10 +13,10 @@ import pytest
 pytest.importorskip("torch", reason="the detector needs torch")
 Image = pytest.importorskip("PIL.Image", reason="the photographs need Pillow")
 
-import torch
+import torch  # noqa: E402
 
-from facenet_models import MTCNN, InceptionResnetV1
-from facenet_models.errors import UsageError, WeightsError
+from facenet_models import MTCNN, InceptionResnetV1  # noqa: E402
+from facenet_models.errors import UsageError, WeightsError  # noqa: E402
 
 NO_FACE = np.zeros((90, 120, 3), np.uint8)
 
@@ -314,7 +314,7 @@ def test_weights_in_safetensors(reference_dir: Path, tmp_path: Path, photo: Any)
 MEASURE = """
 import resource, sys
 import numpy as np
-from facenet_models import MTCNN
+from facenet_models import MTCNN  # noqa: E402
 from PIL import Image
 
 def peak():

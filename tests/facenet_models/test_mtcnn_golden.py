@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("torch", reason="the detector needs torch")
 Image = pytest.importorskip("PIL.Image", reason="the photographs need Pillow")
 
-from facenet_models import MTCNN
+from facenet_models import MTCNN  # noqa: E402
 
 PHOTOGRAPHS = ("multiface", "Anthony_Hopkins_0001", "Anthony_Hopkins_0002")
 METHODS = ("probability", "largest", "largest_over_threshold", "center_weighted_size")
