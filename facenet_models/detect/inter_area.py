@@ -48,7 +48,7 @@ def _whole_blocks(image: np.ndarray, down: int, across: int) -> np.ndarray:
         return means
     sums = blocks.sum(axis=(1, 3), dtype=np.int32)
     if (down, across) == (2, 2):
-        return np.uint8((sums + 2) >> 2)  # rounds halves up; all else to even
+        return _cast((sums + 2) >> 2, image.dtype)  # rounds halves up; all else to even
     return _cast(sums.astype(np.float32) * share, image.dtype)
 
 
@@ -100,7 +100,7 @@ def _linear(image: np.ndarray, down: Taps, across: Taps) -> np.ndarray:
     upper, lower = (
         (wide[down.pixels[:, tap]] * fixed[0][:, tap, None, None]) >> 16 for tap in range(2)
     )
-    return ((upper + lower + 2) >> 2).astype(np.uint8)
+    return _cast((upper + lower + 2) >> 2, image.dtype)
 
 
 def _weigh(image: np.ndarray, down: Taps, across: Taps) -> np.ndarray:
