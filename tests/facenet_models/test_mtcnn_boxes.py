@@ -68,11 +68,14 @@ def test_nms_keeps_what_a_plain_loop_keeps(rule, found, threshold, block):
     assert kept.tolist() == expected
 
 
-def test_nms_does_not_round_the_threshold_up() -> None:
+def test_nms_compares_with_the_threshold_as_given() -> None:
     # Overlap 7/10 in float32 is a little less than 0.7: not suppressed, as in torchvision.
     pair = np.array([[0, 0, 10, 1], [0, 0, 7, 1]], np.float32)
     assert boxes.nms(pair, np.array([0.9, 0.8], np.float32), 0.7, boxes.TORCHVISION).size == 2
     assert boxes.nms(pair, np.array([0.9, 0.8], np.float32), 0.69, boxes.TORCHVISION).size == 1
+    # 6/10 in float32 is a little more than 0.6: suppressed, as in torchvision.
+    pair = np.array([[0, 0, 10, 1], [0, 0, 6, 1]], np.float32)
+    assert boxes.nms(pair, np.array([0.9, 0.8], np.float32), 0.6, boxes.TORCHVISION).size == 1
 
 
 coordinate = st.floats(-500, 500, width=32)
