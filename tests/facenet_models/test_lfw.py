@@ -284,6 +284,40 @@ def test_exact_thresholds_train_at_least_as_well(seed: int) -> None:
     assert np.all(np.array(trained[1]) >= np.array(trained[0]))
 
 
+def test_where_all_distances_are_past_the_grid_nothing_is_accepted() -> None:
+    embeddings, pairs = world(seed=2)
+    wide = Embeddings(embeddings.names, embeddings.vectors * 1000)
+    got = evaluate(wide, pairs)
+    assert (got.val.max(), got.far.max()) == (0, 0)
+    assert got.accuracy.tolist() == [0.5] * 10
+    assert (got.auc, got.eer) == (0.5, 0.5)
+    assert evaluate(wide, pairs, exact=True).auc > 0.5
+
+
+def test_where_the_grid_does_not_reach_the_rate_nothing_is_accepted() -> None:
+    embeddings, pairs = world(seed=2)
+    wide = Embeddings(embeddings.names, embeddings.vectors * 1.5)
+    first, second, same = in_pairs(wide, pairs)
+    different = np.sum((first - second) ** 2, axis=1)[~same]
+    assert 0.1 < np.mean(different < 4) < 0.8
+    assert evaluate(wide, pairs, far_target=0.1).val.min() > 0
+    assert evaluate(wide, pairs, far_target=0.9).val.max() == 0  # as the original decides
+
+
+@pytest.mark.parametrize("target", [0.001, 0.02, 0.25])
+def test_the_exact_threshold_accepts_as_many_as_it_may(target: float) -> None:
+    embeddings, pairs = world(seed=4)
+    first, second, same = in_pairs(embeddings, pairs)
+    dist = np.sum((first - second) ** 2, axis=1)
+    got = evaluate(embeddings, pairs, exact=True, far_target=target)
+    for fold, (train, test) in enumerate(KFold(10, False).split(np.arange(len(same)))):
+        other = np.sort(dist[train][~same[train]])
+        allowed = math.floor(target * len(other))
+        threshold = next(t for t in other[::-1] if np.sum(other < t) <= allowed)
+        assert got.val[fold] == np.mean(dist[test][same[test]] < threshold)
+        assert got.far[fold] == np.mean(dist[test][~same[test]] < threshold)
+
+
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), order=st.randoms(use_true_random=False))
 def test_the_order_of_the_embeddings_means_nothing(seed: int, order: Any) -> None:
