@@ -332,7 +332,7 @@ print(peak() - before)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="maxrss is in KB on Linux only")
 def test_memory_of_a_batch(reference_dir: Path) -> None:
-    """Eight frames of 1080p: images are worked on one by one, and each in strips."""
+    """Eight frames of 1080p: they are worked on one by one."""
     photo = reference_dir / "images/multiface.jpg"
     command = [sys.executable, "-c", MEASURE, str(reference_dir / "published"), str(photo)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
