@@ -201,6 +201,7 @@ def _average(graph: _Graph, layer: nn.AdaptiveAvgPool2d, name: str, x: str) -> s
 def _prelu(graph: _Graph, layer: nn.Module, name: str, x: str) -> str:
     # ONNX broadcasts from the last dimension, torch along the second.
     trailing = (1, 1) if _is_map(graph, x) else ()
+    assert isinstance(layer, nn.PReLU)
     slope = graph.weight(f"{name}.weight", (layer.num_parameters, *trailing))
     return graph.add("PRelu", [x, slope], name)
 
@@ -222,7 +223,7 @@ def _binary(kind: str) -> Callable[[_Graph, fx.Node, Mapping[fx.Node, str]], str
         inputs = [
             values[argument]
             if isinstance(argument, fx.Node)
-            else graph.constant(f"{node.name}.factor", np.float32(argument))
+            else graph.constant(f"{node.name}.factor", np.array(argument, np.float32))
             for argument in node.args
         ]
         return graph.add(kind, inputs, node.name)
@@ -255,7 +256,7 @@ def _normalize(graph: _Graph, node: fx.Node, values: Mapping[fx.Node, str]) -> s
     axes = graph.constant(f"{name}.axes", np.array([1], np.int64))
     total = graph.add("ReduceSum", [squares, axes], f"{name}.sum", keepdims=1)
     length = graph.add("Sqrt", [total], f"{name}.length")
-    floor = graph.constant(f"{name}.eps", np.float32(node.kwargs["eps"]))
+    floor = graph.constant(f"{name}.eps", np.array(node.kwargs["eps"], np.float32))
     return graph.add("Div", [x, graph.add("Max", [length, floor], f"{name}.bounded")], name)
 
 

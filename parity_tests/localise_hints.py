@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from parity_tests.frameworks import torch
 from parity_tests.localise_compare import compare_activations
-from parity_tests.localise_modules import patched
+from parity_tests.localise_modules import modules_of, patched
 from parity_tests.localise_trials import GUESSES
 from parity_tests.model import Tolerance
 from parity_tests.probes import Probe
@@ -55,15 +55,7 @@ class Suspect:
 
     def ran(self) -> dict[str, Any]:
         """The modules that ran for the output, by path; the stubs are not among them."""
-        isolation = self.probe.isolation
-        entry = (self.probe.module,) if "" in isolation.entry else isolation.entry
-        stubs = tuple(path for path, _ in isolation.stubs)
-        return {
-            path: module
-            for path, module in self.model.named_modules()
-            if any(_within(path, top) for top in entry)
-            and not any(_within(path, stub) for stub in stubs)
-        }
+        return modules_of(self.model, self.probe)
 
 
 Hypothesis = Callable[[Suspect], str]
@@ -209,7 +201,3 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
 
 def _name(suspect: Suspect) -> str:
     return suspect.probe.module or "the network"
-
-
-def _within(path: str, top: str) -> bool:
-    return path == top or (bool(top) and path.startswith(f"{top}."))

@@ -127,6 +127,23 @@ def isolated(
     return None, problem or f"{probe.module or 'the network'} was never called"
 
 
+def modules_of(model: Any, probe: Probe) -> dict[str, Any]:
+    """The modules that `isolated` runs for the probe, by path; the stubs are not among them."""
+    isolation = probe.isolation
+    entry = (probe.module,) if "" in isolation.entry else isolation.entry
+    stubs = tuple(path for path, _ in isolation.stubs)
+    return {
+        path: module
+        for path, module in model.named_modules()
+        if any(within(path, top) for top in entry) and not any(within(path, stub) for stub in stubs)
+    }
+
+
+def within(path: str, top: str) -> bool:
+    """Whether one module is the other or inside of it; nothing but itself is in the network."""
+    return path == top or (bool(top) and path.startswith(f"{top}."))
+
+
 @contextmanager
 def patched(thing: Any, **values: Any) -> Iterator[None]:
     """Set attributes of a module, and set them back."""
