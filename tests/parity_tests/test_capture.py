@@ -1,0 +1,96 @@
+"""What was recorded judges as what is run: ``facenet capture``, and ``facenet verify`` of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from support.tf_checkpoints import write_checkpoint
+
+from converter.convert import Request, convert
+from converter.demo import value
+from parity_tests.cli import capture_command, verify_command
+
+pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')
+pytest.importorskip("h5py", reason='needs h5py: pip install "facenet-parity[parity]"')
+pytestmark = pytest.mark.tensorflow
+
+
+def run(command: Any, *arguments: object) -> Result:
+    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture(scope="module")
+def recorded(tensorflow: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A record of a checkpoint's graph, and the checkpoint's conversion."""
+    del tensorflow
+    folder = tmp_path_factory.mktemp("capture")
+    write_checkpoint(folder / "20180402-114759", 128, 11, fill=value)
+    convert(Request(str(folder / "20180402-114759"), str(folder / "vggface2.pt")))
+    out = folder / "reference.h5"
+    result = run(capture_command, folder / "20180402-114759", "--out", out, "--count", 2)
+    assert result.exit_code == 0, result.output
+    return out, folder / "vggface2.pt"
+
+
+def test_right_weights_pass_without_tensorflow(recorded: tuple[Path, Path], tmp_path: Path) -> None:
+    """In a process that can't import it."""
+    code = (
+        "import sys; sys.modules['tensorflow'] = None\n"
+        "from parity_tests.cli import verify_command; verify_command()"
+    )
+    call = [sys.executable, "-c", code, *map(str, recorded), "--json", str(tmp_path / "r.json")]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert {gate["name"]: gate["status"] for gate in report["gates"]} == dict.fromkeys(
+        ("weights", "settings", "float64", "float32", "task"), "passed"
+    )
+    assert {probe["verdict"] for probe in report["probes"]} == {"same"}
+    assert "model-20180402-114759.meta" in report["reference"]
+
+
+def test_a_wrong_weight_fails_and_is_named(recorded: tuple[Path, Path], tmp_path: Path) -> None:
+    import torch
+
+    state = torch.load(recorded[1], weights_only=True)
+    one, two = (f"repeat_1.{n}.branch1.1.conv.weight" for n in (1, 2))
+    state[one], state[two] = state[two], state[one]
+    torch.save(state, tmp_path / "swapped.pt")
+    result = run(verify_command, recorded[0], tmp_path / "swapped.pt")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("FAILED at Repeat/block35_2")
+    assert f"A's {one} is B's {two}" in result.stdout
+
+
+def test_options_that_do_not_go_with_a_record(recorded: tuple[Path, Path]) -> None:
+    for options in (("--count", 3), ("--seed", 1), ("--images", "faces"), ("--probes", "all")):
+        result = run(verify_command, *recorded, *options)
+        assert result.exit_code == 2, options
+        assert "recorded reference" in result.stderr
+
+
+def test_an_existing_file_is_kept(recorded: tuple[Path, Path]) -> None:
+    result = run(capture_command, recorded[1].parent / "20180402-114759", "--out", recorded[0])
+    assert result.exit_code == 2
+    assert "exists already" in result.stderr
+
+
+def test_half_precision_is_held_to_wider_limits(
+    recorded: tuple[Path, Path], tmp_path: Path
+) -> None:
+    report = tmp_path / "r.json"
+    options = ("--dtype", "bfloat16", "--probes", "none", "--json", report)
+    result = run(verify_command, *recorded, *options)
+    assert result.exit_code == 0, result.output
+    gates = {gate["name"]: gate for gate in json.loads(report.read_text())["gates"]}
+    assert gates["bfloat16"]["measured"] > 1e-5  # it is not float32 that was measured
+    assert gates["bfloat16"]["tolerance"] == pytest.approx(1e-5 * 2**16)
