@@ -424,5 +424,5 @@ def test_what_cannot_be_turned_is_named(tensorflow: Any) -> None:
 
 
 def test_candidate_in_another_type(candidate_128: Path) -> None:
-    with pytest.raises(ParityError, match="not in 'float16'"):
+    with pytest.raises(ParityError, match="not in 'float8'"):
         CandidateRunner(candidate_128, "torch", ARCHITECTURE, DIMS, "float8")
