@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from converter.cli.common import (
     reports_errors,
     step_option,
 )
+from converter.errors import UsageError
 from converter.writers.atomic import check_target
 
 if TYPE_CHECKING:
@@ -76,6 +78,14 @@ def feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="What CANDIDATE computes in. What rounds more coarsely is held to limits as much wider.",
 )
 @click.option("--compile", is_flag=True, help="Run CANDIDATE through torch.compile.")
+@click.option(
+    "--self-test",
+    is_flag=True,
+    help="Break CANDIDATE on purpose, one defect at a time, and count what each gate notices.",
+)
+@click.option(
+    "--mutants", type=click.IntRange(1), help="With --self-test: so many defects, not all."
+)
 @step_option
 @reports_errors
 def verify_command(
@@ -93,6 +103,8 @@ def verify_command(
     device: str,
     dtype: str,
     compile: bool,
+    self_test: bool,
+    mutants: int | None,
     step: int | None,
 ) -> None:
     """Feed identical images to REFERENCE in TensorFlow and to CANDIDATE in PyTorch, and judge.
@@ -111,10 +123,18 @@ def verify_command(
       facenet verify reference.h5 vggface2.pt
       facenet verify 20180402-114759 vggface2.pt --device cuda --dtype float16
       facenet verify det3.npy onet.pt
+      facenet verify 20180402-114759 vggface2.pt --self-test --mutants 100
 
     Exit codes: 0 every gate passed; 1 one did not, or no verdict was reached; 2 wrong usage;
     130 interrupted (what was found until then is reported, and called partial).
     """
+    if self_test:
+        others = (junit_file, markdown_file, html_file, images, count)
+        if any(value is not None for value in others):
+            raise UsageError("--self-test goes with --seed, --step, --mutants and --json only")
+        sys.exit(_self_test(reference, candidate, seed, step, mutants, json_file))
+    if mutants is not None:
+        raise UsageError("--mutants goes with --self-test")
     from parity_tests.pair import FeedOptions
     from parity_tests.report import save, show
     from parity_tests.verify import Options, verify
@@ -136,6 +156,35 @@ def verify_command(
             save(report, path, cast("Form", form))
     show(report)
     sys.exit(INTERRUPTED if report.partial else 0 if report.passed else 1)
+
+
+def _self_test(
+    reference: str,
+    candidate: str,
+    seed: int | None,
+    step: int | None,
+    mutants: int | None,
+    json_file: Path | None,
+) -> int:
+    """Run it and print what it found; the exit code."""
+    from parity_tests.pair import FeedOptions, open_candidate, open_live
+    from parity_tests.report.files import save_text
+    from parity_tests.selftest import Outcome, reference_feeds, selftest
+    from parity_tests.selftest_report import passed, text, to_json
+
+    side = open_live(reference, FeedOptions(seed=seed), step)
+    reference_feeds(side)
+    outcomes: list[Outcome] = []
+    partial = False
+    with TerminalListener(counted=True) as listener:
+        try:
+            outcomes.extend(selftest(side, open_candidate(candidate), mutants, listener))
+        except KeyboardInterrupt:
+            partial = True
+    if json_file:
+        save_text(json.dumps(to_json(outcomes, partial=partial), indent=1) + "\n", json_file)
+    click.echo(text(outcomes, partial=partial), nl=False)
+    return INTERRUPTED if partial else 0 if passed(outcomes) else 1
 
 
 @click.command(

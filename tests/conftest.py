@@ -16,6 +16,10 @@ __all__ = ["golden_128", "golden_512", "original_variables", "tensorflow"]
 
 REFERENCE = "FACENET_REFERENCE_DIR"
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One thread to a worker: threads of torch's that wait for a core wait busily, and slow all.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked ``tensorflow`` are skipped where TensorFlow is not installed."""

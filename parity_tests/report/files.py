@@ -39,7 +39,12 @@ def render(report: ParityReport, form: Form) -> str:
 
 def save(report: ParityReport, path: Path, form: Form) -> None:
     """Write the report to `path`, replacing what is there. Raises OutputError."""
-    content = render(report, form).encode()
+    save_text(render(report, form), path)
+
+
+def save_text(text: str, path: Path) -> None:
+    """Write `text` to `path` in UTF-8, replacing what is there. Raises OutputError."""
+    content = text.encode()
     with atomic_file(path) as partial:
         try:
             partial.write_bytes(content)

@@ -1,0 +1,133 @@
+"""The self-test notices every defect, says who noticed it, and would tell if nobody did."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from support.tf_checkpoints import write_checkpoint
+
+from converter.convert import Request, convert
+from converter.demo import value
+from parity_tests import selftest as module
+from parity_tests.cli import verify_command
+from parity_tests.errors import ParityError
+from parity_tests.pair import FeedOptions, open_candidate, open_live
+from parity_tests.selftest import Outcome, reference_feeds, selftest
+from parity_tests.selftest_report import passed, text, to_json
+
+torch = pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')
+pytestmark = pytest.mark.tensorflow
+
+NETS = [(1, "pnet"), (2, "rnet"), (3, "onet")]
+# Pools whose input has a size that leaves nothing to round: these networks take one size only.
+NOTHING_TO_ROUND = {"pool2 rounds up", "pool3 rounds up"}
+
+
+def outcomes(reference: Path, candidate: Path, limit: int | None = None) -> list[Outcome]:
+    side = open_live(str(reference), FeedOptions())
+    reference_feeds(side)
+    return list(selftest(side, open_candidate(str(candidate)), limit))
+
+
+def run(*arguments: object) -> Result:
+    result = CliRunner().invoke(verify_command, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.mark.parametrize(("number", "name"), NETS)
+def test_every_mutant_of_mtcnn_is_killed(reference_dir: Path, number: int, name: str) -> None:
+    found = outcomes(
+        reference_dir / "mtcnn" / f"det{number}.npy", reference_dir / "published" / f"{name}.pt"
+    )
+    assert len(found) >= 40
+    assert [o.what for o in found if not o.killed_by] == []
+    living = [o for o in found if "float64" not in o.killed_by]
+    assert {o.what for o in living} <= NOTHING_TO_ROUND
+    assert all(o.moved == 0 and not o.nameable for o in living)
+    assert [o.what for o in found if o.nameable and not o.named_rightly] == []
+    ulps = [o for o in found if o.kind == "one ulp"]
+    assert ulps
+    assert all(o.killed_by == ("weights", "float64") for o in ulps)  # invisible in float32
+
+
+@pytest.fixture(scope="module")
+def pair(tensorflow: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A checkpoint with its graph, and its conversion."""
+    del tensorflow
+    folder = tmp_path_factory.mktemp("selftest") / "20180402-114759"
+    write_checkpoint(folder, 128, 0, fill=value)
+    out = folder.parent / "vggface2.pt"
+    convert(Request(str(folder), str(out)))
+    return folder, out
+
+
+def test_some_mutants_of_inception_resnet(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    report = tmp_path / "selftest.json"
+    result = run(*pair, "--self-test", "--mutants", 25, "--json", report)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("PASSED: 25 of 25 defects were noticed")
+    found = json.loads(report.read_text())
+    assert found["schema"] == "facenet-parity/self-test/1"
+    assert found["total"]["mutants"] == found["total"]["killed"] == 25
+    assert found["total"]["float64"] >= 24
+    assert found["total"]["named"] >= 0.95 * found["total"]["nameable"]
+
+
+def test_a_gate_that_sees_nothing_is_told_on(
+    reference_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A judge that passes everything in float64 must show as such."""
+    real = module.float64_gate
+
+    def blind(expected: np.ndarray, found: np.ndarray) -> Any:
+        return replace(real(expected, found), status="passed")
+
+    monkeypatch.setattr(module, "float64_gate", blind)
+    found = outcomes(reference_dir / "mtcnn" / "det1.npy", reference_dir / "published" / "pnet.pt")
+    ran = [o for o in found if np.isfinite(o.moved)]
+    assert len(ran) > 20
+    assert not any("float64" in o.killed_by for o in ran)
+    assert all(o.why for o in ran)
+
+
+def test_a_wrong_candidate_is_refused(reference_dir: Path, tmp_path: Path) -> None:
+    state = torch.load(reference_dir / "published" / "pnet.pt", weights_only=True)
+    state["conv1.bias"][0] += 1
+    torch.save(state, tmp_path / "wrong.pt")
+    with pytest.raises(ParityError, match="not right"):
+        outcomes(reference_dir / "mtcnn" / "det1.npy", tmp_path / "wrong.pt")
+
+
+def test_the_network_is_as_before_afterwards(reference_dir: Path) -> None:
+    """Each mutant is judged alone: the same twice, in whatever company."""
+    sides = reference_dir / "mtcnn" / "det2.npy", reference_dir / "published" / "rnet.pt"
+    every = {o.what: o for o in outcomes(*sides)}
+    assert all(every[o.what] == o for o in outcomes(*sides, limit=10))
+
+
+def test_a_survivor_fails_the_self_test() -> None:
+    killed = Outcome("one ulp", ("conv1",), "a", ("weights",), 1e-9, "conv1", True)
+    living = replace(killed, what="b\x1b[2J", killed_by=(), why="the answers move by 1e-14 only")
+    assert passed([killed])
+    assert not passed([killed, living])
+    assert not passed([])
+    assert text([killed, living]).startswith("FAILED: 1 of 2")
+    assert "killed by NOTHING" in text([killed, living])
+    assert "\x1b" not in text([killed, living])
+    assert text([killed], partial=True).startswith("PARTIAL")
+    assert not to_json([killed], partial=True)["passed"]
+    endless = to_json([replace(killed, moved=float("inf"))])
+    assert json.loads(json.dumps(endless, allow_nan=False))["mutants"][0]["moved"] is None
+
+
+def test_options_that_do_not_go_together(tmp_path: Path) -> None:
+    assert run("a", "b", "--mutants", 3).exit_code == 2
+    assert run("a", "b", "--self-test", "--html", tmp_path / "a.html").exit_code == 2
