@@ -1,0 +1,100 @@
+"""The pytest plugin: ``pytest --pyargs parity_tests --checkpoint … --weights …``.
+
+Installed with the package, so pytest loads it wherever the package is: nothing heavy is imported
+here before it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from parity_tests.model import ParityReport
+
+MISSING = "give --weights, and --checkpoint or --reference"
+NAMES = pytest.StashKey[dict[str, tuple[str, ...]]]()
+"""The gates and the layers that get a test each; empty where nothing is to be judged."""
+GATES = ("weights", "settings", "float64", "float32", "task")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("facenet parity", "weights against the original graph")
+    group.addoption("--checkpoint", help="the original: a checkpoint, frozen graph or det?.npy")
+    group.addoption("--reference", help="instead of it: what facenet capture recorded (.h5)")
+    group.addoption("--weights", help="the weights to judge: .pt, .safetensors or .onnx")
+    group.addoption(
+        "--parity-probes",
+        choices=("none", "blocks", "all"),
+        default="blocks",
+        help="layers that get a test each (default: blocks)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "parity: weights against the original graph")
+    config.stash[NAMES] = _names(config)  # here wrong usage is said in one line
+
+
+@pytest.fixture(scope="session")
+def parity_report(pytestconfig: pytest.Config) -> ParityReport:
+    """What `facenet verify` finds out about ``--weights``; skips where it isn't given.
+
+    It runs once a session.
+    """
+    sides = parity_sides(pytestconfig)
+    if sides is None:
+        pytest.skip(MISSING)
+    from converter.errors import FacenetError
+    from parity_tests.verify import Options, verify
+
+    try:
+        return verify(*sides, Options(probes=pytestconfig.getoption("--parity-probes")))
+    except FacenetError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+def parity_sides(config: pytest.Config) -> tuple[str, str] | None:
+    """The original and the weights that were given, if they were.
+
+    Raises:
+        pytest.UsageError: Two originals were given, or one side alone.
+    """
+    checkpoint, reference, weights = (
+        config.getoption(name) for name in ("--checkpoint", "--reference", "--weights")
+    )
+    if checkpoint and reference:
+        raise pytest.UsageError("--checkpoint and --reference: give one of them")
+    original = checkpoint or reference
+    if not original and not weights:
+        return None
+    if not original or not weights:
+        raise pytest.UsageError(f"one side is missing: {MISSING}")
+    return original, weights
+
+
+def _names(config: pytest.Config) -> dict[str, tuple[str, ...]]:
+    """What `NAMES` holds. Raises pytest.UsageError if the weights can't be read."""
+    sides = parity_sides(config)
+    if sides is None:
+        return {"gate": (), "layer": ()}
+    from converter.errors import FacenetError
+    from parity_tests.pair import open_candidate
+    from parity_tests.probes import probes
+
+    try:
+        candidate = open_candidate(sides[1])
+    except FacenetError as error:
+        raise pytest.UsageError(str(error)) from error
+    which: Any = config.getoption("--parity-probes")
+    layers = (
+        ()
+        if which == "none" or candidate.weights is None
+        else probes(candidate.architecture, which)
+    )
+    embeds = candidate.architecture == "inception_resnet_v1"
+    return {
+        "gate": GATES if embeds else GATES[:-1],
+        "layer": tuple(probe.name for probe in layers),
+    }
