@@ -94,3 +94,52 @@ def test_half_precision_is_held_to_wider_limits(
     gates = {gate["name"]: gate for gate in json.loads(report.read_text())["gates"]}
     assert gates["bfloat16"]["measured"] > 1e-5  # it is not float32 that was measured
     assert gates["bfloat16"]["tolerance"] == pytest.approx(1e-5 * 2**16)
+
+
+def test_interrupted_it_reports_what_it_found(
+    recorded: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers are compared, and Ctrl-C comes after three of them."""
+    from parity_tests import verify
+
+    real = verify.localised
+
+    def slow(*arguments: Any) -> Any:
+        for number, result in enumerate(real(*arguments)):
+            if number == 3:
+                raise KeyboardInterrupt
+            yield result
+
+    monkeypatch.setattr(verify, "localised", slow)
+    result = run(verify_command, *recorded, "--json", tmp_path / "r.json")
+    assert result.exit_code == 130
+    assert result.stdout.startswith("PARTIAL")
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["partial"]
+    assert not report["passed"]
+    assert len(report["gates"]) == 5
+    assert len(report["probes"]) == 3
+
+
+def test_layers_with_fewer_images_where_memory_runs_out(
+    recorded: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from parity_tests import verify
+
+    real, sizes = verify.localised, []
+
+    def small(one: Any, two: Any, images: Any, *others: Any) -> Any:
+        sizes.append(len(images))
+        for number, result in enumerate(real(one, two, images, *others)):
+            if number == 3 and len(images) > 1:
+                raise MemoryError
+            yield result
+
+    monkeypatch.setattr(verify, "localised", small)
+    result = run(verify_command, *recorded, "--json", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    assert sizes == [2, 1]
+    report = json.loads((tmp_path / "r.json").read_text())
+    names = [probe["probe"] for probe in report["probes"]]
+    assert len(names) == len(set(names)) > 30  # none is there twice
+    assert "out of memory in the comparison of layers" in report["notes"][0]
