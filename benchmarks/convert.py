@@ -100,6 +100,13 @@ def measure(prefix: Path, runs: int) -> dict[str, dict[str, float]]:
                 if round_number:
                     seconds.setdefault(name, []).append(elapsed)
                     memory.setdefault(name, []).append(peak)
+    return summarised(seconds, memory)
+
+
+def summarised(
+    seconds: dict[str, list[float]], memory: dict[str, list[float]]
+) -> dict[str, dict[str, float]]:
+    """A row for each contender: median, best and worst seconds, and the highest peak."""
     return {
         name: {
             "seconds": statistics.median(seconds[name]),

@@ -46,6 +46,10 @@ def kernels(ran: Modules, every: Modules) -> Iterator[Trial]:
         if weight is None or weight.ndim not in (2, 4):
             continue
         out, into, *kernel = weight.shape
+        # TensorFlow's bytes under torch's shape: what .view does where .permute is needed.
+        axes = (3, 2, 0, 1) if kernel else (1, 0)
+        permuted = weight.reshape(*kernel, into, out).permute(axes)
+        yield _kernel(path, module, permuted, "been reshaped instead of transposed")
         square = len(kernel) == 2 and kernel[0] == kernel[1] > 1
         if square:
             yield _kernel(path, module, weight.transpose(2, 3), "height and width exchanged")

@@ -185,6 +185,12 @@ def test_mtcnn_with_real_weights(
 # --- planted defects ---
 
 
+def reshaped(model: Any, path: str) -> Mends:
+    """The bytes of TensorFlow's kernel, HWIO, taken for OIHW."""
+    weight = model.get_submodule(path).weight
+    return [(path, {"weight": parameter(weight.permute(2, 3, 1, 0).reshape(weight.shape))})]
+
+
 def transposed(model: Any, path: str) -> Mends:
     return [(path, {"weight": parameter(model.get_submodule(path).weight.transpose(2, 3))})]
 
@@ -249,6 +255,12 @@ DEFECTS: dict[str, Defect] = {
         "Repeat_1/block17_1/Branch_1/Conv2d_0b_1x7",
         "Repeat_1/block17_1",
         "the kernel of repeat_2.0.branch1.1.conv has input and output channels exchanged",
+    ),
+    "reshaped": (
+        lambda m: reshaped(m, "repeat_1.3.branch2.0.conv"),
+        "Repeat/block35_4/Branch_2/Conv2d_0a_1x1",
+        "Repeat/block35_4",
+        "the kernel of repeat_1.3.branch2.0.conv has been reshaped instead of transposed",
     ),
     "colours": (
         lambda m: [("conv2d_1a.conv", {"weight": parameter(m.conv2d_1a.conv.weight.flip(1))})],
