@@ -102,6 +102,26 @@ def test_one_ulp_fails_the_gates_that_can_see_it(
     assert "last_linear.weight" in result.stdout
 
 
+def test_one_ulp_is_localised_in_float64(
+    pair: tuple[Path, Path], damaged: Callable[..., Path], tmp_path: Path
+) -> None:
+    """By its numbers, in the layer where it is, though float32 shows nothing."""
+
+    def nudge(state: dict[str, Any]) -> None:
+        bias = state["conv2d_4b.bn.bias"].numpy()
+        bias[:] = np.nextafter(bias, np.float32(9))
+
+    result = run(pair[0], damaged(nudge), "--count", 1, "--json", tmp_path / "r.json")
+    assert result.exit_code == 1
+    status = gates(tmp_path / "r.json")
+    assert (status["float64"], status["float32"]) == ("failed", "passed")
+    rows = json.loads((tmp_path / "r.json").read_text())["probes"]
+    probes = {row["probe"]: row["verdict"] for row in rows}
+    assert [name for name, verdict in probes.items() if verdict == "source"] == ["Conv2d_4b_3x3"]
+    assert probes["Conv2d_4a_3x3"] == "same"
+    assert probes["embeddings"] == "inherited"
+
+
 def test_a_wrong_weight_fails_every_gate(
     pair: tuple[Path, Path], damaged: Callable[..., Path], tmp_path: Path
 ) -> None:
