@@ -177,7 +177,9 @@ class _Judge:
             named,
             changed,
         )
-        return outcome if "float64" in killed_by else replace(outcome, why=_why(outcome))
+        if "float64" in killed_by:
+            return outcome
+        return replace(outcome, why=_why(outcome, reached=self._layers.reach(mutant)))
 
     def _numeric(self, wide: Array | str, narrow: Array | str) -> Iterator[GateResult]:
         if isinstance(wide, str):
@@ -241,6 +243,10 @@ class _Layers:
         }
         self._given: dict[str, Array] = {}
         self._modules = {p.name: frozenset(modules_of(self._model, p)) for p in self._table}
+
+    def reach(self, mutant: Mutant) -> bool:
+        """Whether any probe runs a broken module."""
+        return any(True for _ in self._affected(mutant))
 
     def look(self, mutant: Mutant) -> tuple[str, bool]:
         """The module of the first probe that fails alone (empty: none), and whether any changes.
@@ -314,10 +320,12 @@ def _fingerprint(ref: TensorRef) -> Fingerprint:
     return Fingerprint(ref.name, ref.dtype.name, ref.shape, tensor_sha256(ref.load()))
 
 
-def _why(outcome: Outcome) -> str:
-    """Why the float64 gate lets it live."""
+def _why(outcome: Outcome, *, reached: bool) -> str:
+    """Why the float64 gate lets it live; `reached`: what is broken runs for an answer."""
+    if not reached:
+        return "no answer is computed from it"
     if not outcome.nameable:
-        return "what the layer gives is the same in every bit, or no answer is computed from it"
+        return "what the layer gives is the same in every bit"
     if outcome.moved == 0:
         return "the layer gives something else, and no answer changes in any bit"
     return f"the answers move by {outcome.moved:.2g} only"

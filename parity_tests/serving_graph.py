@@ -60,13 +60,6 @@ class ServingGraph:
     outputs: tuple[str, ...]
     producer_ops: Any = None
 
-    @property
-    def is_float64(self) -> bool:
-        """Whether the images are fed in float64 (see `parity_tests.float64`)."""
-        name = self.images.split(":")[0]
-        double = tensorflow().float64.as_datatype_enum
-        return any(n.name == name and n.attr["dtype"].type == double for n in self.graph_def.node)
-
 
 def cut(
     graph_def: Any,
