@@ -20,9 +20,6 @@ from pathlib import Path
 
 from convert import summarised, timed
 
-from converter.convert import Request, convert
-from converter.demo import value
-
 # The comparison in facenet-pytorch's README, as one would write it today: the graph of the
 # checkpoint and the converted network on five random images, and the distances printed.
 SCRIPT = """
@@ -52,17 +49,35 @@ PLAIN = "verify --probes none"
 REPLACED = "the script it replaces"
 
 
+# In a process of its own: a child's peak memory is no less than its parent's size was.
+WRITE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from support.tf_checkpoints import write_checkpoint
+from converter.demo import value
+print(write_checkpoint(Path(sys.argv[1]) / "demo", 512, 8631, fill=value))
+"""
+
+
 def prepare(folder: Path) -> tuple[Path, Path, Path, Path]:
     """A checkpoint with graph, its graph, its conversion, a record."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from support.tf_checkpoints import write_checkpoint
-
-    prefix = write_checkpoint(folder / "demo", 512, 8631, fill=value)
-    convert(Request(str(prefix), str(folder / "demo.pt")))
-    call = [sys.executable, "-c", FACENET, "capture", str(prefix), "--out", str(folder / "r.h5")]
-    subprocess.run(call, check=True, capture_output=True)
+    tests = Path(__file__).parents[1] / "tests"
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE, str(folder), str(tests)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    prefix = Path(done.stdout.strip())
+    weights, record = folder / "demo.pt", folder / "reference.h5"
+    for call in (
+        ["convert", "--checkpoint", str(prefix), "--out", str(weights)],
+        ["capture", str(prefix), "--out", str(record)],
+    ):
+        subprocess.run([sys.executable, "-c", FACENET, *call], check=True, capture_output=True)
     (graph,) = (folder / "demo").glob("*.meta")
-    return prefix, graph, folder / "demo.pt", folder / "r.h5"
+    return prefix, graph, weights, record
 
 
 def contenders(prefix: Path, graph: Path, weights: Path, record: Path) -> dict[str, list[str]]:

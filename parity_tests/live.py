@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -76,8 +77,7 @@ class LiveReference:
         return graph_settings(self._original[0], self.architecture)
 
     def answers(self, batches: Batches) -> Array:
-        with ReferenceRunner(*self._original) as runner:
-            return self._rows(runner, batches, np.float32)
+        return self._rows(self._runner, batches, np.float32)
 
     def oracle(self, batches: Batches) -> Array:
         with ReferenceRunner(self._wide, weights_in_graph) as runner:
@@ -102,9 +102,18 @@ class LiveReference:
 
     @contextmanager
     def activations(self, *, wide: bool) -> Iterator[ReferenceRunner]:
-        sides = (self._wide, weights_in_graph) if wide else self._original
-        with ReferenceRunner(*sides) as runner:
+        if not wide:
+            yield self._runner
+            return
+        with ReferenceRunner(self._wide, weights_in_graph) as runner:
             yield runner
+
+    @cached_property
+    def _runner(self) -> ReferenceRunner:
+        """The graph with its weights, open until this object goes: to restore it takes a while."""
+        runner = ReferenceRunner(*self._original)
+        weakref.finalize(self, runner.__exit__, None, None, None)
+        return runner.__enter__()
 
     @cached_property
     def _original(self) -> tuple[ServingGraph, Weights]:

@@ -60,13 +60,14 @@ def _measure(expected: Array, found: Array, tolerance: Tolerance) -> tuple[Measu
     for part, other in zip(_slices(expected), _slices(found), strict=True):
         one, two = part.astype(np.float64), other.astype(np.float64)
         gap = np.abs(two - one)
-        size = np.abs(one)
-        holds &= bool((gap <= tolerance.atol + tolerance.rtol * size).all())
         at = int(gap.argmax())
         if gap[at] > largest:
             largest, worst = float(gap[at]), start + at
-        nonzero = size > 0
-        max_rel = max(max_rel, float(np.max(gap[nonzero] / size[nonzero], initial=0.0)))
+        size = np.abs(one)
+        bound = tolerance.atol + tolerance.rtol * size if tolerance.rtol else tolerance.atol
+        holds &= bool((gap <= bound).all())
+        relative = np.divide(gap, size, out=np.zeros_like(gap), where=size > 0)
+        max_rel = max(max_rel, float(relative.max()))
         total += float(gap.sum())
         squares += float(gap @ gap)
         dot, ones, twos = dot + float(one @ two), ones + float(one @ one), twos + float(two @ two)
