@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converter.errors import UsageError
 from parity_tests.errors import ParityError
 from parity_tests.frameworks import torch
 
@@ -35,7 +36,7 @@ class CandidateRunner:
         compile: Run the model through ``torch.compile``. `model` stays the one that is not.
 
     Entering loads the weights, strictly, and raises `ParityError` where they can't be read or do
-    not fit, or where the device isn't there. `dtypes` then names the floating point types of the
+    not fit, and `UsageError` where the device isn't there. `dtypes` then names the floating point types of the
     file, sorted; all become `dtype`.
     """
 
@@ -126,7 +127,7 @@ class CandidateRunner:
 
 
 def require_device(device: str) -> None:
-    """Raise ParityError unless torch can compute there."""
+    """Raise UsageError unless torch can compute there."""
     th = torch()
     kind, _, number = device.partition(":")
     there = {
@@ -135,11 +136,11 @@ def require_device(device: str) -> None:
         "mps": lambda: int(th.backends.mps.is_available()),
     }
     if kind not in there or not (number or "0").isdecimal():
-        raise ParityError(
+        raise UsageError(
             "there is no such kind of device", expected="cpu, cuda, cuda:1 or mps", found=device
         )
     if int(number or 0) >= there[kind]():
-        raise ParityError(
+        raise UsageError(
             f"torch {th.__version__} has no device {device!r} here",
             next_step="leave --device out, or install a torch that is built for it",
         )

@@ -171,7 +171,14 @@ def _self_test(
     from parity_tests.report.files import save_text
     from parity_tests.selftest import Outcome, reference_feeds, selftest
     from parity_tests.selftest_report import passed, text, to_json
+    from parity_tests.store import is_store
 
+    if is_store(Path(reference)):
+        raise UsageError(
+            "the self-test compares layers in float64, which is not recorded",
+            file=reference,
+            next_step="give it the checkpoint itself",
+        )
     side = open_live(reference, FeedOptions(seed=seed), step)
     reference_feeds(side)
     outcomes: list[Outcome] = []

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from converter.errors import UsageError
 from converter.progress import Listener
 from parity_tests.answers import Batches, is_out_of_memory
-from parity_tests.candidate import CandidateRunner
+from parity_tests.candidate import CandidateRunner, require_device
 from parity_tests.errors import ParityError
 from parity_tests.feeds import describe
 from parity_tests.frameworks import torch
@@ -92,6 +92,8 @@ def verify(
             "an ONNX file runs as it is: --device, --dtype and --compile are for weights",
             file=two.path,
         )
+    if options.device != Options.device:
+        require_device(options.device)
     if options.probes == "all" and one.probes != "all":
         raise UsageError(
             "the recorded reference lacks the activations of every convolution",

@@ -78,6 +78,21 @@ def test_options_that_do_not_go_with_a_record(recorded: tuple[Path, Path]) -> No
         assert "recorded reference" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("device", "message"), [("cuda:99", "no device 'cuda:99'"), ("toaster", "no such kind")]
+)
+def test_a_device_that_is_not_there(recorded: tuple[Path, Path], device: str, message: str) -> None:
+    result = run(verify_command, *recorded, "--device", device)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_a_record_can_not_be_self_tested(recorded: tuple[Path, Path]) -> None:
+    result = run(verify_command, *recorded, "--self-test")
+    assert result.exit_code == 2
+    assert "give it the checkpoint itself" in result.stderr
+
+
 def test_an_existing_file_is_kept(recorded: tuple[Path, Path]) -> None:
     result = run(capture_command, recorded[1].parent / "20180402-114759", "--out", recorded[0])
     assert result.exit_code == 2
