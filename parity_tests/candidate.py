@@ -36,8 +36,8 @@ class CandidateRunner:
         compile: Run the model through ``torch.compile``. `model` stays the one that is not.
 
     Entering loads the weights, strictly, and raises `ParityError` where they can't be read or do
-    not fit, and `UsageError` where the device isn't there. `dtypes` then names the floating point types of the
-    file, sorted; all become `dtype`.
+    not fit, and `UsageError` where the device isn't there. `dtypes` then names the floating point
+    types of the file, sorted; all become `dtype`.
     """
 
     def __init__(
