@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from parity_tests.metrics import compare
+from parity_tests.metrics import compare, ulp_histogram
 from parity_tests.model import Comparison, Measure, Tolerance
 
 Array = npt.NDArray[Any]
 
 _SLICE = 1 << 20  # elements: about 50 MB of float64 at once
+_SAMPLE = 1 << 16  # elements of a histogram
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ def absolute(expected: Array, relative: float) -> Tolerance:
 
 
 def compare_activations(expected: Array, found: Array | None, tolerance: Tolerance) -> Comparison:
-    """As `parity_tests.metrics.compare`, in slices and without the ULP histogram."""
+    """As `parity_tests.metrics.compare`, in slices; the ULP histogram is of a sample.
+
+    It counts `_SAMPLE` elements at most, evenly spaced, and only where both are float32.
+    """
     if found is None or expected.shape != found.shape or expected.dtype != found.dtype:
         return compare(expected, found, tolerance)
     for side in (expected, found):
@@ -84,8 +88,17 @@ def _measure(expected: Array, found: Array, tolerance: Tolerance) -> tuple[Measu
         worst=index,
         worst_expected=float(expected[index]) if start else 0.0,
         worst_found=float(found[index]) if start else 0.0,
+        ulp=_ulp(expected, found),
     )
     return measure, holds
+
+
+def _ulp(expected: Array, found: Array) -> tuple[int, ...]:
+    if expected.dtype != np.float32 or not expected.size:
+        return ()
+    step = -(-expected.size // _SAMPLE)
+    sides = (np.ascontiguousarray(array).reshape(-1)[::step] for array in (expected, found))
+    return ulp_histogram(*sides)
 
 
 def _nonfinite(array: Array) -> tuple[int, ...] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -169,3 +171,20 @@ def test_the_headline_names_the_first_layer() -> None:
     assert report(gate("failed"), probes=probes).headline == "FAILED at Conv2d_2a_3x3: transposed"
     finding = Finding("Block8", "another epsilon", "0.001", "1e-05")
     assert "Block8: another epsilon" in report(gate("failed", finding)).headline
+
+
+def test_activations_are_counted_in_steps_by_a_sample() -> None:
+    """Every so many elements of a large array, all of a small one, none in float64."""
+    from parity_tests.localise_compare import _SAMPLE, compare_activations
+
+    def steps(count: int, dtype: type[np.floating[Any]] = np.float32) -> tuple[int, ...]:
+        expected = np.ones(count, dtype)
+        found = np.nextafter(expected, dtype(2))
+        measure = compare_activations(expected, found, Tolerance(1e-3)).measure
+        assert measure is not None
+        return measure.ulp
+
+    assert steps(7)[:3] == (0, 7, 0)
+    assert steps(_SAMPLE)[1] == sum(steps(_SAMPLE)) == _SAMPLE
+    assert _SAMPLE // 2 < sum(steps(3 * _SAMPLE + 1)) <= _SAMPLE
+    assert steps(7, np.float64) == ()
