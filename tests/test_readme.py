@@ -114,10 +114,13 @@ def test_snippets_with_torch(folder: Path) -> None:
 
 @pytest.mark.tensorflow
 def test_the_commands_that_verify(folder: Path) -> None:
-    convert, verify = (b for b in blocks(README) if b.language == "sh" and "verify" in b.text)
+    convert, verify, record = (
+        b for b in blocks(README) if b.language == "sh" and "verify" in b.text
+    )
     assert "5 of 5 embeddings" in run(convert, folder)
     (folder / "verified.pt").rename(folder / "vggface2.pt")
     assert run(verify, folder).startswith("PASSED")
+    assert "PASSED" in run(record, folder)
     assert (folder / "report.html").is_file()
     assert (folder / "parity.xml").is_file()
 
