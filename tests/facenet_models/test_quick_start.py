@@ -24,6 +24,7 @@ pytest.importorskip("PIL", reason="the photographs need Pillow")
 
 import torch
 from PIL import Image, ImageDraw
+from support.stand_ins import write_weights
 from torch import optim
 from torch.optim.lr_scheduler import MultiStepLR
 from torch.utils.data import DataLoader, Dataset, SequentialSampler, SubsetRandomSampler
@@ -36,21 +37,13 @@ from facenet_models import (
     fixed_image_standardization,
     training,
 )
-from facenet_models.pretrained import Pretrained
 
 GREY_LEVEL = 1 / 128  # of a standardised face
 
 
 @pytest.fixture(scope="module")
 def weights(reference_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as FACENET_WEIGHTS names it: MTCNN's real weights, InceptionResnetV1 stand-ins."""
-    folder = tmp_path_factory.mktemp("weights")
-    for net in ("pnet", "rnet", "onet"):
-        (folder / f"{net}.pt").symlink_to(reference_dir / "published" / f"{net}.pt")
-    torch.manual_seed(20180402)
-    for entry in (Pretrained.VGGFACE2.value, Pretrained.CASIA_WEBFACE.value):
-        torch.save(InceptionResnetV1(num_classes=entry.classes).state_dict(), folder / entry.file)
-    return folder
+    return write_weights(tmp_path_factory.mktemp("weights"), reference_dir)
 
 
 @pytest.fixture(autouse=True)

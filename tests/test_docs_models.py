@@ -1,0 +1,188 @@
+"""docs/models.md: its code runs, its outputs are what is printed, no error is missing."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from facenet_models import errors
+from facenet_models.pretrained import Pretrained
+
+ROOT = Path(__file__).parents[1]
+DOCS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+CLASSES = {
+    name: value
+    for name, value in vars(errors).items()
+    if isinstance(value, type) and issubclass(value, errors.ModelsError)
+}
+RAISING = {*CLASSES, "failed"}  # `failed` makes a DownloadError that names the address
+SHORT = 6  # characters; a shorter piece of an f-string, such as "the ", shows nothing
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+EXEMPT = {"pip install": "installs from a package registry"}  # a block's start, and the reason
+
+
+class Block(NamedTuple):
+    language: str
+    text: str
+
+
+BLOCKS = [Block(*match) for match in BLOCK.findall(DOCS)]
+SHELL = [block for block in BLOCKS if block.language == "sh"]
+
+
+def exempt(block: Block) -> bool:
+    return any(block.text.startswith(start) for start in EXEMPT)
+
+
+# --- The code -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights(reference_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torch", reason="the networks need torch")
+    from support.stand_ins import write_weights
+
+    return write_weights(tmp_path_factory.mktemp("weights"), reference_dir)
+
+
+@pytest.fixture
+def folder(
+    weights: Path, reference_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The working folder that the page assumes: photographs, people, a small LFW, a script."""
+    monkeypatch.setenv("FACENET_WEIGHTS", str(weights))
+    monkeypatch.setenv("FACENET_OFFLINE", "1")
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), "/bin:/usr/bin"]))
+    monkeypatch.chdir(tmp_path)
+    images = reference_dir / "images"
+    Path("multiface.jpg").symlink_to(images / "multiface.jpg")
+    Path("20180402-114759-vggface2.pt").symlink_to(weights / "20180402-114759-vggface2.pt")
+    people = {"Ann": "multiface", "Bob": "Anthony_Hopkins_000"}
+    for name, file in people.items():
+        for number in (1, 2):
+            source = images / f"{file}{number if name == 'Bob' else ''}.jpg"
+            for link in (
+                Path("people", name, f"{number}.jpg"),
+                Path("lfw", name, f"{name}_000{number}.jpg"),
+            ):
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(source)
+    fold = "Ann\t1\t2\nBob\t1\t2\nAnn\t1\tBob\t1\nAnn\t2\tBob\t2\n"
+    Path("pairs.txt").write_text("10\t2\n" + 10 * fold)
+    Path("script.py").write_text("import sys, facenet_pytorch\nprint(sys.argv[1:])\n")
+    return tmp_path
+
+
+def test_the_python_code_runs_in_order(folder: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the page says what optimize does with it")
+    names: dict[str, object] = {}
+    before = set(sys.modules)
+    try:
+        for block in BLOCKS:
+            if block.language == "python":
+                with contextlib.redirect_stdout(None):
+                    exec(compile(block.text, "docs/models.md", "exec"), names)
+    finally:
+        for name in set(sys.modules) - before:
+            if name.partition(".")[0] == "facenet_pytorch":
+                del sys.modules[name]
+    assert {"face.png", "all.png", "all_2.png", "one.png", "gallery.npz"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert names["nearest"].label == "Ann"  # type: ignore[attr-defined] # a Match
+    assert names["img_embedding"].shape == (1, 512)  # type: ignore[attr-defined] # a tensor
+
+
+@pytest.mark.parametrize("block", [b for b in SHELL if not exempt(b)], ids=lambda b: b.text[:20])
+def test_the_commands_run(block: Block, folder: Path) -> None:
+    for module in ("onnxruntime", "matplotlib"):
+        pytest.importorskip(module)
+    call = ["bash", "-euo", "pipefail", "-c", block.text]
+    done = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"
+    after = BLOCKS[BLOCKS.index(block) + 1]
+    if after.language == "text":
+        pattern = re.escape(after.text).replace("…", ".+")
+        assert re.fullmatch(pattern, done.stdout), f"{after.text}\n--- is now ---\n{done.stdout}"
+
+
+def test_every_block_is_tested() -> None:
+    assert {block.language for block in BLOCKS} == {"python", "sh", "text"}
+    for before, block in pairwise(BLOCKS):
+        assert block.language != "text" or before.language == "sh"
+    for start in EXEMPT:
+        assert any(block.text.startswith(start) for block in SHELL), start
+
+
+# --- The tables -----------------------------------------------------------------------------------
+
+
+def messages() -> Iterator[tuple[str, list[str]]]:
+    """Every first argument of an error raised in facenet_models: where, and its fixed pieces."""
+    for path in sorted((ROOT / "facenet_models").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+                continue
+            if node.func.id in RAISING and node.args:
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", pieces(node.args[0])
+
+
+def pieces(message: ast.expr) -> list[str]:
+    values = message.values if isinstance(message, ast.JoinedStr) else [message]
+    texts = [str(v.value).strip() for v in values if isinstance(v, ast.Constant)]
+    return [text.strip(" :!'\"") for text in texts]
+
+
+def undocumented(docs: str) -> list[str]:
+    return [
+        f"{where}: {piece}"
+        for where, found in messages()
+        for piece in found
+        if len(piece) >= SHORT and piece not in docs
+    ]
+
+
+def test_every_error_is_documented() -> None:
+    """A new message belongs into the table of docs/models.md that it fits."""
+    assert len(list(messages())) > 80
+    assert undocumented(DOCS) == []
+
+
+@pytest.mark.parametrize("piece", ["the server refuses", "this is no image", "the model gives log"])
+def test_an_undocumented_error_is_caught(piece: str) -> None:
+    assert undocumented(DOCS.replace(piece, "")) != []
+
+
+def test_every_class_of_errors_is_documented_with_its_exit_code() -> None:
+    rows = re.findall(r"^\| `(\w+Error)` \| (\d) \| .+ \|$", DOCS, re.MULTILINE)
+    assert rows == [(name, str(value.exit_code)) for name, value in CLASSES.items()]
+
+
+def test_every_weight_file_is_documented() -> None:
+    section = DOCS.partition("## Weights")[2].partition("\n## ")[0]
+    for weights in (entry.value for entry in Pretrained):
+        classes, accuracy = weights.classes or "", weights.lfw_accuracy or ""
+        row = f"| `{weights.name}` | `{weights.file}` | {weights.training_set} |"
+        assert f"{row} {classes} | {accuracy} |".replace("  ", " ") in section
+
+
+@pytest.mark.parametrize("variable", ["WEIGHTS", "MIRROR", "OFFLINE"])
+def test_every_variable_is_documented(variable: str) -> None:
+    assert f"`FACENET_{variable}" in DOCS
+
+
+def test_no_variable_is_missing() -> None:
+    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "facenet_models").rglob("*.py"))
+    named = {name for source in sources for name in re.findall(r'"(FACENET_\w+)"', source)}
+    assert named == {"FACENET_WEIGHTS", "FACENET_MIRROR", "FACENET_OFFLINE"}
