@@ -23,7 +23,7 @@ from facenet_models.errors import UsageError
 from facenet_models.images import as_list, is_batch, to_tensors
 from facenet_models.mtcnn_nets import ONet, PNet, RNet
 from facenet_models.mtcnn_types import Backend, SelectionMethod
-from facenet_models.mtcnn_weights import load_mtcnn_net, mtcnn_folder
+from facenet_models.mtcnn_weights import fill
 
 BACKENDS = {"facenet-pytorch": cascade.detect, "reference": reference.detect}
 assert set(BACKENDS) == set(get_args(Backend))
@@ -48,15 +48,16 @@ class MTCNN(nn.Module):
         backend: Whose arithmetic. "facenet-pytorch", or "reference": the original detector's of
             davidsandberg/facenet, which with the same weights puts boxes up to 5 pixels elsewhere.
         weights: Folder of ``pnet.pt``, ``rnet.pt`` and ``onet.pt`` (or .safetensors). By default
-            what the environment variable FACENET_WEIGHTS names, else torch.hub's folder.
+            the published ones, found or downloaded as `facenet_models.pretrained` says.
 
     Images are RGB: one PIL image, array or tensor ``(H, W, 3)``, a list of such, of one size or
     several, or an array or tensor ``(N, H, W, 3)``. See `facenet_models.images` for what else is
     understood. A list or 4-dimensional array is a batch even if it holds one image.
 
     Raises:
-        UsageError: A parameter makes no sense, or there are no weights.
+        UsageError: A parameter makes no sense, or there are no weights in the folder.
         WeightsError: A weight file is damaged, or another net's.
+        DownloadError: The published weights are not here and can't be downloaded.
     """
 
     def __init__(
@@ -90,10 +91,8 @@ class MTCNN(nn.Module):
         if backend not in BACKENDS:
             raise UsageError(f"there is no backend {backend!r}", expected=" or ".join(BACKENDS))
         selection.check_method(self.selection_method)
-        folder = mtcnn_folder(weights)
         self.pnet, self.rnet, self.onet = PNet(), RNet(), ONet()
-        for name in ("pnet", "rnet", "onet"):
-            load_mtcnn_net(getattr(self, name), name, folder)
+        fill({"pnet": self.pnet, "rnet": self.rnet, "onet": self.onet}, weights)
         self.eval()
         if device is not None:
             self.to(device)

@@ -16,7 +16,7 @@ Image = pytest.importorskip("PIL.Image", reason="the photographs need Pillow")
 import torch  # noqa: E402
 
 from facenet_models import MTCNN, InceptionResnetV1  # noqa: E402
-from facenet_models.errors import UsageError, WeightsError  # noqa: E402
+from facenet_models.errors import DownloadError, UsageError, WeightsError  # noqa: E402
 
 NO_FACE = np.zeros((90, 120, 3), np.uint8)
 
@@ -283,21 +283,37 @@ def test_centre_of_arrays_too(mtcnn: MTCNN, crowd: Any) -> None:
 def test_weights_are_found_by_the_environment(
     reference_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FACENET_WEIGHTS", str(reference_dir / "published"))
+    published = reference_dir / "published"
+    monkeypatch.setenv("FACENET_WEIGHTS", str(published))
     MTCNN()
     monkeypatch.delenv("FACENET_WEIGHTS")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(UsageError, match=r"convert --checkpoint det1\.npy --out"):
+    monkeypatch.setenv("FACENET_OFFLINE", "1")
+    with pytest.raises(DownloadError, match=r"pnet\.pt") as caught:
         MTCNN()
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
+    assert "FACENET_OFFLINE" in str(caught.value)
+    cache = tmp_path / "checkpoints"
+    cache.mkdir(parents=True)
     for net in ("pnet", "rnet", "onet"):
-        state = torch.load(reference_dir / f"published/{net}.pt", weights_only=True)
-        torch.save(state, folder / f"{net}.pt")
+        (cache / f"{net}.pt").write_bytes((published / f"{net}.pt").read_bytes())
     MTCNN()
-    (folder / "onet.pt").write_bytes((folder / "pnet.pt").read_bytes())
-    with pytest.raises(WeightsError, match="not the weights of ONet"):
+    (cache / "onet.pt").write_bytes((published / "pnet.pt").read_bytes())
+    with pytest.raises(WeightsError, match=r"onet\.pt"):  # another hash
         MTCNN()
+
+
+def test_weights_in_a_folder(reference_dir: Path, tmp_path: Path) -> None:
+    published = reference_dir / "published"
+    with pytest.raises(UsageError, match=r"convert --checkpoint det1\.npy --out"):
+        MTCNN(weights=tmp_path)
+    for net in ("pnet", "rnet", "onet"):  # the same tensors in other files: no hash is asked for
+        state = torch.load(published / f"{net}.pt", weights_only=True)
+        torch.save(state, tmp_path / f"{net}.pt")
+    MTCNN(weights=tmp_path)
+    (tmp_path / "onet.pt").write_bytes((tmp_path / "pnet.pt").read_bytes())
+    with pytest.raises(WeightsError, match="do not fit ONet") as caught:
+        MTCNN(weights=tmp_path)
+    assert "onet.pt is ONet's" in str(caught.value)
 
 
 def test_weights_in_safetensors(reference_dir: Path, tmp_path: Path, photo: Any) -> None:
