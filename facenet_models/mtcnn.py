@@ -1,7 +1,7 @@
 """MTCNN: finds faces, their landmarks, and cuts them out.
 
 Takes facenet-pytorch's place: the same parameters, calls and answers (its version 2.6.0), without
-its pins and several times as fast. Zhang et al., arXiv:1604.02878.
+its pins and twice as fast. Zhang et al., arXiv:1604.02878.
 """
 
 from __future__ import annotations
