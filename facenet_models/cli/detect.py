@@ -1,0 +1,280 @@
+"""``facenet detect``: photographs in; boxes drawn on copies, or printed as JSON."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+from facenet_models.cli.common import json_option, print_json, reports_errors
+from facenet_models.cli.progress import progress_bar
+from facenet_models.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+    from facenet_models.mtcnn import MTCNN
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+KEPT = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # else .png
+PER_CROP = 160  # pixels, what the published networks take
+UNREADABLE = 1  # exit code
+
+_DETECTOR_OPTIONS = (
+    click.option(
+        "--weights",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="Folder of MTCNN's weights: pnet, rnet and onet. Default: $FACENET_WEIGHTS.",
+    ),
+    click.option(
+        "--min-face-size",
+        type=click.FloatRange(min=1),
+        default=20,
+        show_default=True,
+        help="Smallest face to look for, in pixels. Twice as much: up to four times as fast.",
+    ),
+    click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps …"),
+)
+
+
+def detector_options(command: Command) -> Command:
+    """The options of `build_detector`."""
+    for option in reversed(_DETECTOR_OPTIONS):
+        command = option(command)
+    return command
+
+
+def build_detector(
+    weights: Path | None, min_face_size: float, device: str, backend: str = "facenet-pytorch"
+) -> MTCNN:
+    """An MTCNN that keeps all faces.
+
+    Raises:
+        UsageError: no such device, or no weights.
+        WeightsError: as MTCNN.
+    """
+    import torch
+
+    from facenet_models import MTCNN
+
+    try:
+        where = torch.device(device)
+        torch.empty(1, device=where)
+    except (RuntimeError, AssertionError) as error:  # unknown name, or none of it here
+        raise UsageError(
+            "no such device", expected="cpu, cuda, cuda:1, mps …", found=device
+        ) from error
+    return MTCNN(
+        min_face_size=min_face_size,
+        keep_all=True,
+        device=where,
+        backend=backend,  # type: ignore[arg-type] # click has checked it
+        weights=weights,
+    )
+
+
+class Job(NamedTuple):
+    """An image, and where its results go."""
+
+    source: Path
+    copy: Path | None
+    crops: Path | None  # the first crop; the others' names follow from it
+
+
+@click.command(
+    "detect",
+    short_help="Find the faces in photographs.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+)
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write copies here, with the faces marked.",
+)
+@click.option(
+    "--crops", metavar="DIR", type=click.Path(path_type=Path), help="Write each face here."
+)
+@click.option("--landmarks", is_flag=True, help="Eyes, nose and mouth too.")
+@detector_options
+@click.option(
+    "--backend",
+    type=click.Choice(["facenet-pytorch", "reference"]),
+    default="facenet-pytorch",
+    show_default=True,
+    help="Whose arithmetic; reference: the original TensorFlow detector's.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace what is there already.")
+@json_option
+@reports_errors
+def command(
+    images: tuple[Path, ...],
+    out: Path | None,
+    crops: Path | None,
+    landmarks: bool,
+    weights: Path | None,
+    min_face_size: float,
+    device: str,
+    backend: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Find the faces in IMAGES: files, or folders of such.
+
+    Writes copies with boxes, crops of 160x160, or boxes in pixels as JSON, left, top, right,
+    bottom, the largest face first. Images are first turned upright as their EXIF data asks.
+
+    \b
+    Examples:
+      facenet detect party.jpg --out marked/ --weights mtcnn/ --landmarks
+      facenet detect photos/ --json > faces.json
+      facenet detect photos/ --crops faces/ --min-face-size 60
+
+    Exit codes: 0 done, whether or not there are faces; 1 an image can't be read (the others are
+    done), or a weight file is damaged; 2 wrong usage.
+    """
+    if out is None and crops is None and not as_json:
+        raise UsageError("nothing to do", next_step="pass --out DIR, --crops DIR or --json")
+    jobs = plan(images, out, crops, overwrite=overwrite)
+    detector = build_detector(weights, min_face_size, device, backend)
+    rows = []
+    with progress_bar("Images", len(jobs)) as tick:
+        for job in jobs:
+            rows.append(look(job, detector, landmarks))
+            tick()
+            if not as_json:
+                click.echo(line(rows[-1]), err="error" in rows[-1])
+    if as_json:
+        print_json(rows)
+    if any("error" in row for row in rows):
+        raise click.exceptions.Exit(UNREADABLE)
+
+
+def plan(
+    images: tuple[Path, ...], out: Path | None, crops: Path | None, *, overwrite: bool
+) -> list[Job]:
+    """What is to be done.
+
+    Raises:
+        UsageError: an image or folder that isn't there, results of two images under one name,
+            or a result that is there already.
+    """
+    jobs: list[Job] = []
+    origins: dict[Path, Path] = {}
+    for name, source in _named(images):
+        suffix = name.suffix if name.suffix.lower() in KEPT else ".png"
+        copy = None if out is None else out / name.with_suffix(suffix)
+        first = None if crops is None else crops / name.with_name(f"{name.stem}_face1.png")
+        for target in filter(None, (copy, first)):
+            if target in origins:
+                raise UsageError(
+                    "two images would be written to one file",
+                    file=target,
+                    found=f"{origins[target]} and {source}",
+                    next_step="detect them one by one, into different folders",
+                )
+            origins[target] = source
+            if target.resolve() == source.resolve():
+                raise UsageError("the output would replace the image itself", file=target)
+            if target.exists() and not overwrite:
+                raise UsageError(
+                    "the output exists already",
+                    file=target,
+                    next_step="choose another folder, or pass --overwrite to replace it",
+                )
+        jobs.append(Job(source, copy, first))
+    for folder in filter(None, (out, crops)):
+        if folder.exists() and not folder.is_dir():
+            raise UsageError("this is no folder", file=folder)
+    return jobs
+
+
+def _named(images: tuple[Path, ...]) -> Iterator[tuple[Path, Path]]:
+    """Each image with the name of its results: that of the file, or its path in the folder."""
+    from facenet_models.recognition.images import find_images
+
+    for path in images:
+        if path.is_dir():
+            for name, source in find_images(path).items():
+                yield Path(name), source
+        elif path.exists():
+            yield Path(path.name), path
+        else:
+            raise UsageError("no such file or folder", file=path)
+
+
+def look(job: Job, detector: MTCNN, landmarks: bool) -> dict[str, Any]:
+    """Detect, write what is asked for, and say what was found."""
+    from facenet_models.recognition.embeddings import Miss
+    from facenet_models.recognition.images import read_image
+    from facenet_models.video.detections import Detections
+
+    picture = read_image(job.source, str(job.source))
+    if isinstance(picture, Miss):
+        return {"image": str(job.source), "error": picture.reason}
+    found = Detections.of(*detector.detect(picture, landmarks=True))
+    row: dict[str, Any] = {
+        "image": str(job.source),
+        "width": picture.width,
+        "height": picture.height,
+        "boxes": rounded(found.boxes, 2),
+        "probabilities": rounded(found.probs, 6),
+    }
+    if landmarks:
+        row["landmarks"] = rounded(found.points, 2)
+    if job.copy is not None:
+        _draw(job.copy, picture, found, landmarks)
+        row["annotated"] = str(job.copy)
+    if job.crops is not None:
+        row["crops"] = _cut(job.crops, picture, found.boxes)
+    return row
+
+
+def rounded(values: np.ndarray, digits: int) -> Any:
+    """An array as lists of numbers that are short in JSON."""
+    return values.astype(float).round(digits).tolist()
+
+
+def _draw(path: Path, picture: Image, found: Any, landmarks: bool) -> None:
+    from PIL import Image
+
+    from facenet_models.atomic import write_atomically
+    from facenet_models.draw import annotate
+
+    marked = annotate(
+        picture, found.boxes, probs=found.probs, landmarks=found.points if landmarks else None
+    )
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    data = io.BytesIO()
+    Image.fromarray(marked).save(data, format=kind, quality=95)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, data.getvalue())
+
+
+def _cut(first: Path, picture: Image, boxes: np.ndarray) -> list[str]:
+    """Write each face; a box without a pixel in the image gives none."""
+    from facenet_models.crops import extract_face
+
+    names = []
+    for number, box in enumerate(boxes, start=1):
+        path = first.with_name(first.name.removesuffix("1.png") + f"{number}.png")
+        extract_face(picture, box, PER_CROP, 0, path)
+        names.append(str(path))
+    return names
+
+
+def line(row: dict[str, Any]) -> str:
+    name = printable(row["image"])
+    if "error" in row:
+        return f"{name}: {printable(row['error'])}"
+    count = len(row["boxes"])
+    faces = "no face" if count == 0 else "1 face" if count == 1 else f"{count} faces"
+    where = f" -> {printable(row['annotated'])}" if "annotated" in row else ""
+    return f"{name}: {faces}{where}"

@@ -1,0 +1,171 @@
+"""``facenet track``: a video in; the same with numbered faces out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facenet_models.cli.common import reports_errors
+from facenet_models.cli.detect import build_detector, detector_options, rounded
+from facenet_models.cli.progress import progress_bar
+from facenet_models.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from facenet_models.video import Frame, Tracked
+
+
+@click.command(
+    "track",
+    short_help="Follow the faces in a video.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+)
+@click.argument("video", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    required=True,
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    help="The video to write: NAME.mp4, .mkv or .mov. It has no sound.",
+)
+@click.option(
+    "--json",
+    "tracks_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the faces' places here, as JSON.",
+)
+@click.option(
+    "--stride",
+    type=click.IntRange(1, 1000),
+    default=4,
+    show_default=True,
+    help="Search every so many frames, and refine what is found in between.",
+)
+@click.option("--landmarks", is_flag=True, help="Draw eyes, nose and mouth too.")
+@click.option(
+    "--min-hits",
+    type=click.IntRange(1, 1000),
+    default=3,
+    show_default=True,
+    help="Frames in a row that show a face, before it counts.",
+)
+@click.option(
+    "--max-misses",
+    type=click.IntRange(0, 10_000),
+    default=12,
+    show_default=True,
+    help="Frames in a row in which a face may be hidden and keep its number.",
+)
+@click.option(
+    "--max-side",
+    type=click.IntRange(16),
+    help="Shrink frames whose longer side has more pixels, before all else.",
+)
+@detector_options
+@click.option("--overwrite", is_flag=True, help="Replace OUT and FILE if they exist.")
+@reports_errors
+def command(
+    video: Path,
+    out: Path,
+    tracks_file: Path | None,
+    stride: int,
+    landmarks: bool,
+    min_hits: int,
+    max_misses: int,
+    max_side: int | None,
+    weights: Path | None,
+    min_face_size: float,
+    device: str,
+    overwrite: bool,
+) -> None:
+    """Number the faces in VIDEO, and write it again with the faces marked.
+
+    A face keeps its number, and its colour, as long as it is seen or hidden only briefly.
+    Frames keep their times.
+
+    \b
+    Examples:
+      facenet track street.mp4 --out marked.mp4 --weights mtcnn/
+      facenet track street.mp4 --out marked.mp4 --json faces.json --stride 8
+      facenet track street.mp4 --out small.mp4 --max-side 960 --landmarks
+
+    Exit codes: 0 written, whether or not there are faces; 1 not written: the video or a weight
+    file is damaged, or PyAV is missing; 2 wrong usage.
+    """
+    from facenet_models.atomic import check_target, write_atomically
+    from facenet_models.video import FastMTCNN, follow, frames, video_info, write_video
+    from facenet_models.video.files import check_video_target
+
+    check_video_target(out, overwrite=overwrite)
+    if tracks_file is not None:
+        check_target(tracks_file, overwrite=overwrite)
+    paths = [path.resolve() for path in (video, out, tracks_file) if path is not None]
+    if len(set(paths)) < len(paths):
+        raise UsageError("VIDEO, OUT and FILE must be different files")
+    info = video_info(video)
+    detector = FastMTCNN(build_detector(weights, min_face_size, device), stride)
+    log = Log()
+    start = time.perf_counter()
+    with progress_bar("Frames", info.frames) as tick:
+        source = frames(video, max_side=max_side)
+        found = follow(source, detector, min_hits=min_hits, max_misses=max_misses)
+        count = write_video(
+            out, marked(found, log, landmarks, tick), info.fps or 25, overwrite=overwrite
+        )
+    seconds = time.perf_counter() - start
+    if tracks_file is not None:
+        data = log.to_json(video=str(video), stride=stride)
+        write_atomically(tracks_file, (json.dumps(data) + "\n").encode())
+    click.echo(
+        f"{printable(out)}: {count} frames, {len(log.tracks)} faces followed, in {seconds:.1f} s "
+        f"({count / max(seconds, 1e-9):.1f} frames/s)"
+    )
+
+
+class Log:
+    """What is known of each face, frame by frame."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.size = (0, 0)
+        self.tracks: dict[int, list[dict[str, Any]]] = {}
+
+    def add(self, frame: Frame, faces: Tracked) -> None:
+        self.frames += 1
+        self.size = (frame.image.shape[1], frame.image.shape[0])
+        for number, box, prob, points in zip(*faces, strict=True):
+            self.tracks.setdefault(int(number), []).append(
+                {
+                    "frame": frame.index,
+                    "time": round(frame.time, 6),
+                    "box": rounded(box, 2),
+                    "probability": round(float(prob), 6),
+                    "landmarks": rounded(points, 2),
+                }
+            )
+
+    def to_json(self, **more: object) -> dict[str, object]:
+        """`more`, the video's size in pixels and frames, and the tracks in their order."""
+        width, height = self.size
+        tracks = [{"id": number, "faces": rows} for number, rows in sorted(self.tracks.items())]
+        size = {"width": width, "height": height, "frames": self.frames}
+        return {**more, **size, "tracks": tracks}
+
+
+def marked(found: Any, log: Log, landmarks: bool, tick: Any) -> Iterator[Frame]:
+    """The frames as they are to be written."""
+    from facenet_models.draw import annotate
+
+    for frame, faces in found:
+        log.add(frame, faces)
+        points = faces.points if landmarks else None
+        image = annotate(frame.image, faces.boxes, faces.ids, faces.probs, points)
+        tick()
+        yield replace(frame, image=image)
