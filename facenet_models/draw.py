@@ -58,7 +58,7 @@ def annotate(
     font = _font(max(11, round(max(picture.size) / 80)))
     largest_first = np.argsort(-np.prod(corners[:, 2:] - corners[:, :2], axis=1), kind="stable")
     colours = [UNNUMBERED if ids is None else _colour(int(ids[row])) for row in range(count)]
-    outlines = [_outline(box) for box in corners.tolist()]
+    outlines = [_outline(box, picture.size) for box in corners.tolist()]
     for row in largest_first:
         draw.rectangle(outlines[row], outline=colours[row], width=width)
         if landmarks is not None:
@@ -71,10 +71,11 @@ def annotate(
     return np.array(picture)
 
 
-def _outline(box: list[float]) -> Area:
-    """`box` with left and right, top and bottom in their order, which Pillow wants."""
-    left, top, right, bottom = box
-    return min(left, right), min(top, bottom), max(left, right), max(top, bottom)
+def _outline(box: list[float], size: tuple[int, int]) -> Area:
+    """`box` within the picture, with left before right and top before bottom, as Pillow wants."""
+    left, right = sorted(min(max(x, 0), size[0] - 1) for x in box[::2])
+    top, bottom = sorted(min(max(y, 0), size[1] - 1) for y in box[1::2])
+    return left, top, right, bottom
 
 
 def _label(ids: Any, probs: Any, row: int) -> str:

@@ -106,7 +106,9 @@ class _Tracker:
 
     def advance(self, found: Detections) -> list[_Track]:
         """Take the next frame's faces; each one's track."""
-        vectors = _units(found.embeddings)
+        vectors = None
+        if found.embeddings is not None and len(found.boxes):
+            vectors = _units(found.embeddings)
         owner: dict[int, _Track] = {}
         boxes = np.array([each.box for each in self.live]).reshape(-1, 4)
         for row, column in match(boxes, found.boxes, self.min_iou):
@@ -162,10 +164,8 @@ class _Tracker:
         self.live = live
 
 
-def _units(vectors: np.ndarray | None) -> np.ndarray:
+def _units(vectors: np.ndarray) -> np.ndarray:
     """`vectors` ``(N, D)`` with length 1."""
-    if vectors is None:
-        return None  # type: ignore[return-value] # callers test for it
     wide = np.asarray(vectors, np.float64)
     units: np.ndarray = wide / np.linalg.norm(wide, axis=1, keepdims=True).clip(1e-12)
     return units
