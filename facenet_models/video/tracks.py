@@ -25,7 +25,7 @@ class VideoDetector(Protocol):
     def detect(self, images: Iterable[np.ndarray]) -> Iterator[Detections]: ...
 
 
-@dataclass
+@dataclass(eq=False)  # each is itself only
 class _Track:
     box: np.ndarray
     vector: np.ndarray | None  # mean of its unit embeddings
