@@ -52,7 +52,7 @@ def detector_options(command: Command) -> Command:
 def build_detector(
     weights: Path | None, min_face_size: float, device: str, backend: str = "facenet-pytorch"
 ) -> MTCNN:
-    """An MTCNN that keeps all faces.
+    """The detector that the options ask for.
 
     Raises:
         UsageError: no such device, or no weights.
@@ -71,7 +71,6 @@ def build_detector(
         ) from error
     return MTCNN(
         min_face_size=min_face_size,
-        keep_all=True,
         device=where,
         backend=backend,  # type: ignore[arg-type] # click has checked it
         weights=weights,

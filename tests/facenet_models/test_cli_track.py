@@ -123,7 +123,7 @@ def test_stride_says_which_frames_are_searched(
     assert result.exit_code == 0, result.output
     assert "5 frames, 0 faces followed" in result.stdout
     assert calls == [(24, 32, 3)] * len(searched)
-    assert video_info(tmp_path / "x.mkv")[:2] == (32, 24)
+    assert video_info(tmp_path / "x.mkv")[:3] == (32, 24, 10)
     assert [frame.time for frame in frames(tmp_path / "x.mkv")] == pytest.approx(
         [0, 0.1, 0.2, 0.3, 0.4], abs=1e-3
     )

@@ -83,10 +83,10 @@ def test_tags_are_in_the_picture_and_tell_probabilities_apart(box: tuple[int, ..
 
 def test_tags_do_not_cover_each_other() -> None:
     tag = painted(annotate(frame(), [BOX], [7])) & ~painted(annotate(frame(), [BOX]))
-    boxes = [BOX, (63, 82, 103, 132), (58, 78, 98, 128)]
+    boxes = [BOX] * 3
     got = annotate(frame(), boxes, [7, 7, 7])
     ground = painted(got) & ~painted(annotate(frame(), boxes))
-    assert ground.sum() > 2.2 * tag.sum()  # of three; outlines hide a little
+    assert ground.sum() > 2.7 * tag.sum()  # outlines hide a little
 
 
 @pytest.mark.parametrize("part", ["ids", "probs", "landmarks"])

@@ -56,6 +56,12 @@ def test_a_face_keeps_its_number_over_a_short_gap(gap: int, number: int) -> None
     assert numbers(track(video, max_misses=2)) == [[1]] * 3 + [[]] * gap + [[number]] * 3
 
 
+def test_gaps_do_not_add_up() -> None:
+    gap = [faces([])] * 2
+    video = [faces([LEFT])] * 3 + (gap + [faces([LEFT])]) * 3
+    assert numbers(track(video, max_misses=2)) == [[1]] * 3 + [[], [], [1]] * 3
+
+
 def test_the_number_of_hits_is_all_that_track_looks_ahead() -> None:
     taken = []
 
