@@ -66,6 +66,7 @@ def folder(
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), "/bin:/usr/bin"]))
     monkeypatch.chdir(tmp_path)
     images = reference_dir / "images"
+    Path("video.mp4").symlink_to(reference_dir / "video" / "video.mp4")
     Path("multiface.jpg").symlink_to(images / "multiface.jpg")
     Path("20180402-114759-vggface2.pt").symlink_to(weights / "20180402-114759-vggface2.pt")
     people = {"Ann": "multiface", "Bob": "Anthony_Hopkins_000"}
@@ -86,6 +87,7 @@ def folder(
 
 def test_the_python_code_runs_in_order(folder: Path) -> None:
     pytest.importorskip("onnxruntime", reason="the page says what optimize does with it")
+    pytest.importorskip("av", reason="the page reads a video")
     names: dict[str, object] = {}
     before = set(sys.modules)
     try:
@@ -106,7 +108,7 @@ def test_the_python_code_runs_in_order(folder: Path) -> None:
 
 @pytest.mark.parametrize("block", [b for b in SHELL if not exempt(b)], ids=lambda b: b.text[:20])
 def test_the_commands_run(block: Block, folder: Path) -> None:
-    for module in ("onnxruntime", "matplotlib"):
+    for module in ("onnxruntime", "matplotlib", "av"):
         pytest.importorskip(module)
     call = ["bash", "-euo", "pipefail", "-c", block.text]
     done = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
