@@ -45,7 +45,9 @@ def annotate(
     """
     from PIL import Image, ImageDraw
 
-    picture = frame.convert("RGB") if isinstance(frame, Image.Image) else Image.fromarray(frame)  # a copy
+    picture = (
+        frame.convert("RGB") if isinstance(frame, Image.Image) else Image.fromarray(frame)
+    )  # a copy
     corners = np.asarray(() if boxes is None else boxes, float).reshape(-1, 4)
     count = len(corners)
     for name, values in (("ids", ids), ("probs", probs), ("landmarks", landmarks)):

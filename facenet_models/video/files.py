@@ -145,7 +145,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     av = _av()
     _check_source(path)
     try:
-        container = av.open(str(path.absolute()))  # absolute: no name is taken for a protocol
+        # Absolute: no name is taken for a protocol. And a playlist may name no other place.
+        container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
     except (av.error.FFmpegError, ValueError) as error:
         raise ModelsError(
             "the file is no video, or is damaged", file=path, found=_why(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import wave
 from collections.abc import Iterator
@@ -159,6 +160,11 @@ def foreign(folder: Path, kind: str, video: Path) -> Path:
             sound.setsampwidth(2)
             sound.setframerate(8000)
             sound.writeframes(bytes(1600))
+    elif kind == "hollow":
+        with av.open(str(path), "w", format="avi") as container:
+            stream = container.add_stream("mpeg4", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            container.start_encoding()
     elif kind == "folder":
         path.mkdir()
     elif kind != "absent":
@@ -187,6 +193,25 @@ def test_what_is_no_video_is_one_clear_error(
             attempt()
         assert type(raised.value) is error
         assert path.name in str(raised.value)
+
+
+def test_a_video_without_a_frame_is_an_error(video: Path, tmp_path: Path) -> None:
+    path = foreign(tmp_path, "hollow", video)
+    with pytest.raises(ModelsError, match=r"has no frame(?s:.*)hollow.mp4"):
+        list(frames(path))
+
+
+def test_a_file_cannot_send_us_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "list.m3u8"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        port = server.getsockname()[1]
+        entries = ["#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXTINF:1,"]
+        path.write_text("\n".join([*entries, f"http://127.0.0.1:{port}/a.ts", "#EXT-X-ENDLIST"]))
+        with pytest.raises(ModelsError, match="no video"):
+            list(frames(path))
+        with pytest.raises(TimeoutError):
+            server.accept()
 
 
 def test_a_damaged_part_is_reported_after_the_frames_before_it(
