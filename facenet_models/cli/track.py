@@ -18,6 +18,7 @@ from facenet_models.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from facenet_models.video import Frame, Tracked
+    from facenet_models.video.tracks import Embedder
 
 
 @click.command(
@@ -64,6 +65,20 @@ if TYPE_CHECKING:
     help="Frames in a row in which a face may be hidden and keep its number.",
 )
 @click.option(
+    "--recognise",
+    "model_weights",
+    metavar="WEIGHTS",
+    help="Give a face that comes back its number: by an InceptionResnetV1, a .pt or .safetensors "
+    "file, or vggface2 or casia-webface.",
+)
+@click.option(
+    "--min-similarity",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.6,
+    show_default=True,
+    help="With --recognise: least cosine similarity of one person's faces.",
+)
+@click.option(
     "--max-side",
     type=click.IntRange(16),
     help="Shrink frames whose longer side has more pixels, before all else.",
@@ -79,6 +94,8 @@ def command(
     landmarks: bool,
     min_hits: int,
     max_misses: int,
+    model_weights: str | None,
+    min_similarity: float,
     max_side: int | None,
     weights: Path | None,
     min_face_size: float,
@@ -87,14 +104,15 @@ def command(
 ) -> None:
     """Number the faces in VIDEO, and write it again with the faces marked.
 
-    A face keeps its number, and its colour, as long as it is seen or hidden only briefly.
-    Frames keep their times.
+    A face keeps its number, and its colour, as long as it is seen or hidden only briefly, or,
+    with --recognise, whenever it comes back. Frames keep their times.
 
     \b
     Examples:
       facenet track street.mp4 --out marked.mp4 --weights mtcnn/
       facenet track street.mp4 --out marked.mp4 --json faces.json --stride 8
       facenet track street.mp4 --out small.mp4 --max-side 960 --landmarks
+      facenet track party.mov --out marked.mp4 --recognise vggface2.pt
 
     Exit codes: 0 written, whether or not there are faces; 1 not written: the video or a weight
     file is damaged, or PyAV is missing; 2 wrong usage.
@@ -111,11 +129,19 @@ def command(
         raise UsageError("VIDEO, OUT and FILE must be different files")
     info = video_info(video)
     detector = FastMTCNN(build_detector(weights, min_face_size, device), stride)
+    embed = build_embedder(model_weights, device) if model_weights else None
     log = Log()
     start = time.perf_counter()
     with progress_bar("Frames", info.frames) as tick:
         source = frames(video, max_side=max_side)
-        found = follow(source, detector, min_hits=min_hits, max_misses=max_misses)
+        found = follow(
+            source,
+            detector,
+            embed,
+            min_hits=min_hits,
+            max_misses=max_misses,
+            min_similarity=min_similarity,
+        )
         count = write_video(
             out, marked(found, log, landmarks, tick), info.fps or 25, overwrite=overwrite
         )
@@ -127,6 +153,14 @@ def command(
         f"{printable(out)}: {count} frames, {len(log.tracks)} faces followed, in {seconds:.1f} s "
         f"({count / max(seconds, 1e-9):.1f} frames/s)"
     )
+
+
+def build_embedder(weights: str, device: str) -> Embedder:
+    """Raises what InceptionResnetV1 does."""
+    from facenet_models import InceptionResnetV1
+    from facenet_models.video import embedder
+
+    return embedder(InceptionResnetV1(pretrained=weights, device=device).eval())
 
 
 class Log:

@@ -86,7 +86,7 @@ class FastMTCNN:
         """The faces in `images`, which lie between two frames with the faces `first` and `last`."""
         pairs = match(first.boxes, last.boxes, SAME)
         for step, image in enumerate(images, start=1):
-            sure = _interpolated(first, last, pairs, step / (len(images) + 1))
+            sure = interpolated(first, last, pairs, step / (len(images) + 1))
             guesses = np.concatenate([sure.boxes, *_unpaired(first, last, pairs)])
             found = self._look(image, guesses)
             seen = {row for row, _ in match(sure.boxes, found.boxes, SAME)}
@@ -121,7 +121,7 @@ class FastMTCNN:
         return found.take(selection.descending(merit))
 
 
-def _interpolated(first: Detections, last: Detections, pairs: Pairs, weight: float) -> Detections:
+def interpolated(first: Detections, last: Detections, pairs: Pairs, weight: float) -> Detections:
     """The faces of `pairs` at the time `weight`, 0 being `first`'s and 1 `last`'s."""
     rows, columns = [row for row, _ in pairs], [column for _, column in pairs]
     ends = zip(first.take(rows)[:3], last.take(columns)[:3], strict=True)

@@ -7,7 +7,7 @@ A box goes to the track whose last box it overlaps most, all boxes of a frame to
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,6 +23,9 @@ class VideoDetector(Protocol):
     """What gives `Detections` for each image, in order: a `FastMTCNN`."""
 
     def detect(self, images: Iterable[np.ndarray]) -> Iterator[Detections]: ...
+
+
+Embedder = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(eq=False)  # each is itself only
@@ -67,7 +70,7 @@ def track(
         order in which faces are confirmed. An item comes `min_hits` - 1 frames late.
 
     Raises:
-        UsageError: a parameter makes no sense.
+        UsageError: a parameter makes no sense, or there are not as many embeddings as faces.
     """
     if not 0 < min_iou <= 1 or not 0 < min_similarity <= 1:
         raise UsageError("min_iou and min_similarity", expected="more than 0, at most 1")
@@ -108,6 +111,12 @@ class _Tracker:
         """Take the next frame's faces; each one's track."""
         vectors = None
         if found.embeddings is not None and len(found.boxes):
+            if np.shape(found.embeddings)[:-1] != found.probs.shape:
+                raise UsageError(
+                    "an embedding for each face",
+                    expected=f"({len(found.boxes)}, D)",
+                    found=np.shape(found.embeddings),
+                )
             vectors = _units(found.embeddings)
         owner: dict[int, _Track] = {}
         boxes = np.array([each.box for each in self.live]).reshape(-1, 4)
@@ -172,18 +181,35 @@ def _units(vectors: np.ndarray) -> np.ndarray:
 
 
 def follow(
-    frames: Iterable[Frame], detector: VideoDetector, **options: float
+    frames: Iterable[Frame],
+    detector: VideoDetector,
+    embed: Embedder | None = None,
+    **options: float,
 ) -> Iterator[tuple[Frame, Tracked]]:
-    """Each of `frames` with its numbered faces; `options` as `track`'s.
+    """Each of `frames` with its numbered faces.
+
+    Args:
+        embed: Embeddings ``(N, D)`` of the faces in an image at boxes ``(N, 4)``, by which faces
+            that come back are recognised; `embedder` makes one of an InceptionResnetV1.
+        options: As `track`'s.
 
     Holds back as many frames as `detector` and `track` look ahead.
     """
     held: deque[Frame] = deque()
+    undetected: deque[np.ndarray] = deque()
 
     def images() -> Iterator[np.ndarray]:
         for frame in frames:
             held.append(frame)
+            undetected.append(frame.image)
             yield frame.image
 
-    for faces in track(detector.detect(images()), **options):  # type: ignore[arg-type] # ints too
+    def detections() -> Iterator[Detections]:
+        for found in detector.detect(images()):
+            image = undetected.popleft()
+            if embed is not None and len(found.boxes):
+                found = found._replace(embeddings=embed(image, found.boxes))
+            yield found
+
+    for faces in track(detections(), **options):  # type: ignore[arg-type] # ints too
         yield held.popleft(), faces

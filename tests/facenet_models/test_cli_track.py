@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from facenet_models.cli import detect as detect_module
 from facenet_models.cli import track as module
-from facenet_models.video import Frame, frames, video_info, write_video
+from facenet_models.video import Frame, embedder, frames, video_info, write_video
 
 pytest.importorskip("torch")
 pytest.importorskip("av")
@@ -162,6 +162,48 @@ def test_options_reach_the_detector_and_the_tracks(
         numbers[misses] = {face["frame"]: each["id"] for each in tracks for face in each["faces"]}
     assert built == [(Path("nets"), 33, "cuda:3")] * 2
     assert numbers == {0: {0: 1, 1: 1, 3: 2, 4: 2}, 1: {0: 1, 1: 1, 3: 1, 4: 1}}
+
+
+def test_faces_that_come_back_are_recognised(
+    blank: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    built = []
+
+    class Jumping:
+        """Sees one face, which jumps."""
+
+        backend = "facenet-pytorch"
+        seen = 0
+
+        def detect(self, image: Any, landmarks: bool) -> tuple[Any, ...]:  # noqa: ARG002 # MTCNN's
+            self.seen += 1
+            left = 5 if self.seen < 4 else 40
+            return np.array([[left, 5, left + 15, 20]]), np.array([0.9]), np.full((1, 5, 2), 10)
+
+    def build(*args: object) -> Any:
+        built.append(args)
+        # 0.8 alike, wherever the face is.
+        return lambda image, boxes: np.array([[1, 0] if boxes[0, 0] < 20 else [0.8, 0.6]])  # noqa: ARG005 # follow's
+
+    monkeypatch.setattr(module, "build_detector", lambda *args: Jumping())  # noqa: ARG005
+    monkeypatch.setattr(module, "build_embedder", build)
+    counts = []
+    for more in ([], ["--recognise", "w.pt"], ["--recognise", "w.pt", "--min-similarity", 0.81]):
+        options = ["--stride", 1, "--min-hits", 1, "--overwrite", *more]
+        result = track(blank, "--out", tmp_path / "x.mp4", *options)
+        assert result.exit_code == 0, result.output
+        counts.append(int(result.stdout.split(" frames, ")[1].split()[0]))
+    assert counts == [2, 1, 2]
+    assert built == [("w.pt", "cpu")] * 2
+
+
+def test_the_embedder_is_the_network_that_is_named(tmp_path: Path, built: Any) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save(built.state_dict(), tmp_path / "w.pt")
+    image = np.random.default_rng(1).integers(0, 256, (90, 120, 3), np.uint8)
+    boxes = np.array([[10, 20, 60, 80]], np.float32)
+    got = module.build_embedder(str(tmp_path / "w.pt"), "cpu")(image, boxes)
+    np.testing.assert_allclose(got, embedder(built)(image, boxes), atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -206,8 +206,8 @@ def test_a_file_cannot_send_us_elsewhere(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
         port = server.getsockname()[1]
-        entries = ["#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXTINF:1,"]
-        path.write_text("\n".join([*entries, f"http://127.0.0.1:{port}/a.ts", "#EXT-X-ENDLIST"]))
+        head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:0\n"
+        path.write_text(f"{head}#EXTINF:1.0,\nhttp://127.0.0.1:{port}/a.ts\n#EXT-X-ENDLIST\n")
         with pytest.raises(ModelsError, match="no video"):
             list(frames(path))
         with pytest.raises(TimeoutError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facenet_models.errors import UsageError
-from facenet_models.video import Detections, Frame, Tracked, follow, track
+from facenet_models.video import Detections, Frame, Tracked, embedder, follow, track
 
 LEFT, RIGHT = (0, 0, 10, 10), (50, 0, 60, 10)
 Box = tuple[float, ...]
@@ -58,7 +59,7 @@ def test_a_face_keeps_its_number_over_a_short_gap(gap: int, number: int) -> None
 
 def test_gaps_do_not_add_up() -> None:
     gap = [faces([])] * 2
-    video = [faces([LEFT])] * 3 + (gap + [faces([LEFT])]) * 3
+    video = [faces([LEFT])] * 3 + [*gap, faces([LEFT])] * 3
     assert numbers(track(video, max_misses=2)) == [[1]] * 3 + [[], [], [1]] * 3
 
 
@@ -164,6 +165,55 @@ def test_follow_gives_each_frame_its_own_faces() -> None:
     assert [frame for frame, _ in got] == video
     assert [each.boxes[0, 0] for _, each in got] == list(range(9))
     assert numbers(each for _, each in got) == [[1]] * 9
+
+
+class Moved:
+    """A face on the left in bright images, none in black ones."""
+
+    def detect(self, images: Iterable[np.ndarray]) -> Iterator[Detections]:
+        waiting: list[np.ndarray] = []
+        for image in images:
+            waiting.append(image)
+            if len(waiting) > 2:
+                yield faces([moved(LEFT, int(waiting[0].max()))] * bool(waiting.pop(0).max()))
+        yield from (faces([moved(LEFT, int(image.max()))] * bool(image.max())) for image in waiting)
+
+
+def test_follow_recognises_by_the_embeddings_of_the_frame_itself() -> None:
+    shades = [9, 9, 9, 0, 0, 0, 200, 200, 200, 0, 0, 0, 90, 90, 90]
+    video = [
+        Frame(i, i / 25, np.full((2, 2, 3), shade, np.uint8)) for i, shade in enumerate(shades)
+    ]
+    asked = []
+
+    def embed(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        asked.append((int(image.max()), boxes[:, 0].tolist()))
+        return np.array([[1.0, 0.0] if image.max() < 100 else [0.0, 1.0]])
+
+    got = numbers(each for _, each in follow(video, Moved(), embed, max_misses=1))
+    assert got == [[1]] * 3 + [[]] * 3 + [[2]] * 3 + [[]] * 3 + [[1]] * 3
+    assert asked == [(shade, [shade]) for shade in shades if shade]
+    assert numbers(each for _, each in follow(video, Moved(), max_misses=1))[-1] == [3]
+
+
+def test_embedder_cuts_out_faces(model: Any) -> None:
+    torch = pytest.importorskip("torch")
+    from facenet_models import extract_face, fixed_image_standardization
+
+    image = np.random.default_rng(1).integers(0, 256, (90, 120, 3), np.uint8)
+    boxes = np.array([[10, 20, 60, 80], [200, 200, 220, 220], [-5, -5, 40, 50]], np.float32)
+    got = embedder(model)(image, boxes)
+    faces_ = [fixed_image_standardization(extract_face(image, boxes[row])) for row in (0, 2)]
+    with torch.inference_mode():
+        expected = model(torch.stack(faces_)).numpy()
+    assert got.shape == (3, 512)
+    np.testing.assert_allclose(got[[0, 2]], expected, atol=1e-6)
+    assert not got[1].any()
+
+
+def test_each_face_needs_an_embedding() -> None:
+    with pytest.raises(UsageError, match="an embedding for each face"):
+        list(track([faces([LEFT, RIGHT], [[1.0, 0.0]])]))
 
 
 @pytest.mark.parametrize(
