@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -236,7 +237,7 @@ def _encode(partial: Path, frames: Iterator[Any], rate: Fraction, path: Path) ->
         origin = first.time if isinstance(first, Frame) else 0.0
         last = -1
         count = 0
-        for item in _chain(first, frames):
+        for item in chain([first], frames):
             seconds = item.time - origin if isinstance(item, Frame) else float(count / rate)
             stamp = max(round(seconds * TICKS), last + 1)  # has to grow
             raw = av.VideoFrame.from_ndarray(_even(_picture(item, shape)), format="rgb24")
@@ -264,11 +265,6 @@ def _stream(container: Any, rate: Fraction, shape: tuple[int, ...]) -> Any:
     else:
         stream.bit_rate = 4 * shape[0] * shape[1]
     return stream
-
-
-def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
 
 
 def _picture(item: Any, shape: tuple[int, ...] | None) -> np.ndarray:
