@@ -21,6 +21,7 @@ from facenet_models.recognition.stores import optional
 SUFFIXES = (".mp4", ".mkv", ".mov")  # that are written
 CODECS = ("libx264", "libopenh264", "mpeg4")  # the first that is there
 TICKS = 90_000  # time stamps a second, as MPEG has them: whole for 24, 25, 30 and 29.97 frames
+UNTAGGED = 2  # number of no particular colour matrix, ITU-T H.273
 HD = 720  # lines from which an image without a tag is taken for ITU-R BT.709, as players do
 
 
@@ -128,7 +129,7 @@ def _upright(raw: Any, max_side: int | None) -> np.ndarray:
     longer = max(width, height)
     if max_side is not None and longer > max_side:
         width, height = (max(1, round(side * max_side / longer)) for side in (width, height))
-    matrix = {} if raw.colorspace != 2 else {"src_colorspace": _untagged(raw.height)}
+    matrix = {} if raw.colorspace != UNTAGGED else {"src_colorspace": _untagged(raw.height)}
     picture = raw.to_ndarray(
         format="rgb24", width=width, height=height, interpolation="AREA", **matrix
     )
@@ -258,8 +259,8 @@ def _stream(container: Any, rate: Fraction, shape: tuple[int, ...]) -> Any:
     stream.pix_fmt = "yuv420p"
     context = stream.codec_context
     context.time_base = Fraction(1, TICKS)
-    context.colorspace = context.color_primaries = context.color_trc = 1
-    context.color_range = 1
+    context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
+    context.color_range = 1  # 16 to 235
     if codec == "libx264":
         stream.options = {"crf": "20", "preset": "veryfast"}
     else:
