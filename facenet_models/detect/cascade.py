@@ -21,12 +21,12 @@ def detect(images: Sequence[Tensor], nets: Nets, settings: Settings) -> list[Fac
     for image in images:  # one at a time, which is as fast as together and bounds the memory
         pixels = image.contiguous()
         boxes = propose(pixels, kernels, settings)
-        boxes = _refine(pixels, boxes, nets, settings.thresholds[1])
-        found.append(_finish(pixels, boxes, nets, settings.thresholds[2]))
+        boxes = refine(pixels, boxes, nets, settings.thresholds[1])
+        found.append(finish(pixels, boxes, nets, settings.thresholds[2]))
     return found
 
 
-def _refine(image: Tensor, boxes: np.ndarray, nets: Nets, threshold: float) -> np.ndarray:
+def refine(image: Tensor, boxes: np.ndarray, nets: Nets, threshold: float) -> np.ndarray:
     """The second stage: R-Net judges and moves every box; squares again."""
     boxes, (offsets, probability) = _judge(image, boxes, nets.rnet, 24, nets.dtype)
     good = probability[:, 1] > threshold
@@ -35,7 +35,7 @@ def _refine(image: Tensor, boxes: np.ndarray, nets: Nets, threshold: float) -> n
     return bx.square(bx.regress(boxes[kept], offsets[kept], pixel=1))
 
 
-def _finish(image: Tensor, boxes: np.ndarray, nets: Nets, threshold: float) -> Faces:
+def finish(image: Tensor, boxes: np.ndarray, nets: Nets, threshold: float) -> Faces:
     """The third stage: O-Net gives the final boxes, scores and landmarks."""
     boxes, (offsets, marks, probability) = _judge(image, boxes, nets.onet, 48, nets.dtype)
     good = probability[:, 1] > threshold

@@ -108,10 +108,10 @@ class FastMTCNN:
         with torch.inference_mode():
             if len(boxes):
                 pixels = to_tensors([image], detector.device)[0].contiguous()
-                boxes = cascade._refine(pixels, boxes, nets, second)
+                boxes = cascade.refine(pixels, boxes, nets, second)
             if not len(boxes):
                 return Detections.of(None, None, None)
-            return Detections.of(*cascade._finish(pixels, boxes, nets, third))
+            return Detections.of(*cascade.finish(pixels, boxes, nets, third))
 
     def _ordered(self, found: Detections) -> Detections:
         """As the detector lists faces."""
