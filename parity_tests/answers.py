@@ -43,8 +43,10 @@ class Batches:
     listener: Listener = field(default_factory=Listener)
     notes: list[str] = field(default_factory=list)
 
-    def feed(self, runner: Runner, feed: Feed, dtype: type[np.floating[Any]]) -> Array:
-        """All outputs for every image of `feed`, given as `dtype`: a row an image, outputs joined.
+    def feed(self, runner: Runner, feed: Feed, dtype: str) -> Array:
+        """All outputs for every image of `feed`: a row an image, outputs joined.
+
+        `dtype` is NumPy's type that the images are given in.
 
         Raises:
             ParityError: Memory does not suffice for one image, or whatever the runner raises.
@@ -65,9 +67,7 @@ class Batches:
             self.listener.advance(len(images))
         return np.concatenate(rows)
 
-    def all(
-        self, runner: Runner, feeds: Sequence[Feed], dtype: type[np.floating[Any]] = np.float32
-    ) -> Array:
+    def all(self, runner: Runner, feeds: Sequence[Feed], dtype: str = "float32") -> Array:
         """The rows of all feeds."""
         return np.concatenate([self.feed(runner, feed, dtype) for feed in feeds])
 

@@ -13,11 +13,11 @@ import numpy.typing as npt
 from converter.errors import UsageError
 from parity_tests.errors import ParityError
 from parity_tests.frameworks import torch
+from parity_tests.precision import DTYPES, answer_type
 
 Array = npt.NDArray[Any]
 
 _MTCNN_CLASSES = {"pnet": "PNet", "rnet": "RNet", "onet": "ONet"}
-DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
 class CandidateRunner:
@@ -29,8 +29,8 @@ class CandidateRunner:
         architecture: "inception_resnet_v1", "pnet", "rnet" or "onet".
         dims: ``embedding`` and ``classes`` of InceptionResnetV1. Without classes, or without
             ``logits.*`` in the file, the model is built without its classifier.
-        dtype: One of `DTYPES`: what the model computes in. float64 answers come as float64, all
-            others as float32, since NumPy has no bfloat16.
+        dtype: One of `parity_tests.precision.DTYPES`: what the model computes in. float64 answers
+            come as float64, all others as float32, since NumPy has no bfloat16.
         device: "cpu", "cuda", "cuda:1", "mps". On CUDA, TF32 is off while the runner is entered:
             it would round products to 10 bits.
         compile: Run the model through ``torch.compile``. `model` stays the one that is not.
@@ -119,10 +119,11 @@ class CandidateRunner:
             to_torch = to_tensorflow = (0, 3, 2, 1)
         dtype = getattr(th, self._dtype)
         with th.inference_mode():
-            wide = np.ascontiguousarray(images.transpose(to_torch), _array_type(self._dtype))
-            outputs = self._call(th.from_numpy(wide).to(self._device, dtype))
+            wide = np.ascontiguousarray(images.transpose(to_torch), answer_type(self._dtype))
+            batch = th.from_numpy(wide)
+            outputs = self._call(batch.to(self._device, dtype))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        arrays = [output.cpu().to(th.from_numpy(wide).dtype).numpy() for output in outputs]
+        arrays = [output.cpu().to(batch.dtype).numpy() for output in outputs]
         return tuple(a.transpose(to_tensorflow) if a.ndim == 4 else a for a in arrays)
 
 
@@ -158,10 +159,6 @@ def _without_tf32() -> Iterator[None]:
     finally:
         for backend, allowed in zip(backends, before, strict=True):
             backend.allow_tf32 = allowed
-
-
-def _array_type(dtype: str) -> type[np.floating[Any]]:
-    return np.float64 if dtype == "float64" else np.float32
 
 
 def _build(architecture: str, dims: Mapping[str, int], *, classifier: bool) -> Any:

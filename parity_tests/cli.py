@@ -20,6 +20,7 @@ from converter.cli.common import (
 )
 from converter.errors import UsageError
 from converter.writers.atomic import check_target
+from parity_tests.precision import DTYPES
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from parity_tests.report import Form
 
 FILE = click.Path(dir_okay=False, path_type=Path)
-DTYPES = ("float32", "float64", "float16", "bfloat16")  # as parity_tests.candidate has them
 _FEEDS = (
     click.option("--images", type=click.Path(path_type=Path), help="Add the faces of this folder."),
     click.option(

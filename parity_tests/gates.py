@@ -16,6 +16,7 @@ from converter.catalog import Catalog, TensorRef
 from converter.compare import Kind, TensorDiff, diff, tensors_by_name
 from converter.digest import tensor_sha256
 from parity_tests.model import Finding, GateResult
+from parity_tests.precision import COARSENESS, answer_type
 from parity_tests.settings import Settings, compare_settings
 
 Array = npt.NDArray[Any]
@@ -26,9 +27,6 @@ FLOAT32_TOLERANCE = 1e-5  # the project's contract; measured: 7e-7
 # alike: the candidate's was measured at 0.6 (InceptionResnetV1) to 0.9 times (P-Net) the other.
 ORACLE_FACTOR = 4.0
 CLASSIFIER = ("Logits/", "logits.")
-# How much more coarsely than float32, with its 24 bits, a type rounds: it has 11 bits, or 8. Errors
-# of rounding grow in proportion, and with them what is demanded of a candidate in that type.
-COARSENESS = {"float32": 1.0, "float64": 1.0, "float16": 2.0**13, "bfloat16": 2.0**16}
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,11 @@ class Fingerprint:
     dtype: str
     shape: tuple[int, ...]
     sha256: str
+
+    @classmethod
+    def of(cls, ref: TensorRef) -> Fingerprint:
+        """That of a tensor, which is loaded for it."""
+        return cls(ref.name, ref.dtype.name, ref.shape, tensor_sha256(ref.load()))
 
 
 def weights_gate(source: Catalog, candidate: Catalog) -> GateResult:
@@ -142,7 +145,7 @@ def errored(name: str, why: str) -> GateResult:
 
 def float64_gate(reference: Array, candidate: Array) -> GateResult:
     """The TensorFlow graph in float64 against the module in float64: answers, one row a sample."""
-    problem = _unfit(reference, candidate, np.float64)
+    problem = _unfit(reference, candidate, "float64", "float64")
     measured = float("nan") if problem else float(np.max(np.abs(reference - candidate)))
     return GateResult(
         name="float64",
@@ -177,8 +180,7 @@ def float32_gate(
         measured=float("nan"),
         summary="",
     )
-    found_type = np.float64 if precision == "float64" else np.float32
-    problem = _unfit(reference, candidate, np.float32, found_type)
+    problem = _unfit(reference, candidate, "float32", answer_type(precision))
     if problem:
         return replace(gate, summary=problem)
     distances = l2(reference, candidate)
@@ -227,8 +229,7 @@ def task_gate(
         measured=float("nan"),
         summary="",
     )
-    found_type = np.float64 if precision == "float64" else np.float32
-    problem = _unfit(reference, candidate, np.float32, found_type)
+    problem = _unfit(reference, candidate, "float32", answer_type(precision))
     if problem:
         return replace(gate, summary=problem)
     if len(samples) < 3:
@@ -263,19 +264,14 @@ def _pairwise(rows: Array) -> Array:
     return distances
 
 
-def _unfit(
-    reference: Array,
-    candidate: Array,
-    dtype: type[np.floating[Any]],
-    found_type: type[np.floating[Any]] | None = None,
-) -> str:
+def _unfit(reference: Array, candidate: Array, dtype: str, candidate_dtype: str) -> str:
     """Why two sets of answers can't be compared at all, or an empty string."""
     for name, side, wanted in (
         ("reference", reference, dtype),
-        ("candidate", candidate, found_type or dtype),
+        ("candidate", candidate, candidate_dtype),
     ):
         if side.dtype != wanted:
-            return f"the {name} answers in {side.dtype}, not {np.dtype(wanted)}"
+            return f"the {name} answers in {side.dtype}, not {wanted}"
         if not np.isfinite(side).all():
             return f"the {name} answers with NaN or infinity"
     if reference.shape != candidate.shape:

@@ -77,15 +77,13 @@ class LiveReference:
         return graph_settings(self._original[0], self.architecture)
 
     def answers(self, batches: Batches) -> Array:
-        return self._rows(self._runner, batches, np.float32)
+        return self._rows(self._runner, batches, "float32")
 
     def oracle(self, batches: Batches) -> Array:
         with ReferenceRunner(self._wide, weights_in_graph) as runner:
-            return self._rows(runner, batches, np.float64)
+            return self._rows(runner, batches, "float64")
 
-    def _rows(
-        self, runner: ReferenceRunner, batches: Batches, dtype: type[np.floating[Any]]
-    ) -> Array:
+    def _rows(self, runner: ReferenceRunner, batches: Batches, dtype: str) -> Array:
         rows, taken = [], []
         for feed in self.feeds:
             try:

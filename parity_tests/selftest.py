@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from converter.catalog import Catalog, TensorRef
-from converter.digest import tensor_sha256
 from converter.dtypes import FLOAT32
 from converter.errors import UsageError
 from converter.progress import Listener
@@ -204,7 +203,7 @@ class _Judge:
         replaces tensors, all settings.
         """
         if mutant.tensors:
-            right = [_fingerprint(ref) for ref in self._catalog(mutant).values()]
+            right = [Fingerprint.of(ref) for ref in self._catalog(mutant).values()]
             with broken(self._narrow.model, mutant):
                 yield weights_gate_by_hash(right, self._catalog(mutant))
             return
@@ -314,10 +313,6 @@ def _largest(found: Array | str, right: Array) -> float:
 
 def _ref(name: str, array: Array) -> TensorRef:
     return TensorRef(name, FLOAT32, array.shape, lambda: array)
-
-
-def _fingerprint(ref: TensorRef) -> Fingerprint:
-    return Fingerprint(ref.name, ref.dtype.name, ref.shape, tensor_sha256(ref.load()))
 
 
 def _why(outcome: Outcome, *, reached: bool) -> str:

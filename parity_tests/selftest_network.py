@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from parity_tests.candidate import CandidateRunner
 from parity_tests.feeds import Feed
-from parity_tests.frameworks import torch
 from parity_tests.localise_modules import patched, within
 from parity_tests.mutants import Mutant, blocks
 
@@ -30,7 +29,6 @@ class Network:
         self.model: Any = runner.model
         self._runner = runner
         self._feeds = feeds
-        self._dtype = next(runner.model.parameters()).dtype
         self._given: list[dict[str, Any]] = []
         self.right = np.concatenate([self._record(feed) for feed in feeds])
 
@@ -88,8 +86,7 @@ class Network:
             return self._outputs(feed)
 
     def _outputs(self, feed: Feed) -> Array:
-        wide = np.float64 if self._dtype == torch().float64 else np.float32
-        outputs = self._runner.run(feed.images.astype(wide))
+        outputs = self._runner.run(feed.images)
         return np.concatenate([output.reshape(len(output), -1) for output in outputs], axis=1)
 
 

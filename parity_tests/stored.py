@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from converter.catalog import Catalog
 from converter.compare import tensors_by_name
-from converter.digest import tensor_sha256
 from parity_tests.answers import Batches
 from parity_tests.errors import ParityError
 from parity_tests.feeds import Feed
@@ -75,7 +74,7 @@ def capture(
             yield from _activations(reference, which, batches)
 
     write(path, about, arrays())
-    with Store(path) as store:
+    with Store(path) as store:  # as whoever verifies will open it
         count = sum(name.startswith(ACTIVATIONS) for name in store.shapes)
     kept = ("name", "graph", "architecture", "dims", "versions", "feeds", "probes")
     return {key: about[key] for key in kept} | {"activations": count}
@@ -99,8 +98,8 @@ def _activations(
 
 def _fingerprints(catalog: Catalog) -> tuple[Fingerprint, ...]:
     rows = []
-    for name, ref in tensors_by_name(catalog, "torch").items():
-        rows.append(Fingerprint(name, ref.dtype.name, ref.shape, tensor_sha256(ref.load())))
+    for ref in tensors_by_name(catalog, "torch").values():
+        rows.append(Fingerprint.of(ref))
         catalog.release(ref.nbytes)
     return tuple(rows)
 
@@ -120,7 +119,6 @@ class StoredReference:
         with Store(path) as store:
             about = store.about
             try:
-                self._about = about
                 self.architecture = _text(about["architecture"])
                 self.dims: Mapping[str, int] = {
                     _text(key): _size(size) for key, size in about["dims"].items()

@@ -42,6 +42,7 @@ from parity_tests.pair import (
     open_reference,
     require_same_network,
 )
+from parity_tests.precision import answer_type
 from parity_tests.probes import probes
 from parity_tests.settings import module_settings
 from parity_tests.sides import Reference
@@ -163,16 +164,15 @@ class _Run:
     def float64(self, report: ParityReport) -> ParityReport:
         """The reference in float64 is the oracle; a candidate with weights is held to it."""
         started = time.perf_counter()
-        total = sum(len(feed.images) for feed in self.reference.feeds)
         try:
-            self._stage("TensorFlow, float64", total)
+            self._stage("TensorFlow, float64", self._images())
             self.oracle = self.reference.oracle(self.batches)
             if self.candidate.weights is None:
                 return _add(report, [skipped("float64", NOT_FLOAT64)])
-            self._stage("torch, float64", total)
+            self._stage("torch, float64", self._images())
             with self.candidate.runner("float64") as runner:
                 assert isinstance(runner, CandidateRunner)
-                found = self.batches.all(runner, self.reference.feeds, np.float64)
+                found = self.batches.all(runner, self.reference.feeds, "float64")
                 settings = module_settings(runner.model, self.reference.architecture)
             gates = [
                 settings_gate(self.reference.settings(), settings),
@@ -184,15 +184,13 @@ class _Run:
 
     def float32(self, report: ParityReport) -> ParityReport:
         started = time.perf_counter()
-        feeds = self.reference.feeds
-        total = sum(len(feed.images) for feed in feeds)
-        self._stage("TensorFlow, float32", total)
+        self._stage("TensorFlow, float32", self._images())
         expected = self.reference.answers(self.batches)
-        self._stage(f"candidate, {self.options.dtype}", total)
+        self._stage(f"candidate, {self.options.dtype}", self._images())
         options = self.options
         with self.candidate.runner(options.dtype, options.device, options.compile) as runner:
-            wide = np.float64 if options.dtype == "float64" else np.float32
-            found = self.batches.all(runner, self.reference.feeds, wide)
+            dtype = answer_type(options.dtype)
+            found = self.batches.all(runner, self.reference.feeds, dtype)
         samples = [sample for feed in self.reference.feeds for sample in feed.samples]
         gates = [float32_gate(expected, found, self.oracle, samples, options.dtype)]
         if self.reference.architecture == "inception_resnet_v1":
@@ -260,6 +258,10 @@ class _Run:
         parts += [f"on {options.device}"] if options.device != "cpu" else []
         parts += ["compiled"] if options.compile else []
         return f" ({', '.join(parts)})" if parts else ""
+
+    def _images(self) -> int:
+        """How many are fed."""
+        return sum(len(feed.images) for feed in self.reference.feeds)
 
     def _say(self, text: str) -> None:
         self.batches.listener.say(text)

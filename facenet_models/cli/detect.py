@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from facenet_models.cli.common import json_option, print_json, reports_errors
-from facenet_models.cli.progress import progress_bar
 from facenet_models.errors import UsageError, printable
+from facenet_models.progress import progress_bar
 
 if TYPE_CHECKING:
     import numpy as np

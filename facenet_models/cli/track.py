@@ -13,8 +13,8 @@ import click
 
 from facenet_models.cli.common import reports_errors
 from facenet_models.cli.detect import build_detector, detector_options, rounded
-from facenet_models.cli.progress import progress_bar
 from facenet_models.errors import UsageError, printable
+from facenet_models.progress import progress_bar
 
 if TYPE_CHECKING:
     from facenet_models.video import Frame, Tracked

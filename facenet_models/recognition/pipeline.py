@@ -6,7 +6,6 @@ back together by its place in a list, so that an image that fails moves no other
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from facenet_models.errors import ModelsError, UsageError
+from facenet_models.progress import progress_bar
 from facenet_models.recognition.embeddings import NO_FACE, Embeddings, Miss, check_names
 from facenet_models.recognition.images import Source, find_images, read_image
 
@@ -82,7 +82,8 @@ def embed(
     sources = _named(images, names)
     if device is not None:
         model.to(device)
-    with _evaluating(model), torch.inference_mode(), _bar(len(sources), progress) as tick:
+    bar = progress_bar("Images", len(sources), shown=progress)
+    with _evaluating(model), torch.inference_mode(), bar as tick:
         pictures = _read(sources)
         faces = _detect(pictures, detector, batch_size) if detector else _cut(pictures, image_size)
         return _collect(_run(faces, model, batch_size, flip, tick))
@@ -256,19 +257,3 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
-
-
-@contextmanager
-def _bar(total: int, wanted: bool) -> Iterator[Callable[[], None]]:
-    """What to call once for each image that is done."""
-    if not wanted or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = ("Images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("images", total=total)
-        yield lambda: progress.advance(task)

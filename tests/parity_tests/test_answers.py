@@ -49,7 +49,7 @@ CUDA = RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
 def test_batches_do_not_change_the_answers(size: int) -> None:
     network, listener = Small(room=99), Counting()
     batches = Batches(size, listener)
-    assert np.array_equal(batches.feed(network, FEED, np.float32), EXPECTED)
+    assert np.array_equal(batches.feed(network, FEED, "float32"), EXPECTED)
     assert max(network.sizes) == min(size, 7)
     assert listener.done == 7
     assert batches.notes == []
@@ -59,7 +59,7 @@ def test_batches_do_not_change_the_answers(size: int) -> None:
 def test_smaller_batches_where_memory_runs_out(error: Exception) -> None:
     network, listener = Small(2, error), Counting()
     batches = Batches(32, listener)
-    assert np.array_equal(batches.feed(network, FEED, np.float32), EXPECTED)
+    assert np.array_equal(batches.feed(network, FEED, "float32"), EXPECTED)
     assert network.sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
     assert batches.size == 1  # the next network gets as few
     assert len(batches.notes) == 2
@@ -69,12 +69,12 @@ def test_smaller_batches_where_memory_runs_out(error: Exception) -> None:
 
 def test_not_even_one_image() -> None:
     with pytest.raises(ParityError, match="even one image"):
-        Batches(4).feed(Small(0), FEED, np.float32)
+        Batches(4).feed(Small(0), FEED, "float32")
 
 
 def test_other_errors_are_not_taken_for_it() -> None:
     with pytest.raises(RuntimeError, match="shape"):
-        Batches(4).feed(Small(0, RuntimeError("shape mismatch")), FEED, np.float32)
+        Batches(4).feed(Small(0, RuntimeError("shape mismatch")), FEED, "float32")
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
 
 
@@ -86,5 +86,5 @@ def test_images_come_in_the_type_asked_for() -> None:
             seen.append(images.dtype)
             return super().run(images)
 
-    Batches(4).all(Looking(99), [FEED, FEED], np.float64)
+    Batches(4).all(Looking(99), [FEED, FEED], "float64")
     assert {*seen} == {np.dtype(np.float64)}

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(label: str, total: int | None) -> Iterator[Callable[[], None]]:
+def progress_bar(label: str, total: int | None, shown: bool = True) -> Iterator[Callable[[], None]]:
     """What to call once for each thing that is done; shows a bar if standard error is a terminal.
 
-    Without a `total` the bar tells only how many are done.
+    Without a `total` the bar tells only how many are done; `shown` False means no bar at all.
     """
-    if not sys.stderr.isatty():
+    if not (shown and sys.stderr.isatty()):
         yield lambda: None
         return
     from rich.console import Console
