@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {"converter", "facenet_models", "parity_tests"}
+PACKAGES = {"converter", "facenet_models", "facenet_release", "parity_tests"}
 ALLOWED = {
     "converter": set(),
     "facenet_models": set(),
     "parity_tests": {"converter", "facenet_models"},
+    "facenet_release": {"converter", "facenet_models", "parity_tests"},
 }
-HEAVY = {"tensorflow", "torch", "h5py", "tf_slim"}
+HEAVY = {"tensorflow", "torch", "h5py", "tf_slim", "oras", "github", "huggingface_hub", "rfc8785"}
 
 
 def imported_by(path: Path) -> set[str]:

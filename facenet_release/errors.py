@@ -1,0 +1,78 @@
+"""What goes wrong with releases; all of it prints as one message.
+
+The tree::
+
+    FacenetError               1  of converter.errors
+    └── ReleaseError           1  a release can't be built, read or published
+        ├── RecipeError        2  the recipe is wrong; carries every finding
+        ├── CheckFailedError   1  a release is not what it says; carries every finding
+        └── ChannelError       1  a place to publish refuses, breaks off, or can't be reached
+            ├── AbsentError    1  nothing is published there
+            ├── TakenError     1  something else is published there already
+            └── TokenError     2  the token is missing, expired, or not allowed to do this
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from converter.errors import FacenetError, printable
+
+SHOWN = 40  # findings that a message repeats; the rest are counted
+
+
+class ReleaseError(FacenetError):
+    """A release can't be built, read or published."""
+
+
+class _FoundError(ReleaseError):
+    """An error that lists every single finding."""
+
+    def __init__(
+        self,
+        problem: str,
+        findings: Sequence[object],
+        *,
+        file: str | Path | None = None,
+        next_step: str | None = None,
+    ) -> None:
+        super().__init__(problem, file=file, next_step=next_step)
+        self.findings = tuple(map(str, findings))
+
+    def to_json(self) -> dict[str, object]:
+        return super().to_json() | {"findings": list(self.findings)}
+
+    def __str__(self) -> str:
+        shown = [f"  - {printable(finding)}" for finding in self.findings[:SHOWN]]
+        if len(self.findings) > len(shown):
+            shown.append(f"  … and {len(self.findings) - len(shown)} more (all with --json)")
+        return "\n".join([super().__str__(), *shown])
+
+
+class RecipeError(_FoundError):
+    """The recipe can't be carried out as written. `findings` name the lines."""
+
+    exit_code = 2
+
+
+class CheckFailedError(_FoundError):
+    """A release is not what it says it is. `findings` holds everything that is wrong."""
+
+
+class ChannelError(ReleaseError):
+    """A place where releases are published refuses, breaks off, or can't be reached."""
+
+
+class AbsentError(ChannelError):
+    """Nothing is published under this address."""
+
+
+class TakenError(ChannelError):
+    """Something else is published under this address already; nothing was overwritten."""
+
+
+class TokenError(ChannelError):
+    """The token is missing, expired, or not allowed to do this."""
+
+    exit_code = 2
