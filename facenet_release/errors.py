@@ -32,7 +32,7 @@ class _FoundError(ReleaseError):
     def __init__(
         self,
         problem: str,
-        findings: Sequence[object],
+        findings: Sequence[object] = (),
         *,
         file: str | Path | None = None,
         next_step: str | None = None,

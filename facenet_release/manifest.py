@@ -54,12 +54,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Artifact:
-    """One weight file. `tensor_digest` is that of `converter.digest`; None for ONNX."""
+    """One weight file, and the parity report that judged these weights.
+
+    `tensor_digest` is that of `converter.digest`; None for ONNX.
+    """
 
     file: str
     part: str
     format: str
     tensor_digest: str | None
+    evidence: str
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ class Model:
 
     def files(self) -> list[str]:
         """The names of all files that are this model's."""
-        return [*(artifact.file for artifact in self.artifacts), self.evidence, self.card]
+        evidence = {self.evidence, *(artifact.evidence for artifact in self.artifacts)}
+        return [*(artifact.file for artifact in self.artifacts), *sorted(evidence), self.card]
 
 
 @dataclass(frozen=True)
