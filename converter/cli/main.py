@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from importlib.metadata import EntryPoint, entry_points
 
 import click
@@ -9,6 +10,7 @@ import click
 from converter import __version__
 
 COMMANDS = "facenet.commands"
+LIBRARIES = ("numpy", "torch", "tensorflow")  # what results depend on; `facenet doctor` lists all
 
 
 class LazyGroup(click.Group):
@@ -29,8 +31,29 @@ class LazyGroup(click.Group):
         return point.load() if point else None
 
 
+def _print_versions(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Print the versions that a report of a problem needs; from metadata, which takes no time."""
+    if not asked or ctx.resilient_parsing:
+        return
+    from converter.installed import version_of
+
+    click.echo(f"facenet, version {__version__}")
+    click.echo(f"  python      {platform.python_version()}")
+    for name in LIBRARIES:
+        click.echo(f"  {name:<10}  {version_of(name) or 'not installed'}")
+    ctx.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, "-V", "--version", prog_name="facenet")
+@click.option(
+    "-V",
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Show the versions of this program and its libraries, and exit.",
+)
 def facenet() -> None:
     """Move FaceNet and MTCNN weights from TensorFlow to PyTorch, and prove that nothing changed.
 
