@@ -1,0 +1,96 @@
+"""Runs the notebooks of this folder and keeps what they show.
+
+    python examples/render.py [NAME ...] [--out FOLDER] [--html]
+
+Each NAME.py (all, if none is named) becomes FOLDER/NAME.ipynb with its outputs, and with
+``--html`` FOLDER/NAME.html beside it. What a notebook writes goes to FOLDER/output. The exit
+code is 1 if a notebook fails; what it showed until then is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+MARK = "#   jupytext:"  # in the header of a notebook
+CELL_SECONDS = 300
+
+
+def notebooks() -> list[str]:
+    """The names of the notebooks in this folder."""
+    files = sorted(HERE.glob("*.py"))
+    return [file.stem for file in files if MARK in file.read_text(encoding="utf-8")[:500]]
+
+
+def execute(name: str, folder: Path) -> tuple[Any, str]:
+    """The notebook after its run in `folder`, and what stopped it ("" if nothing did)."""
+    import jupytext
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    notebook = jupytext.read(HERE / f"{name}.py")
+    client = NotebookClient(
+        notebook,
+        # Over files, where there are such sockets: no port can be taken, and nobody listens in.
+        km=AsyncKernelManager(kernel_name="python3", transport="tcp" if os.name == "nt" else "ipc"),
+        timeout=CELL_SECONDS,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        return notebook, str(error)
+    return notebook, ""
+
+
+def write(notebook: Any, path: Path, html: bool) -> None:
+    """Write the notebook with its outputs to `path`, and as a page beside it."""
+    import nbformat
+
+    nbformat.write(notebook, path)
+    if html:
+        from nbconvert import HTMLExporter
+
+        page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": path.stem}})
+        path.with_suffix(".html").write_text(page, encoding="utf-8")
+
+
+def main() -> int:
+    known = notebooks()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of a notebook, without .py")
+    parser.add_argument("--out", type=Path, default=Path("rendered"), help="default: rendered/")
+    parser.add_argument("--html", action="store_true", help="write pages too")
+    args = parser.parse_args()
+    unknown = sorted(set(args.names) - set(known))
+    if unknown:
+        parser.error(f"no such notebook: {', '.join(unknown)}; there are {', '.join(known)}")
+    folder = args.out.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    # The kernel finds this folder's modules, and nobody's own IPython start-up files.
+    paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    failed = 0
+    with tempfile.TemporaryDirectory() as profile:
+        os.environ["IPYTHONDIR"] = os.environ["JUPYTER_RUNTIME_DIR"] = profile
+        for name in args.names or known:
+            started = time.perf_counter()
+            notebook, problem = execute(name, folder)
+            write(notebook, folder / f"{name}.ipynb", args.html)
+            word = "FAILED" if problem else "ran"
+            print(f"{name}: {word}, {time.perf_counter() - started:.0f} s", flush=True)
+            if problem:
+                print(problem, file=sys.stderr)
+            failed += bool(problem)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
