@@ -36,15 +36,18 @@ def execute(name: str, folder: Path) -> tuple[Any, str]:
     from nbclient.exceptions import CellExecutionError
 
     notebook = jupytext.read(HERE / f"{name}.py")
+    manager = AsyncKernelManager(kernel_name="python3")
+    if os.name == "posix":  # sockets that are files: no port can be taken, nobody listens in
+        manager.transport = "ipc"
+        manager.ip = tempfile.mkdtemp(dir=os.environ["JUPYTER_RUNTIME_DIR"]) + "/kernel"
     client = NotebookClient(
         notebook,
-        # Over files, where there are such sockets: no port can be taken, and nobody listens in.
-        km=AsyncKernelManager(kernel_name="python3", transport="tcp" if os.name == "nt" else "ipc"),
+        km=manager,
         timeout=CELL_SECONDS,
         resources={"metadata": {"path": str(folder)}},
     )
     try:
-        client.execute()
+        client.execute(cleanup_kc=True)  # it ends only the kernels that it made, unless told
     except CellExecutionError as error:
         return notebook, str(error)
     return notebook, ""
