@@ -50,7 +50,7 @@ def matrix(values: np.ndarray, names: Sequence[str], label: str, title: str) -> 
     middle = (values.max() + values.min()) / 2
     for row, column in np.ndindex(values.shape):
         ink = "white" if values[row, column] > middle else "black"
-        text = f"{values[row, column]:.3g}" if row != column else "0"
+        text = f"{values[row, column]:.2g}" if row != column else "0"
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink)
     axes.set_xticks(range(count), names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(count), names)
