@@ -109,8 +109,8 @@ show([result[i] for i in chosen], [f"frame {i}" for i in chosen], columns=2, siz
 # ## Who was there when
 #
 # One row for each number. A face that is hidden for longer than 12 frames, or that turns away,
-# comes back under a *new* number: overlap alone can't know that it is the same person. With trained
-# weights embeddings can: `follow(..., embed=embedder(resnet))`, or
+# comes back under a *new* number: overlap alone can't know that it is the same person. With
+# trained weights embeddings can: `follow(..., embed=embedder(resnet))`, or
 # `facenet track --recognise vggface2`.
 
 # %%

@@ -17,8 +17,8 @@
 # Three steps take a photograph to an answer to "is this the same person?":
 #
 # 1. **Detect**: `MTCNN` finds faces, and cuts each out as a square of 160 x 160 pixels.
-# 2. **Embed**: `InceptionResnetV1` turns each square into an *embedding*: 512 numbers, a point on a
-#    sphere of radius 1. It was trained so that faces of one person lie close together there.
+# 2. **Embed**: `InceptionResnetV1` turns each square into an *embedding*: 512 numbers, a point on
+#   a  sphere of radius 1. It was trained so that faces of one person lie close together there.
 # 3. **Compare**: the distance between two points. No names, no classes: two people that the
 #    network has never seen can be compared.
 
@@ -82,9 +82,9 @@ print("their lengths:", np.linalg.norm(embeddings, axis=1).round(4))
 # ## Compare
 #
 # `distance` gives the *squared* Euclidean distance, the unit of the original FaceNet: 0 for the
-# same point, 2 for unrelated directions, 4 for opposite ones. With trained weights, two photographs
-# of one person are usually below about 1.1, and two people above it; measure the threshold for
-# your own pictures ([lfw_evaluate](lfw_evaluate.py) does).
+# same point, 2 for unrelated directions, 4 for opposite ones. With trained weights, two
+# photographs of one person are usually below about 1.1, and two people above it; measure the
+# threshold for your own pictures ([lfw_evaluate](lfw_evaluate.py) does).
 #
 # If the title below says *untrained*, the picture shows what the arithmetic gives for random
 # weights: all faces end up next to each other, whoever they are.

@@ -1,0 +1,189 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Find the layer that broke
+#
+# Somebody's PyTorch network gives other embeddings than the TensorFlow network that it was made
+# from. It has 132 convolutions. Which one is wrong?
+#
+# `parity_tests` answers that. Here two bugs are planted, of the kinds that happen: two tensors in
+# each other's place, and a setting that no weight file holds.
+#
+# This notebook runs the TensorFlow graph once (`pip install -e ".[parity]"`). The weights are the
+# demo's, **untrained**: parity is about computing the same, not about faces, so they serve as well
+# as any.
+
+# %%
+from collections import Counter
+
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from sample_data import output
+
+from converter.convert import Request, convert
+from converter.demo import write_demo
+from parity_tests.answers import Batches
+from parity_tests.gates import settings_gate
+from parity_tests.localise import first_fault, localise
+from parity_tests.pair import FeedOptions, open_candidate, open_live, open_reference
+from parity_tests.probes import probes
+from parity_tests.settings import module_settings
+from parity_tests.stored import capture
+from parity_tests.verify import verify
+
+folder = output("find_the_broken_layer")
+
+# %% [markdown]
+# ## The original, and weights that are right
+#
+# `capture` (in a shell: `facenet capture CHECKPOINT --out reference.h5`) runs the TensorFlow
+# graph on noise and records the images, the answers, what every block gives, and a hash of each
+# weight. From here on TensorFlow is not needed any more.
+
+# %%
+checkpoint, right, recorded = folder / "checkpoint", folder / "right.pt", folder / "reference.h5"
+write_demo(checkpoint, classes=0, overwrite=True)
+convert(Request(checkpoint=str(checkpoint), out=str(right), overwrite=True))
+
+about = capture(open_live(str(checkpoint), FeedOptions(count=1)), recorded, "blocks", Batches(4))
+print(f"recorded: {about['activations']} activations, {recorded.stat().st_size / 1e6:.0f} MB")
+
+# %%
+report = verify(str(recorded), str(right))
+for gate in report.gates:
+    print(f"{gate.name:<10}{gate.status:<8}{gate.summary}")
+print("\n" + report.headline.replace(f"{folder}/", ""))
+
+# %% [markdown]
+# ## Bug 1: two tensors in each other's place
+#
+# Deep in the network, the statistics of two batch normalisations of equal shape are exchanged. The
+# file loads without complaint: names and shapes are right.
+
+# %%
+state = torch.load(right, weights_only=True)
+one, other = (f"repeat_2.{i}.branch0.bn.running_mean" for i in (3, 4))
+state[one], state[other] = state[other], state[one]
+broken = folder / "broken.pt"
+torch.save(state, broken)
+
+bad = verify(str(recorded), str(broken))
+print(bad.headline, "\n")
+for gate in bad.gates:
+    print(f"{gate.name:<10}{gate.status:<8}{gate.summary}")
+
+# %% [markdown]
+# The first gate compares weights, and it would be enough here. But suppose that you had no
+# original weights, only the original's answers. Then the layers speak:
+#
+# - **cumulative**: both networks get the same image. Behind a broken layer everything differs.
+# - **isolated**: each PyTorch block gets what *TensorFlow's* block before it gave. Only a block
+#   that is broken *itself* differs then. Its verdict is *source*; those behind it have
+#   *inherited* the error.
+
+
+# %%
+def error(comparison):
+    """Largest difference at a layer; NaN where there is none to show."""
+    measured = comparison is not None and comparison.measure is not None
+    return comparison.measure.max_abs if measured else np.nan
+
+
+def draw(results, title):
+    """The differences along the network, and where it broke."""
+    places = range(len(results))
+    _, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
+    for kind, colour, marker in (("cumulative", "#9aa5b1", "o"), ("isolated", "#1f5fa8", "s")):
+        values = [max(error(getattr(result, kind)), 1e-9) for result in results]
+        axes.plot(places, values, marker=marker, markersize=4, color=colour, label=kind)
+    for place, result in enumerate(results):
+        if result.verdict == "source":
+            axes.axvline(place, color="#c81e1e", linewidth=8, alpha=0.2, zorder=0)
+    axes.axvline(np.nan, color="#c81e1e", linewidth=8, alpha=0.2, label="source of an error")
+    axes.set_yscale("log")
+    axes.set_ylabel("largest difference")
+    names = [result.probe for result in results]
+    axes.set_xticks(places, names, rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.legend(frameon=False, loc="center left")
+    axes.grid(axis="y", color="0.93")
+    axes.spines[["top", "right"]].set_visible(False)
+    plt.show()
+
+
+draw(report.probes, "Right weights: nothing but rounding")
+draw(bad.probes, "Two tensors exchanged")
+
+# %%
+for result in bad.probes:
+    if result.verdict == "source":
+        print(f"{result.probe}: {result.hint}")
+print(dict(Counter(result.verdict for result in bad.probes)))
+
+# %% [markdown]
+# ## Bug 2: a setting
+#
+# The weights are right in every bit now. But whoever wrote this network has taken PyTorch's
+# default epsilon, 1e-5, for one batch normalisation, where the original has 1e-3. No comparison
+# of weights can see that.
+
+# %%
+reference = open_reference(str(recorded), FeedOptions())
+images = reference.feeds[0].images
+
+with reference.activations(wide=False) as original, open_candidate(str(right)).runner() as runner:
+    runner.model.conv2d_4a.bn.eps = 1e-5
+    wrong = localise(original, runner, images, probes(runner.architecture, "blocks"))
+    settings = settings_gate(
+        reference.settings(), module_settings(runner.model, "inception_resnet_v1")
+    )
+
+draw(wrong, "One epsilon differs")
+fault = first_fault(wrong)
+print(f"{fault.probe}: {fault.hint}")
+
+# %% [markdown]
+# The answers alone led to the layer, and to what about it is wrong. The settings gate reads the
+# numbers off the graph and the module, and says the same without running anything:
+
+# %%
+print(settings.summary)
+for finding in settings.findings:
+    print(f"  {finding}")
+
+# %% [markdown]
+# ## Checks
+
+# %%
+assert report.passed
+assert {result.verdict for result in report.probes} == {"same"}
+
+sources = [result.probe for result in bad.probes if result.verdict == "source"]
+assert not bad.passed
+assert len(sources) == 2  # the two blocks, and no other
+assert bad.gates[0].name == "weights"
+assert bad.gates[0].status == "failed"
+
+assert [result.probe for result in wrong if result.verdict == "source"] == [fault.probe]
+assert "4a" in fault.probe
+assert len(settings.findings) == 1
+assert "eps" in str(settings.findings[0])
+
+# %% [markdown]
+# ## Next
+#
+# `facenet verify reference.h5 broken.pt --html report.html` writes all of this as a page, with
+# `--junit` for your CI ([docs/ci.md](../docs/ci.md)). `--probes all` looks at each convolution
+# inside the blocks.
