@@ -40,8 +40,10 @@ def make_release(folder: Path, version: str = "v1.0", salt: str = "") -> Manifes
                 notes="",
                 sources=(Source("det1.npy", 3, hashlib.sha256(b"abc").hexdigest()),),
                 artifacts=(
-                    Artifact("pnet.pt", "all", "pt", "0" * 64),
-                    Artifact("pnet.safetensors", "all", "safetensors", "0" * 64),
+                    Artifact("pnet.pt", "all", "pt", "0" * 64, "pnet.evidence.json"),
+                    Artifact(
+                        "pnet.safetensors", "all", "safetensors", "0" * 64, "pnet.evidence.json"
+                    ),
                 ),
                 evidence="pnet.evidence.json",
                 card="pnet.md",
