@@ -1,0 +1,393 @@
+"""A server on loopback that speaks GitHub's REST API for releases, well or badly.
+
+After https://docs.github.com/rest/releases: drafts are seen by writers only and are found by
+lists, not by tags; assets come in pages with a ``Link`` header; names are made safe; what an
+upload that breaks leaves is an asset in the state "starter"; a download redirects to another host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+API, UPLOADS = "/api/v3", "/api/uploads"  # as GitHub Enterprise Server has them
+WRITER, READER, SECRET_QUERY = "ghp_writer0123456789", "ghp_reader0123456789", "sig=s3cr3tsignature"
+
+
+@dataclass
+class Asset:
+    """What is stored. `data` may have gone bad after `digest` was told."""
+
+    id: int
+    name: str
+    data: bytes
+    state: str = "uploaded"
+
+
+@dataclass
+class Release:
+    """A release; `draft` until it is published."""
+
+    id: int
+    tag: str
+    name: str
+    body: str
+    draft: bool
+    assets: list[Asset] = field(default_factory=list)
+
+
+@dataclass
+class Fault:
+    """What to do at the next requests that match; `skip` of them go well before."""
+
+    verb: str
+    path: str
+    kind: str
+    times: int = 1
+    skip: int = 0
+
+
+@dataclass
+class GitHubServer:
+    """The repository ``owner/repo`` and everything that was asked."""
+
+    url: str = ""
+    elsewhere: str = ""
+    releases: list[Release] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    digests: bool = True
+    page: int = 2  # never more than this on a page, so that small tests have pages
+    tokens: set[str] = field(default_factory=lambda: {WRITER, READER})
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    elsewhere_headers: list[dict[str, str]] = field(default_factory=list)
+    before: dict[tuple[str, str], Callable[[], object]] = field(default_factory=dict)
+    last_id: int = 0
+
+    def new_id(self) -> int:
+        self.last_id += 1
+        return self.last_id
+
+    def add(self, tag: str, body: str = "", draft: bool = False, **assets: bytes) -> Release:
+        """A release that is there already; dots in assets' names are written as ``__``."""
+        release = Release(self.new_id(), tag, tag, body, draft)
+        for name, data in assets.items():
+            release.assets.append(Asset(self.new_id(), name.replace("__", "."), data))
+        self.releases.append(release)
+        return release
+
+    def fail(self, verb: str, path: str, kind: str, times: int = 1, skip: int = 0) -> None:
+        self.faults.append(Fault(verb, path, kind, times, skip))
+
+    def fault(self, verb: str, path: str) -> str:
+        for fault in self.faults:
+            if fault.times and fault.verb == verb and re.search(fault.path, path):
+                if fault.skip:
+                    fault.skip -= 1
+                    continue
+                fault.times -= 1
+                return fault.kind
+        return ""
+
+    def public(self) -> list[Release]:
+        return [release for release in self.releases if not release.draft]
+
+    def count(self, verb: str, path: str) -> int:
+        """How many such requests came."""
+        return sum(v == verb and bool(re.search(path, p)) for v, p in self.requests)
+
+
+@contextmanager
+def serve() -> Iterator[GitHubServer]:
+    """Runs one, and the other host, until the block is left."""
+    state = GitHubServer()
+    with ExitStack() as stack:
+        for handler, name in ((_Api, "url"), (_Elsewhere, "elsewhere")):
+            bound = type("Bound", (handler,), {"state": state})
+            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), bound))
+            server.daemon_threads = True
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            setattr(state, name, f"http://127.0.0.1:{server.server_address[1]}")
+        state.url += API
+        yield state
+
+
+class _Handler(BaseHTTPRequestHandler):
+    state: GitHubServer
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on the terminal."""
+
+    def answer(self, status: int, body: Any = None, **headers: str) -> None:
+        data = b"" if body is None else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def refuse(self, status: int, message: str, *codes: str, **headers: str) -> None:
+        errors = {"errors": [{"resource": "R", "code": c, "field": "name"} for c in codes]}
+        said = {"message": message, "documentation_url": "https://docs.github.com/rest"}
+        self.answer(status, said | (errors if codes else {}), **headers)
+
+
+class _Elsewhere(_Handler):
+    """The host that stores the bytes. It is told nothing but the signed address."""
+
+    def do_GET(self) -> None:
+        state = self.state
+        state.elsewhere_headers.append(dict(self.headers))
+        parts = urlsplit(self.path)
+        assert parts.query == SECRET_QUERY
+        number = int(parts.path.rpartition("/")[2])
+        asset = next(a for r in state.releases for a in r.assets if a.id == number)
+        fault = state.fault("GET", "elsewhere")
+        self.send_response(200)
+        data = asset.data
+        if fault == "longer":
+            data += b"!"
+        if fault == "understated":  # says less than it sends
+            self.send_header("Content-Length", str(len(data) // 2))
+        elif fault != "endless":
+            self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2] if fault == "cut" else data)
+        try:
+            while fault == "endless":
+                self.wfile.write(bytes(65536))
+        except OSError:
+            pass  # the client has had enough
+
+
+class _Api(_Handler):
+    def do_GET(self) -> None:
+        self.route("GET")
+
+    def do_POST(self) -> None:
+        self.route("POST")
+
+    def do_PATCH(self) -> None:
+        self.route("PATCH")
+
+    def do_DELETE(self) -> None:
+        self.route("DELETE")
+
+    def route(self, verb: str) -> None:
+        state, path = self.state, urlsplit(self.path).path
+        state.requests.append((verb, path))
+        self.query = {k: v[0] for k, v in parse_qs(urlsplit(self.path).query).items()}
+        scheme, _, self.token = self.headers.get("Authorization", "").partition(" ")
+        self.fault = state.fault(verb, path)
+        for (wanted, pattern), act in list(state.before.items()):
+            if wanted == verb and re.search(pattern, path):
+                del state.before[wanted, pattern]
+                act()
+        if self.fault == "cut":
+            return
+        if self.fault == "500":
+            self.refuse(500, "Server Error")
+        elif self.fault == "limit":
+            self.refuse(403, "API rate limit exceeded for user", retry_after="0")
+        elif self.fault == "long-limit":
+            self.refuse(429, "You have exceeded a secondary rate limit", retry_after="900")
+        elif self.fault == "echo":
+            self.refuse(400, f"I don't like {self.headers.get('Authorization')}")
+        elif self.fault == "nonsense":
+            self.answer(200, ["what?"])
+        elif self.token and (scheme not in ("token", "Bearer") or self.token not in state.tokens):
+            self.refuse(401, "Bad credentials")
+        else:
+            self.dispatch(verb, path)
+
+    def dispatch(self, verb: str, path: str) -> None:
+        for wanted, pattern, method, writes in ROUTES:
+            match = re.fullmatch(pattern, path)
+            if wanted == verb and match:
+                if writes and self.token == READER:
+                    self.refuse(403, "Resource not accessible by personal access token")
+                elif writes and self.token != WRITER:
+                    self.refuse(404, "Not Found")
+                else:
+                    getattr(self, method)(*match.groups())
+                return
+        self.refuse(404, "Not Found")
+
+    def body(self) -> dict[str, Any]:
+        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def find(self, number: str) -> Release | None:
+        wanted = (r for r in self.state.releases if r.id == int(number))
+        release = next((r for r in wanted if not r.draft or self.token == WRITER), None)
+        if release is None:
+            self.refuse(404, "Not Found")
+        return release
+
+    def paged(self, rows: list[Any]) -> None:
+        size = min(int(self.query.get("per_page", 30)), self.state.page)
+        page = int(self.query.get("page", 1))
+        headers = {}
+        if page * size < len(rows):
+            path = urlsplit(self.path).path
+            url = f"{self.state.url.removesuffix(API)}{path}?per_page={size}&page={page + 1}"
+            headers["Link"] = f'<{url}>; rel="next", <{url}>; rel="last"'
+        self.answer(200, rows[(page - 1) * size : page * size], **headers)
+
+    def told(self, release: Release) -> dict[str, Any]:
+        base = self.state.url.removesuffix(API)
+        tail = f"/repos/owner/repo/releases/{release.id}"
+        return {
+            "url": base + API + tail,
+            "upload_url": f"{base}{UPLOADS}{tail}/assets{{?name,label}}",
+            "id": release.id,
+            "tag_name": release.tag,
+            "name": release.name,
+            "body": release.body,
+            "draft": release.draft,
+            "prerelease": False,
+            "assets": [self.told_asset(asset) for asset in release.assets[: self.state.page]],
+        }
+
+    def told_asset(self, asset: Asset) -> dict[str, Any]:
+        digest = "sha256:" + hashlib.sha256(asset.data).hexdigest()
+        return {
+            "url": f"{self.state.url}/repos/owner/repo/releases/assets/{asset.id}",
+            "id": asset.id,
+            "name": asset.name,
+            "label": "",
+            "state": asset.state,
+            "size": len(asset.data),
+            "digest": digest if self.state.digests and asset.state == "uploaded" else None,
+        }
+
+    def repository(self) -> None:
+        self.answer(200, {"id": 1, "name": "repo", "full_name": "owner/repo"})
+
+    def list_releases(self) -> None:
+        seen = [r for r in self.state.releases if not r.draft or self.token == WRITER]
+        self.paged([self.told(release) for release in reversed(seen)])
+
+    def get_release(self, number: str) -> None:
+        release = self.find(number)
+        if release:
+            self.answer(200, self.told(release))
+
+    def get_by_tag(self, tag: str) -> None:
+        found = [r for r in self.state.public() if r.tag == tag.replace("%2F", "/")]
+        if found:
+            self.answer(200, self.told(found[0]))
+        else:
+            self.refuse(404, "Not Found")
+
+    def create(self) -> None:
+        said = self.body()
+        assert said["draft"] is True
+        release = self.state.add(said["tag_name"], said["body"], draft=True)
+        release.name = said["name"]
+        if self.fault != "cut-after":
+            self.answer(201, self.told(release))
+
+    def update(self, number: str) -> None:
+        release, said = self.find(number), self.body()
+        if release is None:
+            return
+        if not said["draft"] and any(
+            r.tag == said["tag_name"] and r is not release for r in self.state.public()
+        ):
+            self.refuse(422, "Validation Failed", "already_exists")
+            return
+        release.draft, release.name, release.body = said["draft"], said["name"], said["body"]
+        if self.fault != "cut-after":
+            self.answer(200, self.told(release))
+
+    def delete(self, number: str) -> None:
+        release = self.find(number)
+        if release:
+            assert release.draft, "a published release was deleted"
+            self.state.releases.remove(release)
+            self.answer(204)
+
+    def list_assets(self, number: str) -> None:
+        release = self.find(number)
+        if release:
+            self.paged([self.told_asset(asset) for asset in release.assets])
+
+    def get_asset(self, number: str) -> None:
+        for release in self.state.releases:
+            for asset in release.assets:
+                if asset.id == int(number) and (not release.draft or self.token == WRITER):
+                    if self.headers["Accept"] == "application/octet-stream":
+                        where = f"{self.state.elsewhere}/{asset.id}?{SECRET_QUERY}"
+                        self.answer(302, Location=where)
+                    else:
+                        self.answer(200, self.told_asset(asset))
+                    return
+        self.refuse(404, "Not Found")
+
+    def delete_asset(self, number: str) -> None:
+        for release in self.state.releases:
+            for asset in release.assets:
+                if asset.id == int(number):
+                    assert release.draft, "a published asset was deleted"
+                    release.assets.remove(asset)
+                    if self.fault != "cut-after":
+                        self.answer(204)
+                    return
+        self.refuse(404, "Not Found")
+
+    def upload(self, number: str) -> None:
+        release = self.find(number)
+        if release is None:
+            return
+        assert release.draft, "a published release was added to"
+        assert self.headers["Content-Type"] == "application/octet-stream"
+        name = re.sub(r"[^A-Za-z0-9._-]", ".", self.query["name"])
+        if any(asset.name == name for asset in release.assets):
+            self.refuse(422, "Validation Failed", "already_exists")
+            return
+        asset = Asset(self.state.new_id(), name, b"", "starter")
+        release.assets.append(asset)
+        size = int(self.headers["Content-Length"])
+        if self.fault == "cut-upload":
+            self.rfile.read(size // 2)
+            return
+        data = self.rfile.read(size)
+        if self.fault == "starter":
+            self.refuse(502, "Bad Gateway")
+            return
+        if self.fault == "corrupt":
+            data = bytes([data[0] ^ 1]) + data[1:]
+        if self.fault == "rename":
+            asset.name = "renamed"
+        asset.data, asset.state = data, "uploaded"
+        if self.fault != "cut-after":
+            self.answer(201, self.told_asset(asset))
+
+
+_REPO = "/repos/owner/repo"
+# Verb, path, method, and whether it needs the right to write.
+ROUTES = (
+    ("GET", f"{API}{_REPO}", "repository", False),
+    ("GET", f"{API}{_REPO}/releases", "list_releases", False),
+    ("GET", f"{API}{_REPO}/releases/tags/([^/]+)", "get_by_tag", False),
+    ("GET", rf"{API}{_REPO}/releases/(\d+)", "get_release", False),
+    ("GET", rf"{API}{_REPO}/releases/(\d+)/assets", "list_assets", False),
+    ("GET", rf"{API}{_REPO}/releases/assets/(\d+)", "get_asset", False),
+    ("POST", f"{API}{_REPO}/releases", "create", True),
+    ("PATCH", rf"{API}{_REPO}/releases/(\d+)", "update", True),
+    ("DELETE", rf"{API}{_REPO}/releases/(\d+)", "delete", True),
+    ("DELETE", rf"{API}{_REPO}/releases/assets/(\d+)", "delete_asset", True),
+    ("POST", rf"{UPLOADS}{_REPO}/releases/(\d+)/assets", "upload", True),
+)
