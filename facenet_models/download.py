@@ -22,9 +22,20 @@ from urllib.parse import urlsplit
 
 from facenet_models.atomic import write_atomically
 from facenet_models.errors import DownloadError, ModelsError, OutputError, WeightsError
-from facenet_models.transfer import AbsentError, Bar, Part, download, failed, shown
+from facenet_models.transfer import AbsentError, Bar, Part, Source, download, failed, shown
 
-__all__ = ["AbsentError", "cache_folder", "fetch", "mirrored", "recorded", "sha256_of", "verify"]
+__all__ = [
+    "AbsentError",
+    "Source",
+    "cache_folder",
+    "fetch",
+    "mirrored",
+    "note_of",
+    "ready",
+    "recorded",
+    "sha256_of",
+    "verify",
+]
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,19 +65,21 @@ def mirrored(url: str) -> str:
 
 
 def fetch(
-    url: str,
+    source: str | Source,
     target: Path,
     *,
     sha256: str | None = None,
+    keep_hash: bool = False,
     check: Check | None = None,
     progress: bool = True,
 ) -> Path:
-    """`target`, checked, after downloading it from `url` if it is not there yet.
+    """`target`, checked, after downloading it from `source` if it is not there yet.
 
     Args:
-        url: ``http`` or ``https``.
+        source: An address, ``http`` or ``https``, or more about it.
         target: The file's name in the cache; missing folders are made.
         sha256: Its hash in lower-case hex, or None where none is known.
+        keep_hash: Keep `sha256` beside a file that is downloaded, for later calls without it.
         check: Called with a path when no hash is known, neither published nor kept from an
             earlier time; raises a ModelsError for a file that is not the one wanted.
         progress: Show a progress bar on standard error.
@@ -79,6 +92,19 @@ def fetch(
     """
     if target.is_file():
         return verify(target, sha256=sha256, check=check)
+    source = Source(source) if isinstance(source, str) else source
+    ready(target, source.url)
+    with _writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(target, progress):
+            if not target.is_file():  # else another process was faster
+                _fill(source, target, sha256, keep_hash, check, progress)
+                return target
+    return verify(target, sha256=sha256, check=check)
+
+
+def ready(target: Path, url: str) -> None:
+    """Raise DownloadError unless `target` may be downloaded from `url`, and can be."""
     if os.environ.get(OFFLINE, "").lower() not in _OFF:
         raise DownloadError(
             f"the weight file is not here, and {OFFLINE} forbids to download it",
@@ -92,13 +118,6 @@ def fetch(
                 file=target,
                 next_step=f"pip install {package}, or put the file there, from {shown(url)}",
             )
-    with _writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target, progress):
-            if not target.is_file():  # else another process was faster
-                _fill(url, target, sha256, check, progress)
-                return target
-    return verify(target, sha256=sha256, check=check)
 
 
 def verify(file: Path, *, sha256: str | None = None, check: Check | None = None) -> Path:
@@ -129,7 +148,7 @@ def verify(file: Path, *, sha256: str | None = None, check: Check | None = None)
 
 def recorded(file: Path, sums: str | None = None) -> str | None:
     """The hash of `file` in `sums`, a file of sha256sum beside it; by default ``NAME.sha256``."""
-    source = file.with_name(sums) if sums else _note(file)
+    source = file.with_name(sums) if sums else note_of(file)
     try:
         lines = source.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -151,12 +170,13 @@ def sha256_of(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _note(file: Path) -> Path:
+def note_of(file: Path) -> Path:
+    """Where the hash of `file` is kept."""
     return file.with_name(f"{file.name}.sha256")
 
 
 def _record(file: Path, digest: str) -> None:
-    write_atomically(_note(file), f"{digest}  {file.name}\n".encode())
+    write_atomically(note_of(file), f"{digest}  {file.name}\n".encode())
 
 
 def _accept(url: str, part: Path, sha256: str | None, check: Check | None) -> str:
@@ -183,22 +203,29 @@ def _accept(url: str, part: Path, sha256: str | None, check: Check | None) -> st
     return digest
 
 
-def _fill(url: str, target: Path, sha256: str | None, check: Check | None, progress: bool) -> None:
+def _fill(
+    source: Source,
+    target: Path,
+    sha256: str | None,
+    keep_hash: bool,
+    check: Check | None,
+    progress: bool,
+) -> None:
     expected = sha256 or recorded(target)  # what was trusted once holds for a new copy too
     part = Part(target)
     for last in (False, True):
         with _bar(target.name, progress) as bar:
-            continued = download(url, part, bar)
+            continued = download(source, part, bar)
         try:
-            digest = _accept(url, part.path, expected, check)
+            digest = _accept(source.url, part.path, expected, check)
             break
         except DownloadError as error:
             part.discard()
             if last or not continued:  # else the halves may be those of two different files
                 if expected != sha256:
-                    error.next_step = f"if you trust the server, delete {_note(target)}"
+                    error.next_step = f"if you trust the server, delete {note_of(target)}"
                 raise
-    if expected is None:  # first, so that the file is never there without
+    if expected is None or keep_hash:  # first, so that the file is never there without
         _record(target, digest)
     part.keep()
 

@@ -2,31 +2,32 @@
 
 `Pretrained` is the registry. A file is looked for, in this order,
 
-1. in ``FACENET_WEIGHTS``: a folder, or an address below which files lie under their names;
+1. in ``FACENET_WEIGHTS``: a folder, an address below which files lie under their names, or an
+   artifact in an OCI registry (`facenet_models.release`);
 2. in the cache, which facenet-pytorch uses too (`facenet_models.download.cache_folder`);
 3. at its address, or at the same path of ``FACENET_MIRROR``; then it is cached.
 
 ``FACENET_OFFLINE=1`` leaves the network out. Hashes are checked on every load: the published one
-in the cache; in a folder that ``FACENET_WEIGHTS`` names, what its ``SHA256SUMS`` says, if there
-is one, because weights converted anew are the same tensors in another file.
+in the cache; at the place that ``FACENET_WEIGHTS`` names, what its ``manifest.json`` or
+``SHA256SUMS`` says, if there is one, because weights converted anew are the same tensors in
+another file.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from facenet_models.download import AbsentError, cache_folder, fetch, mirrored, recorded, verify
+from facenet_models.download import cache_folder, fetch, mirrored
 from facenet_models.errors import UsageError, WeightsError
+from facenet_models.release import PLACE, find_at
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-PLACE = "FACENET_WEIGHTS"
 INCEPTION = "InceptionResnetV1"
 PREPROCESSING = "RGB, (pixel - 127.5) / 128, NCHW"
 
@@ -152,23 +153,15 @@ def locate(weights: Weights, *, progress: bool = True) -> Path:
 
     Raises:
         UsageError: ``FACENET_WEIGHTS`` names no folder and no address.
-        ModelsError: As `facenet_models.download.fetch`.
+        ModelsError: As `facenet_models.release.find_at` and `facenet_models.download.fetch`.
     """
     place = os.environ.get(PLACE, "")
 
     def check(file: Path) -> None:
         check_file(weights, file)
 
-    if place.lower().startswith(("http://", "https://")):
-        # A folder of its own: the same name may mean another file elsewhere.
-        own = cache_folder() / f"from-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
-        try:
-            url = f"{place.rstrip('/')}/{weights.file}"
-            return fetch(url, own / weights.file, check=check, progress=progress)
-        except AbsentError:
-            pass
-    elif place:
-        file = _in_folder(Path(place).expanduser(), weights)
+    if place:
+        file = find_at(place, weights.file, check=check, progress=progress)
         if file is not None:
             return file
     return fetch(
@@ -178,21 +171,6 @@ def locate(weights: Weights, *, progress: bool = True) -> Path:
         check=check,
         progress=progress,
     )
-
-
-def _in_folder(folder: Path, weights: Weights) -> Path | None:
-    if not folder.is_dir():
-        raise UsageError(
-            f"{PLACE} names no folder",
-            expected="a folder, or an address that begins with https://",
-            found=folder,
-        )
-    for suffix in (".pt", ".safetensors"):
-        file = (folder / weights.file).with_suffix(suffix)
-        if file.is_file():
-            sha256 = recorded(file, "SHA256SUMS") or recorded(file)
-            return verify(file, sha256=sha256) if sha256 else file
-    return None
 
 
 def check_file(weights: Weights, file: Path) -> None:

@@ -10,7 +10,8 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from facenet_models.errors import DownloadError
@@ -24,6 +25,20 @@ _TIMEOUT = (10.0, 60.0)  # seconds to connect; seconds without a byte
 _BREAKS = 5  # how often one call goes on after a break; each must have brought something
 
 Bar = Callable[[int, "int | None"], object]  # bytes here, bytes in all or None
+Authorise = Callable[["requests.PreparedRequest"], "requests.PreparedRequest"]
+
+
+class Source(NamedTuple):
+    """Where a file is, and what is known of it before a byte has come.
+
+    `size` in bytes, exact, where a manifest says it; `limit`, the most it may have; `authorise`
+    adds a token to a request (`facenet_models.oci`).
+    """
+
+    url: str
+    size: int | None = None
+    limit: int | None = None
+    authorise: Authorise | None = None
 
 
 class AbsentError(DownloadError):
@@ -111,8 +126,9 @@ class Part:
 class Answer:
     """One request's answer on its way into a `Part`: the file object that pooch writes to."""
 
-    def __init__(self, url: str, part: Part, version: str | None, bar: Bar) -> None:
-        self.url, self.part, self.version, self.bar = url, part, version or "", bar
+    def __init__(self, source: Source, part: Part, version: str | None, bar: Bar) -> None:
+        self.source, self.url = source, source.url
+        self.part, self.version, self.bar = part, version or "", bar
         self.received = 0
         self.start = 0  # where in the file this answer begins
         self.total: int | None = None
@@ -156,7 +172,15 @@ class Answer:
         if status == 200:
             self.part.begin(self.url, headers)
         length = headers.get("Content-Length", "")
-        self.total = self.start + int(length) if length.isdecimal() else None
+        size = self.source.size
+        self.total = self.start + int(length) if length.isdecimal() else size
+        if size is not None and self.total != size:
+            raise failed(
+                "the server has a file of another size",
+                self.url,
+                expected=f"{size} bytes",
+                found=f"{self.total} bytes",
+            )
         self._check_size(self.total or 0)
 
     def write(self, data: bytes) -> None:
@@ -178,24 +202,38 @@ class Answer:
             self._response.close()
 
     def _check_size(self, size: int) -> None:
-        if size > MAX_BYTES:
-            raise failed("the server sends too much", self.url, expected=f"{MAX_BYTES} bytes")
+        limits = (self.source.size, self.source.limit, MAX_BYTES)
+        most = min(limit for limit in limits if limit is not None)
+        if size > most:
+            raise failed("the server sends too much", self.url, expected=f"{most} bytes")
 
 
-def download(url: str, part: Part, bar: Bar) -> bool:
-    """Complete `part` with the file at `url`; returns whether it is put together of pieces.
+def read(source: Source) -> bytes:
+    """The whole of a small file, such as a manifest. Give it a limit.
+
+    Raises DownloadError, as `download`.
+    """
+    with TemporaryDirectory() as folder:
+        part = Part(Path(folder) / "file")
+        download(source, part, lambda _here, _all: None)
+        return part.path.read_bytes() if part.size else b""
+
+
+def download(source: Source, part: Part, bar: Bar) -> bool:
+    """Complete `part` with the file that `source` names; returns whether it is made of pieces.
 
     Raises:
         DownloadError: It can't be completed. `part` is kept where the connection broke and it
             can be continued; else it is gone.
     """
+    url = source.url
     if part.validator(url) is None:
         part.discard()
     breaks = int(part.size > 0)
     while True:
         had = part.size
         try:
-            _transfer(url, part, bar)
+            _transfer(source, part, bar)
             return breaks > 0
         except _StaleError:
             part.discard()
@@ -215,18 +253,22 @@ def download(url: str, part: Part, bar: Bar) -> bool:
             raise
 
 
-def _transfer(url: str, part: Part, bar: Bar) -> None:
+def _transfer(source: Source, part: Part, bar: Bar) -> None:
     """One request. Raises _BreakError where another one may go on."""
     import pooch  # type: ignore[import-untyped] # no type information is shipped
     import requests
 
-    headers = {"Accept-Encoding": "identity"}
+    url, headers = source.url, {"Accept-Encoding": "identity"}
     version = part.validator(url)
     if version is not None:
         headers |= {"Range": f"bytes={part.size}-", "If-Range": version}
-    answer = Answer(url, part, version, bar)
+    answer = Answer(source, part, version, bar)
     downloader = pooch.HTTPDownloader(
-        chunk_size=_CHUNK, timeout=_TIMEOUT, headers=headers, hooks={"response": answer.accept}
+        chunk_size=_CHUNK,
+        timeout=_TIMEOUT,
+        headers=headers,
+        hooks={"response": answer.accept},
+        auth=source.authorise,
     )
     try:
         downloader(url, answer, None)
@@ -237,18 +279,18 @@ def _transfer(url: str, part: Part, bar: Bar) -> None:
     ) as reason:
         if isinstance(reason, requests.exceptions.SSLError):
             raise failed(
-                "the server's certificate is not accepted", url, found=_root(reason)
+                "the server's certificate is not accepted", url, found=root(reason)
             ) from reason
-        raise _BreakError(_root(reason), answered=answer.answered) from reason
+        raise _BreakError(root(reason), answered=answer.answered) from reason
     except (requests.RequestException, ValueError) as reason:  # ValueError: no URL at all
-        raise failed("the file can't be downloaded", url, found=_root(reason)) from reason
+        raise failed("the file can't be downloaded", url, found=root(reason)) from reason
     finally:
         answer.close()
     if answer.total is not None and part.size != answer.total:
         raise _BreakError(f"{part.size:,} of {answer.total:,} bytes", answered=True)
 
 
-def _root(reason: BaseException) -> str:
+def root(reason: BaseException) -> str:
     """What went wrong at the bottom: requests wraps urllib3, which wraps the system's error."""
     while reason.__cause__ or reason.__context__:
         reason = reason.__cause__ or reason.__context__ or reason

@@ -145,7 +145,7 @@ def test_no_server_fills_the_disk(
 
 def test_encryption_is_not_given_up_on_the_way(tmp_path: Path) -> None:
     answer = transfer.Answer(
-        "https://a/x.pt", transfer.Part(tmp_path / "x.pt"), None, lambda *_: None
+        transfer.Source("https://a/x.pt"), transfer.Part(tmp_path / "x.pt"), None, lambda *_: None
     )
     response = SimpleNamespace(url="http://a/x.pt", is_redirect=False)
     with pytest.raises(DownloadError, match="without encryption"):

@@ -1,0 +1,332 @@
+"""Where ``FACENET_WEIGHTS`` points: a folder, an address over HTTP, an artifact in a registry.
+
+If the place is a release, its ``manifest.json`` (schema ``facenet-parity/release/1``) says what
+size and SHA-256 each file has, and that holds. Only what is needed of it is read here, and all of
+it is untrusted: a manifest that is there and is damaged, or that something beside it contradicts,
+is an error, never a reason to look elsewhere.
+
+What comes over the network is cached in a folder of its own, because the same name may mean
+another file elsewhere; its hash is kept beside it, and no manifest is asked for again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from facenet_models import oci
+from facenet_models.download import (
+    AbsentError,
+    Check,
+    Source,
+    cache_folder,
+    fetch,
+    note_of,
+    ready,
+    recorded,
+    verify,
+)
+from facenet_models.errors import UsageError, WeightsError
+from facenet_models.transfer import failed, read
+
+PLACE = "FACENET_WEIGHTS"
+SCHEMA = "facenet-parity/release/1"
+MANIFEST = "manifest.json"
+SUMS = "SHA256SUMS"
+MAX_MANIFEST = 16 << 20  # bytes; a manifest of five models has 12 kB
+MAX_SIZE = 1 << 40  # bytes of a file, as the schema has it
+SUFFIXES = (".pt", ".safetensors")  # the second serves where the first is absent
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class Entry(NamedTuple):
+    """What a manifest says of a file: its size in bytes, and its SHA-256 in lower-case hex."""
+
+    size: int
+    sha256: str
+
+
+def find_at(place: str, name: str, *, check: Check, progress: bool = True) -> Path | None:
+    """The weight file `name` at `place`, checked; on this machine. None: it isn't there.
+
+    Args:
+        place: The value of ``FACENET_WEIGHTS``.
+        name: The file's name, which ends with ``.pt``; ``.safetensors`` will do.
+        check: As of `facenet_models.download.fetch`, for files of which no hash is known.
+        progress: Show a progress bar on standard error.
+
+    Raises:
+        UsageError: `place` is no folder and no address.
+        WeightsError: A file or manifest in the folder is not what it should be.
+        DownloadError: What comes over the network is not, or can't be had.
+    """
+    start = place.lower()
+    if start.startswith(("http://", "https://")):
+        return _over_network(_Web(place), name, check, progress)
+    if start.startswith(oci.SCHEME):
+        return _over_network(_Artifact(oci.parse(place)), name, check, progress)
+    return _in_folder(Path(place).expanduser(), name)
+
+
+def parse(data: bytes, source: object) -> dict[str, Entry]:
+    """The files that the manifest `data`, which is from `source`, names.
+
+    Raises WeightsError if it is not a manifest of a release, as strictly as it can be told from
+    the part that is used.
+    """
+    try:
+        said = json.loads(data, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(source, "no JSON") from error
+    schema = said.get("schema") if isinstance(said, dict) else None
+    if schema != SCHEMA:
+        raise _damaged(source, f"schema {schema!r}", expected=f"schema {SCHEMA!r}")
+    rows = said.get("files")
+    if not isinstance(rows, list) or not rows:
+        raise _damaged(source, "no list of files")
+    files: dict[str, Entry] = {}
+    folded = set()
+    for row in rows:
+        name, entry = _entry(row, source)
+        if name.lower() in folded:
+            raise _damaged(source, f"{name} is named twice")
+        folded.add(name.lower())
+        files[name] = entry
+    return files
+
+
+def _entry(row: Any, source: object) -> tuple[str, Entry]:
+    row = row if isinstance(row, dict) else {}
+    name, size, sha256 = row.get("name"), row.get("size"), row.get("sha256")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise _damaged(source, f"the file name {name!r}")
+    if type(size) is not int or not 0 <= size <= MAX_SIZE:
+        raise _damaged(source, f"{name}: the size {size!r}")
+    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+        raise _damaged(source, f"{name}: the SHA-256 {sha256!r}")
+    return name, Entry(size, sha256)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ: what two readers could read differently is refused."""
+    said = dict(pairs)
+    if len(said) != len(pairs):
+        raise ValueError("a key twice")
+    return said
+
+
+def _damaged(source: object, found: str, expected: str | None = None) -> WeightsError:
+    return WeightsError(
+        "the manifest of the release is damaged, or of another kind",
+        file=str(source),
+        expected=expected,
+        found=found,
+        next_step="get the release again, or the newest facenet_models",
+    )
+
+
+def _agree(name: str, hashes: Mapping[str, str | None]) -> str | None:
+    """The first hash there is, if all are the same. Keys say where each is from."""
+    known = {source: sha256 for source, sha256 in hashes.items() if sha256 is not None}
+    if len(set(known.values())) > 1:
+        (first, expected), *others = known.items()
+        second, found = next(other for other in others if other[1] != expected)
+        raise WeightsError(
+            f"the hashes of {name} contradict each other",
+            expected=f"{expected} ({first})",
+            found=f"{found} ({second})",
+            next_step="find out which of the two was altered, and delete or replace it",
+        )
+    return next(iter(known.values()), None)
+
+
+# --- A folder -------------------------------------------------------------------------------------
+
+
+def _in_folder(folder: Path, name: str) -> Path | None:
+    if not folder.is_dir():
+        raise UsageError(
+            f"{PLACE} names no folder",
+            expected="a folder, or an address that begins with https:// or oci://",
+            found=folder,
+        )
+    manifest = folder / MANIFEST
+    entries = _read_manifest(manifest)
+    unnamed = None
+    for suffix in SUFFIXES:
+        file = (folder / name).with_suffix(suffix)
+        if not file.is_file():
+            continue
+        entry = entries.get(file.name) if entries is not None else None
+        if entries is not None and entry is None:
+            unnamed = unnamed or file
+            continue
+        sources = {
+            str(manifest): entry.sha256 if entry else None,
+            str(folder / SUMS): recorded(file, SUMS),
+            str(note_of(file)): recorded(file),
+        }
+        sha256 = _agree(file.name, sources)
+        if entry is not None and file.stat().st_size != entry.size:
+            raise WeightsError(
+                "the weight file is not the one it should be: its size is wrong",
+                file=file,
+                expected=f"{entry.size} bytes",
+                found=f"{file.stat().st_size} bytes",
+            )
+        return verify(file, sha256=sha256) if sha256 else file
+    if unnamed is not None:
+        raise WeightsError(
+            "the manifest of the release does not name the weight file",
+            file=unnamed,
+            next_step=f"take it out of the folder, or {manifest} if the folder is no release",
+        )
+    return None
+
+
+def _read_manifest(manifest: Path) -> dict[str, Entry] | None:
+    """What the folder's manifest says. None: there is none."""
+    try:
+        with manifest.open("rb") as opened:
+            data = opened.read(MAX_MANIFEST + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _damaged(manifest, error.strerror or str(error)) from error
+    if len(data) > MAX_MANIFEST:
+        raise _damaged(manifest, f"more than {MAX_MANIFEST} bytes")
+    sources = {
+        str(manifest): hashlib.sha256(data).hexdigest(),
+        str(manifest.with_name(SUMS)): recorded(manifest, SUMS),
+    }
+    _agree(MANIFEST, sources)
+    return parse(data, manifest)
+
+
+# --- The network ----------------------------------------------------------------------------------
+
+
+class _Remote(Protocol):
+    """A place that is not on this machine."""
+
+    @property
+    def address(self) -> str:
+        """As the user wrote it."""
+
+    def files(self) -> Mapping[str, Entry] | None:
+        """What is there, asked for now; None if that can't be known."""
+
+    def source(self, name: str) -> Source:
+        """Where the file of that name is."""
+
+
+class _Web:
+    """A folder that a server shows."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def files(self) -> dict[str, Entry] | None:
+        source = self.source(MANIFEST)
+        try:
+            data = read(source._replace(limit=MAX_MANIFEST))
+        except AbsentError:
+            return None
+        return _downloaded(source.url, data)
+
+    def source(self, name: str) -> Source:
+        return Source(f"{self.address.rstrip('/')}/{name}")
+
+
+class _Artifact:
+    """An artifact in a registry: its manifest's layers have hashes, and titles for names."""
+
+    def __init__(self, address: oci.Address) -> None:
+        self.address = str(address)
+        self._registry = oci.Registry(address)
+        self._blobs: dict[str, oci.Blob] = {}
+
+    def files(self) -> dict[str, Entry]:
+        self._blobs = self._registry.files(self._registry.manifest())
+        layers = {name: Entry(*blob) for name, blob in self._blobs.items()}
+        if MANIFEST not in layers:
+            return layers
+        source = self.source(MANIFEST)
+        data = read(source._replace(limit=MAX_MANIFEST))
+        _same(source.url, data, layers[MANIFEST])
+        files = _downloaded(source.url, data)
+        for name in files.keys() & layers.keys():
+            if files[name] != layers[name]:
+                raise failed(
+                    f"the hashes of {name} contradict each other",
+                    self._registry.address.manifest,
+                    expected=f"{files[name].sha256}, {files[name].size} bytes ({MANIFEST})",
+                    found=f"{layers[name].sha256}, {layers[name].size} bytes (layer)",
+                )
+        return {name: entry for name, entry in files.items() if name in layers}
+
+    def source(self, name: str) -> Source:
+        return self._registry.source(self._blobs[name])
+
+
+def _same(url: str, data: bytes, entry: Entry) -> None:
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != entry.sha256:
+        raise failed(
+            "the download is not the file it should be: its SHA-256 is wrong",
+            url,
+            expected=entry.sha256,
+            found=digest,
+        )
+
+
+def _downloaded(url: str, data: bytes) -> dict[str, Entry]:
+    """`parse`, of which a fault is a DownloadError here."""
+    try:
+        return parse(data, url)
+    except WeightsError as error:
+        raise failed(
+            "the manifest of the release is damaged, or of another kind",
+            url,
+            expected=error.expected,
+            found=error.found,
+        ) from error
+
+
+def _over_network(
+    remote: _Remote, name: str, check: Callable[[Path], object], progress: bool
+) -> Path | None:
+    own = cache_folder() / f"from-{hashlib.sha256(remote.address.encode()).hexdigest()[:8]}"
+    targets = [(own / name).with_suffix(suffix) for suffix in SUFFIXES]
+    for target in targets:
+        if target.is_file():
+            return verify(target, check=check)
+    ready(targets[0], f"{remote.address.rstrip('/')}/{name}")
+    entries = remote.files()
+    if entries is None:
+        try:
+            return fetch(remote.source(name), targets[0], check=check, progress=progress)
+        except AbsentError:
+            return None
+    for target in targets:
+        entry = entries.get(target.name)
+        if entry is None:
+            continue
+        _agree(
+            target.name,
+            {f"{remote.address}, {MANIFEST}": entry.sha256, str(note_of(target)): recorded(target)},
+        )
+        return fetch(
+            remote.source(target.name)._replace(size=entry.size),
+            target,
+            sha256=entry.sha256,
+            keep_hash=True,
+            progress=progress,
+        )
+    return None

@@ -1,0 +1,179 @@
+"""Debian's ``docker-registry``, the real server, on loopback; and what breaks it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+
+USER, PASSWORD = "me", "s3cret-pass"
+# bcrypt of PASSWORD, at the cost of 2**5 rounds: crypt(3) has made it.
+_HTPASSWD = f"{USER}:$2a$05$abcdefghijklmnopqrstuuV7fpPozvyqJfnY19y0802WTlXUm6Rjy\n"
+
+_CONFIG = """\
+version: 0.1
+log: {{level: error, accesslog: {{disabled: true}}}}
+storage:
+  filesystem: {{rootdirectory: {storage}}}
+http: {{addr: "127.0.0.1:{port}", secret: "of-these-tests"}}
+"""
+_AUTH = "auth: {{htpasswd: {{realm: tests, path: {file}}}}}\n"
+
+
+class Registry:
+    """A running one. `host` is its address, `storage` its folder."""
+
+    def __init__(self, host: str, storage: Path) -> None:
+        self.host, self.storage = host, storage
+
+    def address(self, tag: str = "v1", name: str = "some/weights") -> str:
+        return f"oci://{self.host}/{name}:{tag}"
+
+    def blob(self, sha256: str) -> Path:
+        """The file that holds a blob, a manifest's too."""
+        blobs = self.storage / "docker" / "registry" / "v2" / "blobs" / "sha256"
+        return blobs / sha256[:2] / sha256 / "data"
+
+    def alter(self, sha256: str) -> None:
+        """Flip one bit in the middle of a blob."""
+        file = self.blob(sha256)
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+
+
+def program() -> str:
+    """Where the program is; the test is skipped where it isn't."""
+    path = shutil.which("docker-registry")
+    if path is None:
+        pytest.skip("docker-registry is absent: apt-get install docker-registry")
+    return path
+
+
+@contextmanager
+def serve(folder: Path, *, password: bool = False) -> Iterator[Registry]:
+    """Runs one until the block is left. With `password`, only USER may do anything."""
+    binary, storage = program(), folder / "storage"
+    storage.mkdir(parents=True)
+    port = _free_port()
+    config = _CONFIG.format(storage=storage, port=port)
+    if password:
+        (folder / "htpasswd").write_text(_HTPASSWD)
+        config += _AUTH.format(file=folder / "htpasswd")
+    (folder / "config.yml").write_text(config)
+    log = folder / "log.txt"
+    with log.open("wb") as opened, ExitStack() as stack:
+        process = subprocess.Popen(
+            [binary, "serve", str(folder / "config.yml")],
+            stdout=opened,
+            stderr=opened,
+            env={"PATH": os.environ["PATH"], "OTEL_TRACES_EXPORTER": "none"},
+        )
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        _await(f"http://127.0.0.1:{port}/", process, log)
+        yield Registry(f"127.0.0.1:{port}", storage)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    direct = build_opener(ProxyHandler({}))
+    for _ in range(600):
+        try:
+            with direct.open(url):
+                return
+        except (URLError, OSError):
+            if process.poll() is not None:
+                break
+            time.sleep(0.05)
+    pytest.fail(f"docker-registry did not start:\n{log.read_text(errors='replace')}")
+
+
+class Cutter:
+    """A proxy before a server. It cuts each connection after `limit` bytes from the client."""
+
+    def __init__(self, host: str, target: str) -> None:
+        self.host, self.target = host, target
+        self.limit: int | None = None
+        self.sent = 0  # bytes from clients
+
+
+@contextmanager
+def cutting(target: str) -> Iterator[Cutter]:
+    """A `Cutter` before the server at `target`, host and port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        cutter = Cutter(f"127.0.0.1:{listening.getsockname()[1]}", target)
+        listening.settimeout(0.05)
+        done = threading.Event()
+        threads: list[threading.Thread] = []
+
+        def accept() -> None:
+            while not done.is_set():
+                try:
+                    client, _ = listening.accept()
+                except TimeoutError:
+                    continue
+                worker = threading.Thread(target=_relay, args=(cutter, client))
+                worker.start()
+                threads.append(worker)
+
+        acceptor = threading.Thread(target=accept)
+        acceptor.start()
+        try:
+            yield cutter
+        finally:
+            done.set()
+            for thread in (acceptor, *threads):
+                thread.join()
+
+
+def _relay(cutter: Cutter, client: socket.socket) -> None:
+    host, _, port = cutter.target.rpartition(":")
+    with client, socket.create_connection((host, int(port))) as server:
+        back = threading.Thread(target=_pump, args=(server, client))
+        back.start()
+        left = cutter.limit
+        while left is None or left > 0:
+            try:
+                data = client.recv(4096 if left is None else min(left, 4096))
+            except OSError:
+                break
+            if not data:
+                break
+            cutter.sent += len(data)
+            left = None if left is None else left - len(data)
+            server.sendall(data)
+        for end in (client, server):
+            _shut(end)
+        back.join()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+    except OSError:
+        pass
+    _shut(target)
+
+
+def _shut(end: socket.socket) -> None:
+    try:
+        end.shutdown(socket.SHUT_RDWR)
+    except OSError:  # it is closed already
+        pass
