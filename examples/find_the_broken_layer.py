@@ -69,12 +69,12 @@ print("\n" + report.headline.replace(f"{folder}/", ""))
 # %% [markdown]
 # ## Bug 1: two tensors in each other's place
 #
-# Deep in the network, the statistics of two batch normalisations of equal shape are exchanged. The
-# file loads without complaint: names and shapes are right.
+# Deep in the network, the means of two batch normalisations of one block are exchanged. The file
+# loads without complaint: names and shapes are right.
 
 # %%
 state = torch.load(right, weights_only=True)
-one, other = (f"repeat_2.{i}.branch0.bn.running_mean" for i in (3, 4))
+one, other = (f"repeat_2.3.branch1.{i}.bn.running_mean" for i in (0, 1))
 state[one], state[other] = state[other], state[one]
 broken = folder / "broken.pt"
 torch.save(state, broken)
@@ -113,11 +113,11 @@ def draw(results, title):
             axes.axvline(place, color="#c81e1e", linewidth=8, alpha=0.2, zorder=0)
     axes.axvline(np.nan, color="#c81e1e", linewidth=8, alpha=0.2, label="source of an error")
     axes.set_yscale("log")
-    axes.set_ylabel("largest difference")
+    axes.set_ylabel("largest difference (0 is drawn as 1e-9)")
     names = [result.probe for result in results]
     axes.set_xticks(places, names, rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
     axes.set_title(title, loc="left", fontsize=10)
-    axes.legend(frameon=False, loc="center left")
+    axes.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8)
     axes.grid(axis="y", color="0.93")
     axes.spines[["top", "right"]].set_visible(False)
     plt.show()
@@ -172,7 +172,7 @@ assert {result.verdict for result in report.probes} == {"same"}
 
 sources = [result.probe for result in bad.probes if result.verdict == "source"]
 assert not bad.passed
-assert len(sources) == 2  # the two blocks, and no other
+assert sources == ["Repeat_1/block17_4"]  # repeat_2.3 counts from 0, the original from 1
 assert bad.gates[0].name == "weights"
 assert bad.gates[0].status == "failed"
 
