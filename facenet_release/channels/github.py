@@ -16,17 +16,13 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from converter.errors import UsageError
 from converter.progress import Listener
 from facenet_release.channels import Advance, http
-from facenet_release.channels.github_api import NEED, TOKENS, Api, Asset, ExistsError
+from facenet_release.channels.github_api import NEED, TOKENS, Api, Asset, ExistsError, Release
 from facenet_release.errors import AbsentError, ChannelError, ReleaseError, TakenError
 from facenet_release.manifest import Manifest
-
-if TYPE_CHECKING:
-    from github.GitRelease import GitRelease
 
 # https://docs.github.com/repositories/releasing-projects-on-github/about-releases
 MAX_ASSET = 2 << 30  # bytes; each must have fewer
@@ -91,8 +87,8 @@ class GitHub:
 
     def publish(self, files: Sequence[Path], manifest: Manifest, listener: Listener) -> None:
         token = http.needed_token(TOKENS, NEED)
+        _admit(files)
         local = http.examine(files, manifest)
-        _admit(local)
         api = self._api(token)
         release = api.published(self._tag)
         if release is not None:
@@ -121,7 +117,7 @@ class GitHub:
     def _api(self, token: str | None) -> Api:
         return Api(self._address, self._repository, token)
 
-    def _draft(self, api: Api, manifest: Manifest, marker: str) -> GitRelease:
+    def _draft(self, api: Api, manifest: Manifest, marker: str) -> Release:
         """The oldest draft of ours, so that two publishers agree, or else a new one."""
         text = (
             f"Weights, with the evidence that they are right. `facenet release check "
@@ -143,7 +139,7 @@ class GitHub:
         raise failure
 
     def _fill(
-        self, api: Api, draft: GitRelease, local: Mapping[str, http.Local], listener: Listener
+        self, api: Api, draft: Release, local: Mapping[str, http.Local], listener: Listener
     ) -> None:
         """Leave in the draft what is right, delete the rest, and send what lacks."""
         there = set()
@@ -158,7 +154,7 @@ class GitHub:
             else:
                 self._send(api, draft, file, listener)
 
-    def _send(self, api: Api, draft: GitRelease, file: http.Local, listener: Listener) -> None:
+    def _send(self, api: Api, draft: Release, file: http.Local, listener: Listener) -> None:
         """Send one file until the server has it, a few times at most."""
         progress = http.Progress(listener.advance)
         failure: ChannelError
@@ -188,7 +184,7 @@ class GitHub:
                 raise failure
             time.sleep(wait)
 
-    def _arrived(self, api: Api, draft: GitRelease, file: http.Local) -> bool:
+    def _arrived(self, api: Api, draft: Release, file: http.Local) -> bool:
         """Whether the file is there and right. Clears away what a broken upload leaves."""
         for asset in api.assets(draft):
             if asset.name == file.name:
@@ -197,7 +193,7 @@ class GitHub:
                 api.delete(draft, asset)
         return False
 
-    def _check_draft(self, api: Api, draft: GitRelease, local: Mapping[str, http.Local]) -> None:
+    def _check_draft(self, api: Api, draft: Release, local: Mapping[str, http.Local]) -> None:
         findings = _differences(api, draft, local)
         if findings:
             raise ChannelError(
@@ -206,9 +202,7 @@ class GitHub:
                 next_step="is somebody else publishing there? if not, start again",
             )
 
-    def _check_published(
-        self, api: Api, release: GitRelease, local: Mapping[str, http.Local]
-    ) -> None:
+    def _check_published(self, api: Api, release: Release, local: Mapping[str, http.Local]) -> None:
         findings = _differences(api, release, local)
         if findings:
             raise TakenError(
@@ -218,19 +212,20 @@ class GitHub:
             )
 
 
-def _admit(local: Mapping[str, http.Local]) -> None:
-    """Raise ReleaseError for what GitHub doesn't take, before anything is sent."""
-    for file in local.values():
-        if not 0 < file.size < MAX_ASSET:
+def _admit(files: Sequence[Path]) -> None:
+    """Raise ReleaseError for what GitHub doesn't take, before anything is read or sent."""
+    for file in files:
+        size = file.stat().st_size
+        if not 0 < size < MAX_ASSET:
             raise ReleaseError(
                 "GitHub doesn't take a file of this size",
-                file=file.path,
+                file=file,
                 expected=f"1 to {MAX_ASSET - 1} bytes",
-                found=file.size,
+                found=size,
             )
-    if len(local) > MAX_ASSETS:
+    if len(files) > MAX_ASSETS:
         raise ReleaseError(
-            "GitHub doesn't take so many files", expected=f"{MAX_ASSETS} at most", found=len(local)
+            "GitHub doesn't take so many files", expected=f"{MAX_ASSETS} at most", found=len(files)
         )
 
 
@@ -248,7 +243,7 @@ def _is(api: Api, asset: Asset, file: http.Local) -> bool:
     return api.content(asset) == (file.size, file.sha256)
 
 
-def _differences(api: Api, release: GitRelease, local: Mapping[str, http.Local]) -> list[str]:
+def _differences(api: Api, release: Release, local: Mapping[str, http.Local]) -> list[str]:
     assets = api.assets(release)
     findings = [f"{asset.name}: not whole" for asset in assets if not asset.uploaded]
     whole = [asset for asset in assets if asset.uploaded]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,7 +49,33 @@ class Asset:
     def of(cls, told: GitReleaseAsset) -> Asset:
         kind, _, digest = (told.digest or "").partition(":")
         sha256 = digest.lower() if kind == "sha256" else None
-        return cls(told.id, told.name, told.size, told.state == "uploaded", sha256)
+        asset = cls(told.id, told.name, told.size, told.state == "uploaded", sha256)
+        return _complete(asset, asset.id, asset.name, asset.size)
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release as the API tells of it."""
+
+    id: int
+    tag: str
+    draft: bool
+    title: str
+    text: str
+    upload_url: str
+
+    @classmethod
+    def of(cls, told: GitRelease) -> Release:
+        title, text = told.name or "", told.body or ""
+        release = cls(told.id, told.tag_name, told.draft, title, text, told.upload_url)
+        return _complete(release, release.id, release.tag, release.draft, release.upload_url)
+
+
+def _complete(result: Result, *needed: object) -> Result:
+    """`result`, if nothing of what is needed lacks, for which PyGithub gives None."""
+    if None in needed:
+        raise ValueError("a field lacks")
+    return result
 
 
 class Api:
@@ -60,6 +87,8 @@ class Api:
         self.address, self._token = address, token
         self._url = http.api_address("GITHUB_API_URL", "https://api.github.com")
         self._repository_url = f"{self._url}/repos/{repository}"
+        # Its lines at DEBUG repeat whole answers, and with them what a server sends back.
+        logging.getLogger("github.Requester").setLevel(logging.INFO)
         github = Github(
             auth=Auth.Token(token) if token else None,
             base_url=self._url,
@@ -80,28 +109,30 @@ class Api:
             return False
         return True
 
-    def published(self, tag: str) -> GitRelease | None:
+    def published(self, tag: str) -> Release | None:
         """The published release of that tag."""
+        get = self._repository.get_release
         try:
-            release = self._ask(
-                "looking for the release", lambda: self._repository.get_release(tag)
-            )
+            release = self._ask("looking for the release", lambda: Release.of(get(tag)))
         except AbsentError:
             return None
         return None if release.draft else release
 
-    def drafts(self, tag: str, marker: str) -> list[GitRelease]:
+    def drafts(self, tag: str, marker: str) -> list[Release]:
         """All drafts for that tag whose text has the marker, oldest first."""
-        releases = self._ask("listing the drafts", lambda: list(self._repository.get_releases()))
-        drafts = (r for r in releases if r.draft and r.tag_name == tag and marker in (r.body or ""))
+        get = self._repository.get_releases
+        releases = self._ask("listing the drafts", lambda: [Release.of(told) for told in get()])
+        drafts = (r for r in releases if r.draft and r.tag == tag and marker in r.text)
         return sorted(drafts, key=lambda release: release.id)
 
-    def create(self, tag: str, title: str, text: str) -> GitRelease:
+    def create(self, tag: str, title: str, text: str) -> Release:
         """A new draft. Not repeated after a break: it may be there."""
         make = self._repository.create_git_release
         problem = "making the draft"
         try:
-            return self._ask(problem, lambda: make(tag, title, text, draft=True), again=False)
+            return self._ask(
+                problem, lambda: Release.of(make(tag, title, text, draft=True)), again=False
+            )
         except AbsentError as error:  # GitHub's answer to a token that may only read
             raise TokenError(
                 f"{self.address}: {problem}: the token is not allowed to do this",
@@ -109,35 +140,33 @@ class Api:
                 next_step=f"give the token in {' or '.join(TOKENS)} what it needs: {NEED}",
             ) from None
 
-    def is_draft(self, release: GitRelease) -> bool:
+    def is_draft(self, release: Release) -> bool:
         """Whether it is one still."""
-        again = self._ask(
-            "looking at the draft", lambda: self._repository.get_release(release.id).complete()
-        )
-        return bool(again.draft)
+        look = self._repository.get_release(release.id).complete
+        return self._ask("looking at the draft", lambda: Release.of(look())).draft
 
-    def make_public(self, release: GitRelease) -> None:
+    def make_public(self, release: Release) -> None:
         """Publish a draft. Raises ExistsError if its tag has a release by now."""
-        title, text = release.name or "", release.body or ""
-        self._ask("publishing the draft", lambda: release.update_release(title, text, draft=False))
-
-    def discard(self, release: GitRelease) -> None:
-        """Delete a draft."""
-        self._gone("deleting a draft", release.delete_release)
-
-    def assets(self, release: GitRelease) -> list[Asset]:
-        """All assets of the release, on however many pages."""
-        return self._ask(
-            "listing the assets", lambda: [Asset.of(told) for told in release.get_assets()]
+        update = self._repository.get_release(release.id).update_release
+        self._ask(
+            "publishing the draft",
+            lambda: update(release.title, release.text, draft=False, tag_name=release.tag),
         )
 
-    def delete(self, release: GitRelease, asset: Asset) -> None:
+    def discard(self, release: Release) -> None:
+        """Delete a draft."""
+        self._gone("deleting a draft", f"{self._repository_url}/releases/{release.id}")
+
+    def assets(self, release: Release) -> list[Asset]:
+        """All assets of the release, on however many pages."""
+        get = self._repository.get_release(release.id).get_assets
+        return self._ask("listing the assets", lambda: [Asset.of(told) for told in get()])
+
+    def delete(self, release: Release, asset: Asset) -> None:
         """Delete an asset of a draft; a published one never."""
         if not self.is_draft(release):
             raise ChannelError(f"{self.address}: somebody published the draft meanwhile")
-        url = f"{self._repository_url}/releases/assets/{asset.id}"
-        requester = self._repository.requester
-        self._gone(f"deleting {asset.name}", lambda: requester.requestJsonAndCheck("DELETE", url))
+        self._gone(f"deleting {asset.name}", f"{self._repository_url}/releases/assets/{asset.id}")
 
     def download(self, asset: Asset, target: Path, limit: int, advance: Advance) -> None:
         """Write an asset to `target`. Raises ChannelError if it is too long or short."""
@@ -149,7 +178,7 @@ class Api:
             return asset.size, asset.sha256
         return http.digest_of(size=asset.size, **self._request(asset))
 
-    def upload(self, release: GitRelease, file: http.Local, advance: Advance) -> Asset:
+    def upload(self, release: Release, file: http.Local, advance: Advance) -> Asset:
         """Send one file, once. Raises ExistsError, or BreakError if another try may do."""
         import requests
 
@@ -180,7 +209,7 @@ class Api:
 
         return Asset.of(GitReleaseAsset(self._repository.requester, {}, said, completed=True))
 
-    def _upload_url(self, release: GitRelease) -> str:
+    def _upload_url(self, release: Release) -> str:
         """Where assets of that release go. The server may not send the token anywhere else."""
         url = release.upload_url.partition("{")[0]
         api, there = urlsplit(self._url), urlsplit(url)
@@ -206,9 +235,10 @@ class Api:
             "refused": lambda status, said: self._refused(problem, status, {"message": said}, {}),
         }
 
-    def _gone(self, problem: str, call: Callable[[], object]) -> None:
+    def _gone(self, problem: str, url: str) -> None:
+        delete = self._repository.requester.requestJsonAndCheck
         with contextlib.suppress(AbsentError):  # deleted by the try whose answer got lost
-            self._ask(problem, call)
+            self._ask(problem, lambda: delete("DELETE", url))
 
     def _ask(self, problem: str, call: Callable[[], Result], *, again: bool = True) -> Result:
         """The result of a request through PyGithub, tried again if that is safe and may help."""
@@ -221,12 +251,14 @@ class Api:
             try:
                 return call()
             except GithubException as error:
+                if error.status == 400 and error.data is None:  # PyGithub's own, for lack of fields
+                    raise ChannelError(f"{problem}: {_NO_SENSE}") from None
                 said = error.data if isinstance(error.data, dict) else {}
                 failure = self._refused(problem, error.status, said, error.headers or {})
             except requests.RequestException as error:
                 failure = http.broken(problem, error)
             except (BadAttributeException, *_ODD):
-                failure = ChannelError(f"{problem}: the server's answer makes no sense")
+                failure = ChannelError(f"{problem}: {_NO_SENSE}")
             if wait is None or not again or not isinstance(failure, http.BreakError):
                 # Without the library's error, which holds the whole request.
                 raise failure from None
@@ -247,6 +279,7 @@ class Api:
         return http.refusal(problem, status, text, TOKENS, self._token, NEED)
 
 
+_NO_SENSE = "the server's answer makes no sense"
 # What PyGithub raises for an answer that is not what the protocol says: it checks little.
 _ODD = (ValueError, TypeError, KeyError, AttributeError, AssertionError, RuntimeError)
 

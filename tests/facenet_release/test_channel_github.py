@@ -1,0 +1,562 @@
+"""Publishing to GitHub, against a server on loopback that speaks its protocol."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import github_server
+import pytest
+from github_server import READER, SECRET_QUERY, WRITER, GitHubServer
+
+from converter.errors import FacenetError, UsageError
+from converter.progress import Listener
+from facenet_release.channels import http, open_channel
+from facenet_release.errors import (
+    AbsentError,
+    ChannelError,
+    ReleaseError,
+    TakenError,
+    TokenError,
+)
+from facenet_release.manifest import Manifest
+
+pytest.importorskip("github", reason="pip install PyGithub")
+
+ADDRESS = "github:owner/repo@v1.0"
+Tiny = tuple[Path, Manifest]
+ASSETS = 7  # of the tiny release
+
+
+class Heard(Listener):
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        self.total, self.done = 0, 0
+        self.said: list[str] = []
+
+    def stage(self, _name: str, total: int) -> None:
+        self.total += total
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def advance(self, size: int) -> None:
+        assert size > 0
+        self.done += size
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHubServer]:
+    monkeypatch.setattr(http, "WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.delenv("GH_TOKEN", raising=False)
+    with github_server.serve() as state:
+        monkeypatch.setenv("GITHUB_API_URL", state.url)
+        monkeypatch.setenv("GITHUB_TOKEN", WRITER)
+        yield state
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+def publish(tiny: Tiny, address: str = ADDRESS) -> Heard:
+    heard = Heard()
+    open_channel(address).publish(files_of(tiny[0]), tiny[1], heard)
+    return heard
+
+
+def assert_published(server: GitHubServer, tiny: Tiny) -> None:
+    """One release is public, has exactly the files, and no draft is left."""
+    (release,) = server.releases
+    assert not release.draft
+    assert {a.name: a.data for a in release.assets} == {
+        path.name: path.read_bytes() for path in files_of(tiny[0])
+    }
+    assert all(a.state == "uploaded" for a in release.assets)
+
+
+def test_publishes_and_reads_back(
+    server: GitHubServer, tiny_release: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = publish(tiny_release)
+    assert_published(server, tiny_release)
+    assert heard.done == heard.total == sum(p.stat().st_size for p in files_of(tiny_release[0]))
+    monkeypatch.delenv("GITHUB_TOKEN")  # reading needs none
+    channel = open_channel(ADDRESS)
+    assert sorted(channel.names()) == [path.name for path in files_of(tiny_release[0])]
+    for path in files_of(tiny_release[0]):
+        told: list[int] = []
+        size = path.stat().st_size
+        channel.download(path.name, tmp_path / path.name, size, told.append)
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+        assert sum(told) == size
+
+
+def test_no_credentials_go_to_the_other_host(
+    server: GitHubServer, tiny_release: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password netrcsecret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    publish(tiny_release)
+    open_channel(ADDRESS).download("pnet.pt", tmp_path / "pnet.pt", 10_000, lambda _: None)
+    assert server.elsewhere_headers
+    for headers in server.elsewhere_headers:
+        assert "Authorization" not in headers
+        assert WRITER not in str(headers)
+
+
+def test_publishing_again_does_nothing(server: GitHubServer, tiny_release: Tiny) -> None:
+    publish(tiny_release)
+    before = len([r for r in server.requests if r[0] != "GET"])
+    assert publish(tiny_release).said == ["published already"]
+    assert len([r for r in server.requests if r[0] != "GET"]) == before
+
+
+def test_works_where_the_server_tells_no_digests(server: GitHubServer, tiny_release: Tiny) -> None:
+    server.digests = False
+    publish(tiny_release)
+    assert_published(server, tiny_release)
+    assert publish(tiny_release).said == ["published already"]
+    server.releases[0].assets[3].data = b"x" * len(server.releases[0].assets[3].data)
+    with pytest.raises(TakenError):
+        publish(tiny_release)
+
+
+@pytest.mark.parametrize("change", ["altered", "less", "more", "half"])
+def test_a_published_release_is_never_changed(
+    server: GitHubServer, tiny_release: Tiny, change: str
+) -> None:
+    publish(tiny_release)
+    release = server.releases[0]
+    if change == "altered":
+        release.assets[0].data += b"!"
+    elif change == "less":
+        del release.assets[0]
+    elif change == "half":
+        release.assets[0].state = "starter"
+    else:
+        release.assets.append(github_server.Asset(99, "more.txt", b"more"))
+    before = [(a.name, a.data) for a in release.assets]
+    writes = len([r for r in server.requests if r[0] != "GET"])
+    with pytest.raises(TakenError, match="nothing was changed"):
+        publish(tiny_release)
+    assert [(a.name, a.data) for a in release.assets] == before
+    assert len([r for r in server.requests if r[0] != "GET"]) == writes
+
+
+@pytest.mark.parametrize("asset", [0, 3, ASSETS - 1])
+@pytest.mark.parametrize("kind", ["cut-upload", "cut-after", "starter", "500", "cut"])
+def test_a_break_at_any_asset_is_mended(
+    server: GitHubServer, tiny_release: Tiny, asset: int, kind: str
+) -> None:
+    server.fail("POST", "/assets$", kind, skip=asset)
+    heard = publish(tiny_release)
+    assert_published(server, tiny_release)
+    assert heard.done == heard.total
+
+
+@pytest.mark.parametrize("asset", range(ASSETS))
+def test_goes_on_after_a_break(server: GitHubServer, tiny_release: Tiny, asset: int) -> None:
+    server.fail("POST", "/assets$", "cut-upload", times=4, skip=asset)
+    with pytest.raises(ChannelError, match="broke off"):
+        publish(tiny_release)
+    assert not server.public()
+    sent = server.count("POST", "/assets$")
+    publish(tiny_release)
+    assert_published(server, tiny_release)
+    assert server.count("POST", "/assets$") - sent == ASSETS - asset, "sent again"
+    assert server.count("POST", "/releases$") == 1, "another draft was made"
+
+
+@pytest.mark.parametrize(
+    ("verb", "path"),
+    [
+        ("GET", "/tags/"),
+        ("GET", "/releases$"),
+        ("POST", "/releases$"),
+        ("GET", "/assets$"),
+        ("PATCH", "/releases/"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["500", "cut", "cut-after", "limit"])
+def test_other_breaks_are_mended(
+    server: GitHubServer, tiny_release: Tiny, verb: str, path: str, kind: str
+) -> None:
+    server.fail(verb, path, kind, times=2)
+    publish(tiny_release)
+    assert_published(server, tiny_release)
+
+
+def test_trouble_that_stays_is_an_error(server: GitHubServer, tiny_release: Tiny) -> None:
+    server.fail("GET", "/releases$", "500", times=99)
+    with pytest.raises(ChannelError, match="trouble") as caught:
+        publish(tiny_release)
+    assert server.count("GET", "/releases$") == 4
+    assert "goes on" in str(caught.value.next_step)
+
+
+def test_the_server_wants_to_be_left_alone(server: GitHubServer, tiny_release: Tiny) -> None:
+    server.fail("GET", "/tags/", "long-limit", times=99)
+    with pytest.raises(ChannelError, match="too many requests") as caught:
+        publish(tiny_release)
+    assert "900 seconds" in str(caught.value)
+    assert server.count("GET", "/tags/") == 1
+
+
+@pytest.mark.parametrize("path", ["/tags/", "/releases$", "/assets$"])
+def test_nonsense_is_an_error(server: GitHubServer, tiny_release: Tiny, path: str) -> None:
+    server.fail("GET", path, "nonsense", times=99)
+    with pytest.raises(ChannelError, match="makes no sense"):
+        publish(tiny_release)
+    assert not server.public()
+
+
+@pytest.mark.usefixtures("server")
+def test_a_server_that_is_not_there(tiny_release: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_API_URL", "http://127.0.0.1:9")  # "discard": nobody listens
+    with pytest.raises(ChannelError, match="could not be made"):
+        publish(tiny_release)
+
+
+def test_corruption_is_noticed_and_mended(server: GitHubServer, tiny_release: Tiny) -> None:
+    server.fail("POST", "/assets$", "corrupt", skip=2)
+    publish(tiny_release)
+    assert_published(server, tiny_release)
+
+
+@pytest.mark.parametrize("digests", [True, False])
+def test_corruption_that_stays_is_not_published(
+    server: GitHubServer, tiny_release: Tiny, digests: bool
+) -> None:
+    server.digests = digests
+    server.fail("POST", "/assets$", "corrupt", times=99, skip=2)
+    with pytest.raises(ChannelError, match="doesn't store what was sent"):
+        publish(tiny_release)
+    assert not server.public()
+
+
+def test_corruption_after_the_upload_is_not_published(
+    server: GitHubServer, tiny_release: Tiny
+) -> None:
+    def corrupt() -> None:
+        server.releases[0].assets[0].data = b"gone bad"
+
+    def at_last_upload() -> None:
+        server.before["POST", "/assets$"] = corrupt
+
+    # While the last file goes up, the first goes bad.
+    original, uploads = server.fault, []
+
+    def count(verb: str, path: str) -> str:
+        if verb == "POST" and path.endswith("/assets"):
+            uploads.append(path)
+            if len(uploads) == ASSETS:
+                corrupt()
+        return original(verb, path)
+
+    server.fault = count  # type: ignore[method-assign]  # a spy
+    with pytest.raises(ChannelError, match="doesn't hold what was sent"):
+        publish(tiny_release)
+    assert not server.public()
+    publish(tiny_release)
+    assert_published(server, tiny_release)
+
+
+def test_leftovers_in_our_draft_are_cleared(server: GitHubServer, tiny_release: Tiny) -> None:
+    server.fail("POST", "/assets$", "starter", times=4, skip=3)
+    server.fail("DELETE", "/assets/", "500", times=99)  # so that it is left
+    with pytest.raises(ChannelError):
+        publish(tiny_release)
+    server.faults.clear()
+    draft = server.releases[0]
+    assert any(asset.state == "starter" for asset in draft.assets)
+    draft.assets[0].data += b"!"
+    draft.assets.append(github_server.Asset(99, "foreign.bin", b"foreign"))
+    publish(tiny_release)
+    assert_published(server, tiny_release)
+
+
+def test_foreign_drafts_are_left_alone(server: GitHubServer, tiny_release: Tiny) -> None:
+    foreign = server.add("v1.0", "my notes", draft=True, pnet__pt=b"mine")
+    other = server.add("v0.9", draft=True)
+    publish(tiny_release)
+    assert foreign in server.releases
+    assert other in server.releases
+    assert foreign.draft
+    assert foreign.assets[0].data == b"mine"
+    assert len(server.public()) == 1
+
+
+def test_the_older_of_two_drafts_of_ours_is_used(server: GitHubServer, tiny_release: Tiny) -> None:
+    server.fail("POST", "/assets$", "cut", times=4)
+    with pytest.raises(ChannelError):
+        publish(tiny_release)
+    older = server.releases[0]
+    server.add("v1.0", older.body, draft=True)
+    publish(tiny_release)
+    assert_published(server, tiny_release)
+    assert server.releases == [older]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_second_publisher_is_first(server: GitHubServer, tiny_release: Tiny, same: bool) -> None:
+    """Between our last look and our request, another release of the tag is published."""
+
+    def other() -> None:
+        release = server.add("v1.0", "by hand")
+        for number, path in enumerate(files_of(tiny_release[0])):
+            data = path.read_bytes() + (b"" if same else b"!")
+            release.assets.append(github_server.Asset(1000 + number, path.name, data))
+
+    server.before["PATCH", "/releases/"] = other
+    if same:
+        publish(tiny_release)
+    else:
+        with pytest.raises(TakenError):
+            publish(tiny_release)
+    (public,) = server.public()
+    assert public.body == "by hand"
+
+
+def test_a_draft_that_somebody_publishes_meanwhile_loses_nothing(
+    server: GitHubServer, tiny_release: Tiny
+) -> None:
+    def publish_it() -> None:
+        server.releases[0].draft = False
+
+    server.fail("POST", "/assets$", "corrupt", times=99)
+    server.before["GET", r"/releases/\d+$"] = publish_it
+    with pytest.raises(ChannelError, match="published the draft meanwhile"):
+        publish(tiny_release)
+    assert server.count("DELETE", "") == 0
+
+
+def test_a_renamed_asset_is_an_error(server: GitHubServer, tiny_release: Tiny) -> None:
+    server.fail("POST", "/assets$", "rename")
+    with pytest.raises(ChannelError, match="renames"):
+        publish(tiny_release)
+    assert not server.public()
+    publish(tiny_release)
+    assert_published(server, tiny_release)
+
+
+def test_nothing_is_sent_without_a_token(
+    server: GitHubServer, tiny_release: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", "")
+    with pytest.raises(TokenError, match="none is set") as caught:
+        publish(tiny_release)
+    assert caught.value.expected == "GITHUB_TOKEN or GH_TOKEN"
+    assert not server.requests
+    monkeypatch.setenv("GH_TOKEN", WRITER)
+    publish(tiny_release)
+
+
+@pytest.mark.parametrize("token", ["two words", "line\nbreak", "ütf"])
+def test_a_token_that_is_none_is_not_repeated(
+    server: GitHubServer, tiny_release: Tiny, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", token)
+    with pytest.raises(TokenError, match="holds no token") as caught:
+        publish(tiny_release)
+    assert token not in str(caught.value)
+    assert not server.requests
+
+
+@pytest.mark.parametrize("token", ["ghp_unknown", READER])
+def test_a_token_that_does_not_do(
+    server: GitHubServer, tiny_release: Tiny, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", token)
+    with pytest.raises(TokenError) as caught:
+        publish(tiny_release)
+    assert caught.value.exit_code == 2
+    assert "GITHUB_TOKEN" in str(caught.value.next_step)
+    assert not server.releases
+
+
+@pytest.mark.parametrize("asset", range(0, ASSETS, 3))
+def test_a_token_that_expires_on_the_way(
+    server: GitHubServer, tiny_release: Tiny, asset: int
+) -> None:
+    original, uploads = server.fault, []
+
+    def expire(verb: str, path: str) -> str:
+        if verb == "POST" and path.endswith("/assets"):
+            uploads.append(path)
+            if len(uploads) == asset + 1:
+                server.tokens.clear()
+        return original(verb, path)
+
+    server.fault = expire  # type: ignore[method-assign]  # a spy
+    with pytest.raises(TokenError, match="expired"):
+        publish(tiny_release)
+    assert not server.public()
+    server.tokens.add(WRITER)
+    publish(tiny_release)
+    assert_published(server, tiny_release)
+    assert len(uploads) == ASSETS + 1
+
+
+def test_the_token_never_shows(
+    server: GitHubServer,
+    tiny_release: Tiny,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """In no log at DEBUG, no error, no error's cause, no repr; nor do signed addresses."""
+    caplog.set_level(logging.DEBUG)
+    for name in ("github", "urllib3", "requests"):
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    texts = []
+
+    def attempt(job: Callable[[], object]) -> None:
+        try:
+            job()
+        except FacenetError as error:
+            seen: BaseException | None = error
+            texts.append(str(error.to_json()))
+            while seen is not None:
+                texts.extend((str(seen), repr(seen), repr(vars(seen))))
+                seen = seen.__cause__
+
+    channel = open_channel(ADDRESS)
+    for verb, path, kind in (
+        ("GET", "/tags/", "echo"),
+        ("POST", "/releases$", "echo"),
+        ("GET", "/releases$", "nonsense"),
+        ("POST", "/assets$", "echo"),
+    ):
+        server.fail(verb, path, kind)
+        attempt(lambda: publish(tiny_release))
+    server.tokens.clear()
+    attempt(lambda: publish(tiny_release))
+    server.tokens.add(WRITER)
+    publish(tiny_release)
+    server.fail("GET", "elsewhere", "cut", times=4)
+    attempt(lambda: channel.download("pnet.pt", tmp_path / "x", 99_999, lambda _: None))
+    assert len(texts) == 6 * 4
+    texts += [repr(channel), repr(vars(channel)), caplog.text, *capfd.readouterr()]
+    assert "api/v3" in caplog.text, "nothing was logged"
+    assert WRITER not in "".join(texts)
+    errors = "".join(texts[: 6 * 4])
+    assert SECRET_QUERY not in errors
+
+
+@pytest.mark.parametrize("kind", ["cut", "longer", "understated", "endless"])
+def test_downloads_that_go_wrong(
+    server: GitHubServer, tiny_release: Tiny, tmp_path: Path, kind: str
+) -> None:
+    publish(tiny_release)
+    size = (tiny_release[0] / "pnet.pt").stat().st_size
+    channel, told = open_channel(ADDRESS), []
+    server.fail("GET", "elsewhere", kind, times=4)
+    target = tmp_path / "pnet.pt"
+    if kind == "understated":
+        # HTTP ends the body where the length says; the hash is the caller's affair.
+        channel.download("pnet.pt", target, size, told.append)
+        assert target.stat().st_size == size // 2
+        return
+    with pytest.raises(ChannelError, match="broke off" if kind == "cut" else "more comes"):
+        channel.download("pnet.pt", target, size, told.append)
+    assert target.stat().st_size <= size
+
+
+def test_a_download_goes_on_after_a_break(
+    server: GitHubServer, tiny_release: Tiny, tmp_path: Path
+) -> None:
+    publish(tiny_release)
+    server.fail("GET", "elsewhere", "cut", times=2)
+    server.fail("GET", "/assets/", "500")
+    told: list[int] = []
+    channel = open_channel(ADDRESS)
+    channel.download("pnet.pt", tmp_path / "pnet.pt", 99_999, told.append)
+    data = (tiny_release[0] / "pnet.pt").read_bytes()
+    assert (tmp_path / "pnet.pt").read_bytes() == data
+    assert sum(told) == len(data)
+
+
+def test_what_is_absent(server: GitHubServer, tiny_release: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(AbsentError, match="no release of this tag"):
+        open_channel(ADDRESS).names()
+    with pytest.raises(AbsentError, match="no such repository"):
+        open_channel("github:owner/other@v1.0").names()
+    server.add("v1.0", draft=True)
+    with pytest.raises(AbsentError, match="no release of this tag"):
+        open_channel(ADDRESS).names()
+    with pytest.raises(ChannelError):
+        publish(tiny_release, "github:owner/other@v1.0")
+    server.add("v1.0", a__txt=b"a")
+    with pytest.raises(AbsentError, match="called"):
+        open_channel(ADDRESS).download("b.txt", tmp_path / "b.txt", 1, lambda _: None)
+
+
+@pytest.mark.usefixtures("server")
+def test_uploads_go_to_no_foreign_host(tiny_release: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(github_server, "UPLOADS", "@127.0.0.1:9/uploads")
+    with pytest.raises(ChannelError, match="foreign host"):
+        publish(tiny_release)
+
+
+def test_files_that_github_refuses(server: GitHubServer, tiny_release: Tiny) -> None:
+    folder, _ = tiny_release
+    empty = folder / "empty.txt"
+    empty.touch()
+    with pytest.raises(ReleaseError, match="of this size"):
+        publish(tiny_release)
+    with empty.open("wb") as opened:
+        opened.truncate(2 << 30)  # sparse
+    with pytest.raises(ReleaseError, match="of this size"):
+        publish(tiny_release)
+    empty.unlink()
+    (folder / "a name.txt").write_text("a")
+    with pytest.raises(ReleaseError, match="unsafe"):
+        publish(tiny_release)
+    (folder / "a name.txt").unlink()
+    (folder / "pnet.pt").write_bytes(b"altered")
+    with pytest.raises(ReleaseError, match="not the one that the manifest names"):
+        publish(tiny_release)
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "github:",
+        "github:owner",
+        "github:owner/repo",
+        "github:owner/repo@",
+        "github:owner/..@v1",
+        "github:owner/repo/more@v1",
+        "github:owner/repo@../x",
+        "github:owner/repo@v1?x",
+        "github:ow ner/repo@v1",
+        "github:owner/repo@v1\n",
+    ],
+)
+def test_malformed_addresses(address: str) -> None:
+    with pytest.raises(UsageError, match="no address"):
+        open_channel(address)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://example.org", "ftp://example.org", "https://user:pw@example.org", "https://", "x"],
+)
+def test_servers_that_are_not_used(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("GITHUB_API_URL", url)
+    with pytest.raises(UsageError, match="GITHUB_API_URL") as caught:
+        open_channel(ADDRESS)
+    assert "pw" not in str(caught.value)
+
+
+def test_pygithub_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facenet_release.channels.github.find_spec", lambda _: None)
+    with pytest.raises(UsageError, match="PyGithub") as caught:
+        open_channel(ADDRESS)
+    assert caught.value.next_step == "pip install PyGithub"
