@@ -26,7 +26,8 @@ def read(data: bytes, file: str) -> dict[str, Any]:
     try:
         if len(data) > MAX_BYTES:
             raise ValueError(f"it has {len(data)} bytes; {MAX_BYTES} are the most allowed")
-        said = json.loads(data, object_pairs_hook=_no_twins, parse_constant=_no_constant)
+        text = data.decode("utf-8")
+        said = json.loads(text, object_pairs_hook=_no_twins, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise CheckFailedError("a document can't be read", [str(error)], file=file) from error
     if not isinstance(said, dict):

@@ -1,16 +1,17 @@
-"""``model.sig``: the signature over all other files of a release, by a key. Uses no network.
+r"""``model.sig``: the signature over all other files of a release, by a key. Uses no network.
 
 The format is OpenSSF's model signing v1.0: a Sigstore bundle whose payload lists each file with
 its SHA-256. Any tool that knows it can verify ours::
 
     model_signing verify key FOLDER --signature FOLDER/model.sig --public_key release.pub
 
-Keys are elliptic curve keys in PEM files, P-256, P-384 or P-521. OpenSSL makes them::
+Keys are elliptic curve keys in PEM files, P-256, P-384 or P-521. OpenSSL makes them; here it
+encrypts the private one with a password, which is then needed to sign too::
 
-    openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -aes256 -out release.key
-    openssl pkey -in release.key -pubout -out release.pub
-
-where ``-aes256`` encrypts the private key with a password, and may be left out.
+    export FACENET_SIGNING_PASSWORD=…
+    openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 \
+        -aes256 -pass env:FACENET_SIGNING_PASSWORD -out release.key
+    openssl pkey -in release.key -passin env:FACENET_SIGNING_PASSWORD -pubout -out release.pub
 
 model-signing 1.1.1 leaves out git's files by default, ignores on verifying what the signature
 tells it to ignore, and takes older formats with a warning. None of that is wanted here: a

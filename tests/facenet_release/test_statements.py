@@ -1,0 +1,326 @@
+"""The two in-toto statements: what they say, and that nothing else passes for them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from support import release_data as data
+
+pytest.importorskip("rfc8785", reason='canonical JSON: pip install "facenet-parity[release]"')
+
+from facenet_release.builder import LOCAL, Builder, builder_of, versions
+from facenet_release.manifest import MANIFEST
+from facenet_release.statements import (
+    REPORTS,
+    SLSA_PROVENANCE,
+    TEST_RESULT,
+    check_parity_statement,
+    check_provenance,
+    parity_statement,
+    provenance,
+)
+from parity_tests.errors import ParityError
+
+START = datetime(2026, 1, 31, 23, 59, 59, 999999, tzinfo=timezone.utc)
+GITHUB = {
+    "GITHUB_ACTIONS": "true",
+    "GITHUB_SERVER_URL": "https://github.com",
+    "GITHUB_REPOSITORY": "octocat/hello",
+    "GITHUB_WORKFLOW_REF": "octocat/hello/.github/workflows/release.yml@refs/tags/v1",
+    "GITHUB_RUN_ID": "123",
+    "GITHUB_RUN_ATTEMPT": "2",
+    "GITHUB_SHA": "a" * 40,
+    "GITHUB_REF": "refs/tags/v1",
+    "GITHUB_EVENT_NAME": "push",
+    "RUNNER_ENVIRONMENT": "github-hosted",
+}
+
+
+def parity() -> bytes:
+    return parity_statement(data.manifest(), data.evidence())
+
+
+def origin(**changes: Any) -> bytes:
+    said: dict[str, Any] = {
+        "started": START,
+        "finished": START + timedelta(seconds=61),
+        "builder": builder_of(GITHUB),
+        "versions": {"torch": "2.13.0+cpu", "python": "3.11.7"},
+    }
+    return provenance(data.manifest(), data.MANIFEST_SHA256, **(said | changes))
+
+
+def wrong_parity(said: bytes) -> list[str]:
+    return check_parity_statement(said, data.manifest(), data.evidence())
+
+
+def wrong_origin(said: bytes) -> list[str]:
+    return check_provenance(said, data.manifest(), data.MANIFEST_SHA256)
+
+
+CHECKS = pytest.mark.parametrize(
+    ("make", "wrong"),
+    [(parity, wrong_parity), (origin, wrong_origin)],
+    ids=["parity", "provenance"],
+)
+
+
+def test_parity_is_about_the_weight_files() -> None:
+    said = json.loads(parity())
+    assert said["_type"] == "https://in-toto.io/Statement/v1"
+    assert said["predicateType"] == TEST_RESULT
+    subjects = {row["name"]: row["digest"] for row in said["subject"]}
+    weights = {f.name: {"sha256": f.sha256} for f in data.manifest().files if f.role == "weights"}
+    assert subjects == weights
+    assert len(weights) == 9
+
+
+def test_parity_says_what_the_reports_do() -> None:
+    predicate = json.loads(parity())["predicate"]
+    assert predicate["result"] == "PASSED"
+    assert predicate["passedTests"] == [
+        f"{name}/{gate}"
+        for name in (data.FACE_REPORT, data.PNET_REPORT)
+        for gate in ("weights", "float64")
+    ]
+    assert predicate["failedTests"] == predicate["warnedTests"] == []
+    names = [row["name"] for row in predicate["configuration"]]
+    assert names == [
+        "det1.npy",
+        "model.ckpt.index",
+        "model.meta",
+        data.FACE_REPORT,
+        data.PNET_REPORT,
+    ]
+    pnet = predicate[REPORTS][1]
+    assert pnet["artifacts"] == ["pnet.onnx", "pnet.pt", "pnet.safetensors"]
+    assert pnet["gates"][1]["value"] == 1.3322676295501878e-15
+    assert pnet["gates"][1]["limit"] == 1e-12
+    assert pnet["gates"][2]["status"] == "skipped"
+    assert pnet["gates"][2]["value"] == "NaN"
+
+
+@pytest.mark.parametrize("status", ["failed", "errored"])
+def test_what_did_not_pass_is_failed(status: Any) -> None:
+    said = data.report(data.PNET_REPORT)
+    gates = (*said.gates[:1], replace(said.gates[1], status=status))
+    evidence = data.evidence() | {data.PNET_REPORT: data.as_json(replace(said, gates=gates))}
+    statement = parity_statement(data.manifest(), evidence)
+    predicate = json.loads(statement)["predicate"]
+    assert predicate["result"] == "FAILED"
+    assert predicate["failedTests"] == [f"{data.PNET_REPORT}/float64"]
+    found = check_parity_statement(statement, data.manifest(), evidence)
+    assert found == ["predicate.result: 'FAILED' is not 'PASSED'"]
+
+
+def test_parity_does_not_depend_on_how_long_it_took() -> None:
+    said = data.report(data.PNET_REPORT)
+    slower = replace(said, gates=tuple(replace(gate, seconds=99.5) for gate in said.gates))
+    evidence = data.evidence() | {data.PNET_REPORT: data.as_json(slower)}
+    assert parity_statement(data.manifest(), evidence) == parity()
+
+
+def test_parity_needs_reports() -> None:
+    with pytest.raises(KeyError, match=data.FACE_REPORT):
+        parity_statement(data.manifest(), {})
+    with pytest.raises(ParityError, match="not a parity report"):
+        parity_statement(data.manifest(), data.evidence() | {data.PNET_REPORT: {}})
+    assert check_parity_statement(parity(), data.manifest(), {}) == [
+        f"{data.FACE_REPORT}: there is no such parity report"
+    ]
+    evidence = data.evidence() | {data.PNET_REPORT: {"schema": "other"}}
+    assert "schema version" in check_parity_statement(parity(), data.manifest(), evidence)[0]
+
+
+def test_provenance_says_how_the_release_was_built() -> None:
+    said = json.loads(origin())
+    assert said["predicateType"] == SLSA_PROVENANCE
+    names = [row["name"] for row in said["subject"]]
+    assert names == sorted([*data.manifest().by_name(), MANIFEST])
+    definition = said["predicate"]["buildDefinition"]
+    assert definition["externalParameters"] == {
+        "name": "tiny",
+        "version": "v1.0",
+        "recipe": [
+            {"name": "release.toml", "digest": {"sha256": data.sha256(b"release.toml")}},
+        ],
+    }
+    dependencies = definition["resolvedDependencies"]
+    assert {"name": "det1.npy", "digest": {"sha256": data.sha256(b"det1")}} in dependencies
+    assert dependencies[-3:] == [
+        {
+            "uri": "git+https://github.com/octocat/hello@refs/tags/v1",
+            "digest": {"gitCommit": "a" * 40},
+        },
+        {"uri": "pkg:generic/python@3.11.7"},
+        {"uri": "pkg:pypi/torch@2.13.0%2Bcpu"},
+    ]
+    assert said["predicate"]["runDetails"] == {
+        "builder": {
+            "id": "https://github.com/octocat/hello/.github/workflows/release.yml@refs/tags/v1"
+        },
+        "metadata": {
+            "invocationId": "https://github.com/octocat/hello/actions/runs/123/attempts/2",
+            "startedOn": "2026-01-31T23:59:59Z",
+            "finishedOn": "2026-02-01T00:01:00Z",
+        },
+    }
+
+
+def test_times_are_utc_and_have_a_zone() -> None:
+    there = START.astimezone(timezone(timedelta(hours=-5)))
+    assert origin(started=there) == origin()
+    with pytest.raises(ValueError, match="time zone"):
+        origin(started=datetime(2026, 1, 31))
+
+
+@pytest.mark.parametrize("missing", [*list(GITHUB)[:5], "all"])
+def test_a_builder_that_is_not_known_is_local(missing: str) -> None:
+    environment = {} if missing == "all" else {k: v for k, v in GITHUB.items() if k != missing}
+    assert builder_of(environment) == Builder(LOCAL)
+    assert wrong_origin(origin(builder=builder_of(environment))) == []
+
+
+def test_a_commit_must_look_like_one() -> None:
+    builder = builder_of(GITHUB | {"GITHUB_SHA": "main"})
+    assert builder.commit is None
+    assert b"gitCommit" not in origin(builder=builder)
+
+
+def test_versions_are_those_installed() -> None:
+    numpy = importlib.import_module("numpy")
+    assert versions()["numpy"] == numpy.__version__
+    assert "python" in versions()
+
+
+@CHECKS
+def test_what_was_made_is_accepted(make: Callable[[], bytes], wrong: Callable[..., Any]) -> None:
+    assert make() == make()
+    assert wrong(make()) == []
+
+
+def edit(said: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
+    document = json.loads(said)
+    change(document)
+    return json.dumps(document).encode()
+
+
+@CHECKS
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda d: d.update(_type="https://in-toto.io/Statement/v0.1"), "_type"),
+        (lambda d: d.update(predicateType="https://example.com"), "predicateType"),
+        (lambda d: d.update(subject="all"), "subject: there is no list"),
+        (lambda d: d["subject"].pop(), "is missing"),
+        (lambda d: d["subject"].append(d["subject"][0]), "twice"),
+        (lambda d: d["subject"].append({"digest": {}}), "is no name"),
+        (lambda d: d["subject"].append({"name": "x", "digest": {}}), "x is no subject"),
+        (lambda d: d["subject"][0]["digest"].update(sha256="0" * 64), "another SHA-256"),
+        (lambda d: d["subject"][0].update(digest=[]), "another SHA-256"),
+        (lambda d: d.update(predicate=None), "predicate"),
+    ],
+)
+def test_another_statement_is_found_out(
+    make: Callable[[], bytes],
+    wrong: Callable[[bytes], list[str]],
+    change: Callable[[dict[str, Any]], object],
+    found: str,
+) -> None:
+    assert any(found in finding for finding in wrong(edit(make(), change)))
+
+
+@CHECKS
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda b: b[:-1],
+        lambda b: b"[" + b + b"]",
+        lambda b: b[:1] + b'"_type":"x",' + b[1:],
+        lambda _: b"[" * 100_000,
+        lambda _: b"\xff",
+        lambda b: b.replace(b'"', b"", 1),
+        lambda b: b + b" " * (16 << 20),
+    ],
+    ids=["cut", "list", "twice", "deep", "bytes", "quote", "long"],
+)
+def test_damage_is_found(
+    make: Callable[[], bytes],
+    wrong: Callable[[bytes], list[str]],
+    damage: Callable[[bytes], bytes],
+) -> None:
+    assert len(wrong(damage(make()))) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda p: p.update(result="WARNED"), "result"),
+        (lambda p: p["passedTests"].pop(), "passedTests"),
+        (lambda p: p["configuration"].pop(), "configuration"),
+        (lambda p: p[REPORTS][0]["gates"][1].update(value=0), REPORTS),
+        (lambda p: p.pop(REPORTS), REPORTS),
+    ],
+)
+def test_another_result_is_found_out(change: Callable[[Any], object], found: str) -> None:
+    findings = wrong_parity(edit(parity(), lambda d: change(d["predicate"])))
+    assert findings
+    assert all(found in finding for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda d, _: d.update(buildType="make"), "buildType"),
+        (lambda d, _: d["externalParameters"].update(version="v2"), "externalParameters"),
+        (lambda d, _: d["externalParameters"].update(more=1), "externalParameters"),
+        (lambda d, _: d["resolvedDependencies"].pop(0), "det1.npy is missing"),
+        (lambda d, _: d.update(resolvedDependencies={}), "model.meta is missing"),
+        (lambda _, r: r["builder"].update(id="me"), "builder.id"),
+        (lambda _, r: r.pop("builder"), "builder.id"),
+        (lambda _, r: r["metadata"].update(startedOn="yesterday"), "startedOn"),
+        (lambda _, r: r["metadata"].pop("finishedOn"), "finishedOn"),
+        (lambda _, r: r["metadata"].update(startedOn="2027-01-01T00:00:00Z"), "before it started"),
+    ],
+)
+def test_another_origin_is_found_out(change: Callable[[Any, Any], object], found: str) -> None:
+    def both(document: dict[str, Any]) -> None:
+        predicate = document["predicate"]
+        change(predicate["buildDefinition"], predicate["runDetails"])
+
+    findings = wrong_origin(edit(origin(), both))
+    assert findings
+    assert any(found in finding for finding in findings)
+
+
+def test_unknown_fields_are_ignored() -> None:
+    """As in-toto demands, but for external parameters."""
+    assert wrong_origin(edit(origin(), lambda d: d["predicate"].update(more=1))) == []
+    assert wrong_parity(edit(parity(), lambda d: d["predicate"].update(more=1))) == []
+
+
+@CHECKS
+def test_in_toto_reads_it(make: Callable[[], bytes], wrong: Callable[..., Any]) -> None:
+    """The statement, and the predicate that it names, by in-toto's own definitions."""
+    del wrong
+    pytest.importorskip("in_toto_attestation", reason="comes with model-signing")
+    from google.protobuf import json_format
+    from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
+    from in_toto_attestation.predicates.test_result.v0 import test_result_pb2
+    from in_toto_attestation.v1 import statement, statement_pb2
+
+    said = json.loads(make())
+    read = statement.Statement.copy_from_pb(json_format.ParseDict(said, statement_pb2.Statement()))
+    read.validate()
+    predicate = said["predicate"]
+    if said["predicateType"] == TEST_RESULT:
+        del predicate[REPORTS]
+        json_format.ParseDict(predicate, test_result_pb2.TestResult())
+    else:
+        json_format.ParseDict(predicate, provenance_pb2.Provenance())
