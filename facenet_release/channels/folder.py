@@ -1,0 +1,114 @@
+"""A folder: on this machine, on a share, or what a web server shows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from converter.errors import UsageError
+from converter.progress import Listener
+from converter.sources.mapped import sha256_file
+from converter.writers.atomic import atomic_folder, output_error
+from facenet_release.channels import Advance
+from facenet_release.errors import AbsentError, ChannelError, TakenError
+from facenet_release.manifest import Manifest
+
+_CHUNK = 1 << 20  # bytes
+
+
+class FolderChannel:
+    """The release that lies in a folder."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._folder = Path(address).expanduser()
+
+    def names(self) -> Sequence[str]:
+        try:
+            return sorted(path.name for path in self._folder.iterdir())
+        except FileNotFoundError:
+            raise AbsentError("there is no such folder", file=self._folder) from None
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def download(self, name: str, target: Path, limit: int, advance: Advance) -> None:
+        if name not in self.names():  # so that no name leads out of the folder
+            raise AbsentError("there is no such file", file=self._folder / name)
+        done = 0
+        try:
+            with (self._folder / name).open("rb") as source, target.open("xb") as copy:
+                while chunk := source.read(_CHUNK):
+                    done += len(chunk)
+                    if done > limit:
+                        raise ChannelError(
+                            "the file is larger than it may be",
+                            file=self._folder / name,
+                            expected=f"at most {limit} bytes",
+                        )
+                    copy.write(chunk)
+                    advance(len(chunk))
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def publish(
+        self,
+        files: Sequence[Path],
+        manifest: Manifest,  # noqa: ARG002 # of use where a release has a name and a version
+        listener: Listener,
+    ) -> None:
+        folder = self._folder.absolute()
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise UsageError("the place to publish to is a file", file=folder)
+        if not folder.parent.is_dir():
+            raise UsageError("the folder to publish in does not exist", file=folder.parent)
+        if folder.is_dir() and any(folder.iterdir()):
+            self._same(files)
+            return
+        listener.stage("copying", sum(file.stat().st_size for file in files))
+        with atomic_folder(folder) as partial:
+            for file in files:
+                try:
+                    shutil.copyfile(file, partial / file.name)
+                except OSError as error:
+                    raise output_error(folder, error) from error
+                listener.advance(file.stat().st_size)
+
+    def _same(self, files: Sequence[Path]) -> None:
+        """TakenError unless the folder holds exactly `files`."""
+        there = {name: self._folder / name for name in self.names()}
+        differing = sorted(there.keys() ^ {file.name for file in files})
+        try:
+            differing += [
+                file.name
+                for file in files
+                if file.name in there and sha256_file(there[file.name]) != sha256_file(file)
+            ]
+        except OSError as error:
+            raise self._failed(error) from error
+        if differing:
+            raise TakenError(
+                "something else is published here already; nothing was changed",
+                file=self._folder,
+                found=f"{len(differing)} files differ: {', '.join(differing[:5])}",
+                next_step="publish under another name; a release is never overwritten",
+            )
+
+    def _failed(self, error: OSError) -> ChannelError:
+        return ChannelError("the folder can't be read", file=self._folder, found=error.strerror)
+
+
+def open_channel(address: str) -> FolderChannel:
+    """The channel of a folder's path. UsageError if it is empty or looks like another address."""
+    head = address.partition(":")[0]
+    if not address or (":" in address and not Path(address).expanduser().parent.is_dir()):
+        raise UsageError(
+            "this is no address that a release can have",
+            expected="github:owner/repo@tag, oci://host/name:tag, hf:owner/repo, or a folder",
+            found=address or "nothing",
+            next_step=f"if it is a folder whose name begins with {head}:, write ./{address}"
+            if address
+            else None,
+        )
+    return FolderChannel(address)

@@ -1,0 +1,204 @@
+"""``facenet release check``: whether a release is what it says it is. Uses no network.
+
+The manifest stands for everything: each file is held to its size and hash there, each weight file
+to what is said of its contents, each report to the file that it judged. Whether the manifest
+itself is the right one, only a signature can tell, or its hash, learned from elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converter.errors import UsageError, one_line
+from converter.progress import Listener
+from converter.sources.mapped import sha256_file
+from facenet_release import documents
+from facenet_release.bom import BOM, check_bom
+from facenet_release.contents import Contents
+from facenet_release.errors import CheckFailedError
+from facenet_release.evidence import check_evidence
+from facenet_release.manifest import (
+    MANIFEST,
+    MAX_BYTES,
+    PROVENANCE,
+    SIGNATURE,
+    SUMS,
+    UNNAMED,
+    File,
+    Manifest,
+    parse,
+)
+from facenet_release.statements import PARITY, check_parity_statement, check_provenance
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """What is known of the release from elsewhere: the signer's key, the manifest's SHA-256."""
+
+    public_key: Path | None = None
+    manifest_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A release that is what it says. `signature` is "good", "not checked" or "none"."""
+
+    folder: Path
+    manifest: Manifest
+    manifest_sha256: str
+    size: int
+    signature: str
+
+
+def check(folder: Path, options: CheckOptions, listener: Listener | None = None) -> Checked:
+    """Check the release in `folder`, whole.
+
+    Raises CheckFailedError with everything that is wrong with it; UsageError if there is no such
+    folder, or no manifest in it.
+    """
+    listener = listener or Listener()
+    data = read_small(folder, MANIFEST)
+    digest = hashlib.sha256(data).hexdigest()
+    if options.manifest_sha256 not in (None, digest):
+        raise CheckFailedError(
+            "this is another release than the one that was asked for",
+            [f"the manifest's SHA-256 is {digest}, not {options.manifest_sha256}"],
+            file=folder / MANIFEST,
+        )
+    manifest = parse(data, folder / MANIFEST)
+    whole = {file.name: file for file in manifest.files}
+    findings = [*_sums(folder, manifest, digest), *_presence(folder, manifest)]
+    contents = Contents(folder)
+    listener.stage("checking", sum(file.size for file in manifest.files))
+    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
+        hashed = {
+            file.name: pool.submit(_hashed, folder, file, listener.advance)
+            for file in sorted(manifest.files, key=lambda file: -file.size)
+        }
+        looked = {
+            artifact.file: pool.submit(contents.look, model, artifact)
+            for model in manifest.models
+            for artifact in model.artifacts
+        }
+        altered = {name: found for name, job in hashed.items() if (found := job.result())}
+        seen = {name: job.result() for name, job in looked.items()}
+    findings += altered.values()
+    # Of what is altered, nothing more needs to be said.
+    findings += [row for name, rows in seen.items() if name not in altered for row in rows]
+    findings += [row for model in manifest.models for row in contents.compare(model)]
+    if not altered:
+        findings += _documents(folder, manifest, digest)
+    signature = "none"
+    if options.public_key is not None:
+        findings += _signature(folder, options.public_key)
+        signature = "good"
+    elif (folder / SIGNATURE).exists():
+        signature = "not checked"
+    if findings:
+        raise CheckFailedError("the release is not what it says it is", findings, file=folder)
+    size = sum(file.size for file in whole.values())
+    return Checked(folder, manifest, digest, size, signature)
+
+
+def read_small(folder: Path, name: str) -> bytes:
+    """One of the small files of a release. UsageError if it isn't there or is no small file."""
+    path = folder / name
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise UsageError("this is no plain file", file=path)
+        with path.open("rb") as opened:
+            data = opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(
+            "there is no release here" if name == MANIFEST else "a file can't be read",
+            file=path,
+            found=error.strerror,
+        ) from error
+    if len(data) > MAX_BYTES:
+        raise CheckFailedError("a file is too large", [f"more than {MAX_BYTES} bytes"], file=path)
+    return data
+
+
+def _sums(folder: Path, manifest: Manifest, digest: str) -> Iterator[str]:
+    try:
+        if read_small(folder, SUMS) != manifest.sums(digest):
+            yield f"{SUMS}: not what the manifest says"
+    except (UsageError, CheckFailedError) as error:
+        yield f"{SUMS}: {error.problem}"
+
+
+def _presence(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """What is in the folder and should not be; what the manifest lacks that no release lacks."""
+    names = {file.name for file in manifest.files}
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name not in names and entry.name not in UNNAMED:
+            yield f"{one_line(entry.name)}: no file of this release"
+    for name in (PARITY, BOM):
+        if name not in names:
+            yield f"{name}: missing from the manifest"
+
+
+def _hashed(folder: Path, file: File, advance: Callable[[int], object]) -> str | None:
+    """What is wrong with the bytes of one file."""
+    path = folder / file.name
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            return f"{file.name}: no plain file"
+        if status.st_size != file.size:
+            return f"{file.name}: {file.size} bytes were expected, has {status.st_size}"
+        sha256 = sha256_file(path)
+    except OSError as error:
+        return f"{file.name}: {error.strerror}"
+    advance(file.size)
+    if sha256 != file.sha256:
+        return f"{file.name}: altered: SHA-256 {file.sha256} was expected, is {sha256}"
+    return None
+
+
+def _documents(folder: Path, manifest: Manifest, digest: str) -> list[str]:
+    """What is wrong with evidence, statements and bill of materials, whose hashes are right."""
+    findings: list[str] = []
+    reports: dict[str, Any] = {}
+    for name in sorted({a.evidence for model in manifest.models for a in model.artifacts}):
+        try:
+            reports[name] = documents.read(read_small(folder, name), name)
+        except CheckFailedError as error:
+            findings += _about(name, error.findings)
+    if findings:
+        return findings
+    for model in manifest.models:
+        findings += check_evidence(folder, manifest, model, reports)
+    names = manifest.by_name()
+    if PARITY in names:
+        data = read_small(folder, PARITY)
+        findings += _about(PARITY, check_parity_statement(data, manifest, reports))
+    if BOM in names:
+        findings += _about(BOM, check_bom(read_small(folder, BOM), manifest))
+    try:
+        data = read_small(folder, PROVENANCE)
+        findings += _about(PROVENANCE, check_provenance(data, manifest, digest))
+    except UsageError as error:
+        findings.append(f"{PROVENANCE}: {error.problem}")
+    return findings
+
+
+def _about(name: str, findings: Iterable[object]) -> list[str]:
+    return [f"{name}: {finding}" for finding in findings]
+
+
+def _signature(folder: Path, public_key: Path) -> list[str]:
+    from facenet_release.signing import verify
+
+    try:
+        verify(folder, public_key)
+    except CheckFailedError as error:
+        return [f"{SIGNATURE}: {finding}" for finding in error.findings] or [str(error)]
+    return []

@@ -1,0 +1,83 @@
+"""``facenet release publish``: to one address, and back again to see what users will get."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from converter.progress import Listener
+from converter.sources.mapped import sha256_file
+from facenet_release.channels import Channel, open_channel
+from facenet_release.check import Checked, CheckOptions, check
+from facenet_release.errors import AbsentError, ChannelError, CheckFailedError
+from facenet_release.manifest import MANIFEST, MAX_BYTES, UNNAMED, parse
+
+
+def publish(folder: Path, address: str, options: CheckOptions, listener: Listener) -> Checked:
+    """Check the release in `folder`, publish it at `address`, download it again, check that.
+
+    Raises what `check` and the channel raise; ChannelError if what comes back is something else.
+    """
+    channel = open_channel(address)
+    ours = check(folder, options, listener)
+    channel.publish(sorted(folder.iterdir()), ours.manifest, listener)
+    with _downloaded(channel, listener) as copy:
+        strangers = [name for name in UNNAMED if _hash(copy / name) != _hash(folder / name)]
+        if strangers:
+            raise ChannelError(
+                "what is published is not what was sent",
+                file=address,
+                found=f"other bytes in {', '.join(strangers)}",
+                next_step="publish again, under another name if that is refused",
+            )
+        return replace(check(copy, options, listener), folder=Path(address))
+
+
+def check_address(address: str, options: CheckOptions, listener: Listener) -> Checked:
+    """Download what is published at `address` into a temporary folder, and check it."""
+    with _downloaded(open_channel(address), listener) as copy:
+        return replace(check(copy, options, listener), folder=Path(address))
+
+
+@contextmanager
+def _downloaded(channel: Channel, listener: Listener) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="facenet-release-") as name:
+        fetch(channel, Path(name), listener)
+        yield Path(name)
+
+
+def _hash(path: Path) -> str | None:
+    return sha256_file(path) if path.is_file() else None
+
+
+def fetch(channel: Channel, folder: Path, listener: Listener) -> None:
+    """Download a whole release into the empty `folder`, trusting only what its manifest says.
+
+    No file may be larger than there; a name that it doesn't know is refused. Raises AbsentError,
+    ChannelError, CheckFailedError.
+    """
+    names = set(channel.names())
+    if MANIFEST not in names:
+        raise AbsentError(
+            "what is published there is no release of ours",
+            file=channel.address,
+            expected=f"a file {MANIFEST}",
+            found=f"{len(names)} files",
+        )
+    channel.download(MANIFEST, folder / MANIFEST, MAX_BYTES, lambda _: None)
+    data = (folder / MANIFEST).read_bytes()
+    manifest = parse(data, f"{channel.address}: {MANIFEST}")
+    sizes = {file.name: file.size for file in manifest.files}
+    rest = {name: MAX_BYTES for name in UNNAMED if name in names and name != MANIFEST}
+    wrong = [f"{name}: not published" for name in sorted(sizes.keys() - names)]
+    wrong += [
+        f"{name}: no file of this release" for name in sorted(names - sizes.keys() - set(UNNAMED))
+    ]
+    if wrong:
+        raise CheckFailedError("what is published is not the release", wrong, file=channel.address)
+    listener.stage("downloading", sum(sizes.values()))
+    for name, limit in {**rest, **sizes}.items():
+        channel.download(name, folder / name, limit, listener.advance)

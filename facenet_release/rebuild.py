@@ -1,0 +1,65 @@
+"""``facenet release rebuild``: whether a release's recipe still gives the same bytes."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from converter.progress import Listener
+from facenet_release.build import build
+from facenet_release.check import CheckOptions, check
+from facenet_release.manifest import File, Role
+from facenet_release.recipe import RECIPE, read
+from facenet_release.workers import Told
+
+# Files that must come out the same anywhere. Evidence holds figures, and names of versions, that
+# may be others with other libraries; what is made from it follows.
+EXACT: tuple[Role, ...] = ("weights", "recipe")
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What became of each file: same bytes, other bytes, only there before, only there now."""
+
+    same: tuple[str, ...]
+    different: tuple[str, ...]
+    gone: tuple[str, ...]
+    new: tuple[str, ...]
+    roles: dict[str, Role]
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether every file that must be the same is, and none is missing or new."""
+        return not self.gone and not self.new and not self.wrong
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """The files that differ and must not."""
+        return tuple(name for name in self.different if self.roles[name] in EXACT)
+
+
+def rebuild(folder: Path, inputs: Path, processes: int | None, told: Told) -> Rebuilt:
+    """Build the release in `folder` once more, from its own recipe, and compare.
+
+    `inputs` is the folder that the recipe's relative paths start from. The new build passes every
+    gate and check itself, else this raises what `build` raises.
+    """
+    before = check(folder, CheckOptions(), Listener()).manifest.by_name()
+    with tempfile.TemporaryDirectory(prefix="facenet-rebuild-") as name:
+        out = Path(name) / "release"
+        built = build(read(folder / RECIPE, inputs), out, processes, told)
+        after = check(built.folder, CheckOptions(), Listener()).manifest.by_name()
+    both = before.keys() & after.keys()
+    same = {name for name in both if _equal(before[name], after[name])}
+    return Rebuilt(
+        same=tuple(sorted(same)),
+        different=tuple(sorted(both - same)),
+        gone=tuple(sorted(before.keys() - both)),
+        new=tuple(sorted(after.keys() - both)),
+        roles={file.name: file.role for file in (before | after).values()},
+    )
+
+
+def _equal(one: File, other: File) -> bool:
+    return (one.size, one.sha256) == (other.size, other.sha256)
