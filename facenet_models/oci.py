@@ -163,7 +163,7 @@ class Registry:
                 method,
                 url,
                 auth=self.authorise,
-                allow_redirects=method == "GET",
+                allow_redirects=method in ("GET", "HEAD"),
                 stream=True,
                 timeout=_TIMEOUT,
                 **details,

@@ -127,7 +127,8 @@ class Oci:
             if self._is_published(data):
                 listener.say(f"published already: {self.address}")
                 return
-            listener.stage("publish", sum(file.stat().st_size for file in files))
+            sizes = [blob.size for blob in (*blobs.values(), EMPTY_BLOB)]
+            listener.stage("publish", sum(sizes) + len(data))
             for file in files:
                 listener.say(file.name)
                 pusher.send(blobs[file.name], file)

@@ -87,8 +87,7 @@ def open_pusher(registry: oci.Registry, listener: Listener) -> Pusher:
             with TemporaryDirectory() as folder:
                 file = Path(folder) / "empty"
                 file.write_bytes(EMPTY)
-                if not self._has(EMPTY_BLOB):
-                    self.put_upload(str(file), container, descriptor(BYTES, EMPTY_BLOB))
+                self.send(EMPTY_BLOB, file)
 
         def name(self, manifest: bytes) -> None:
             url = f"{self.prefix}://{container.manifest_url()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -9,7 +10,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
@@ -62,9 +64,12 @@ def program() -> str:
 
 @contextmanager
 def serve(folder: Path, *, password: bool = False) -> Iterator[Registry]:
-    """Runs one until the block is left. With `password`, only USER may do anything."""
+    """Runs one until the block is left. With `password`, only USER may do anything.
+
+    In a folder that one has run in before, the new one has what was published there.
+    """
     binary, storage = program(), folder / "storage"
-    storage.mkdir(parents=True)
+    storage.mkdir(parents=True, exist_ok=True)
     port = _free_port()
     config = _CONFIG.format(storage=storage, port=port)
     if password:
@@ -102,6 +107,76 @@ def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
                 break
             time.sleep(0.05)
     pytest.fail(f"docker-registry did not start:\n{log.read_text(errors='replace')}")
+
+
+class Gate:
+    """A registry that only reads, and wants a token of whoever asks: what public ones do.
+
+    `files` are its paths. `realm` is what it says of where tokens are; `authorizations` what it
+    was shown, path by path. Blobs are at `elsewhere`, if that is set.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.host = f"127.0.0.1:{port}"
+        self.realm = f"http://{self.host}/token"
+        self.token: object = "t0ken-of-the-gate"
+        self.elsewhere: str | None = None
+        self.files: dict[str, bytes] = {}
+        self.authorizations: list[tuple[str, str | None]] = []
+
+
+@contextmanager
+def gate() -> Iterator[Gate]:
+    """Runs a `Gate` until the block is left."""
+
+    class Handler(_GateHandler):
+        pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        Handler.state = Gate(server.server_address[1])
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield Handler.state
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _GateHandler(BaseHTTPRequestHandler):
+    state: Gate
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on the terminal."""
+
+    def do_GET(self) -> None:
+        state, shown = self.state, self.headers.get("Authorization")
+        state.authorizations.append((self.path, shown))
+        if self.path.startswith("/token?"):
+            self.send(200, json.dumps({"token": state.token}).encode())
+        elif self.path.startswith("/v2/") and shown != f"Bearer {state.token}":
+            scope = "repository:some/weights:pull"
+            self.send(
+                401,
+                b'{"errors": [{"code": "UNAUTHORIZED"}]}',
+                ("WWW-Authenticate", f'Bearer realm="{state.realm}",service="s",scope="{scope}"'),
+            )
+        elif "/blobs/" in self.path and state.elsewhere:
+            self.send(307, b"", ("Location", state.elsewhere + self.path))
+        elif self.path in state.files:
+            self.send(200, state.files[self.path])
+        else:
+            self.send(404, b"{}")
+
+    def send(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
 
 
 class Cutter:
@@ -151,29 +226,25 @@ def _relay(cutter: Cutter, client: socket.socket) -> None:
         while left is None or left > 0:
             try:
                 data = client.recv(4096 if left is None else min(left, 4096))
+                if not data:
+                    break
+                server.sendall(data)
             except OSError:
-                break
-            if not data:
                 break
             cutter.sent += len(data)
             left = None if left is None else left - len(data)
-            server.sendall(data)
         for end in (client, server):
             _shut(end)
         back.join()
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
-    try:
+    with suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)
-    except OSError:
-        pass
     _shut(target)
 
 
 def _shut(end: socket.socket) -> None:
-    try:
+    with suppress(OSError):  # it is closed already
         end.shutdown(socket.SHUT_RDWR)
-    except OSError:  # it is closed already
-        pass

@@ -1,0 +1,662 @@
+"""Releases in an OCI registry: Debian's docker-registry, the real one, and what goes wrong."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pooch", reason="reading a registry needs pooch")
+pytest.importorskip("rfc8785", reason='canonical JSON: pip install "facenet-parity[release]"')
+
+from support import registry as registries
+from support.registry import PASSWORD, USER, Registry, cutting, gate
+
+from converter.errors import UsageError
+from converter.progress import Listener
+from facenet_models import oci as reading
+from facenet_release.channels import oci as channel_module
+from facenet_release.channels import oci_push, open_channel
+from facenet_release.channels.oci import Oci, credentials, describe
+from facenet_release.errors import (
+    AbsentError,
+    ChannelError,
+    CheckFailedError,
+    TakenError,
+    TokenError,
+)
+from facenet_release.manifest import MANIFEST, Manifest
+
+Release = tuple[Path, Manifest]
+VARIABLES = ("OCI_USERNAME", "OCI_PASSWORD", "GITHUB_TOKEN", "GITHUB_ACTOR")
+GREEDY = 1 << 30  # a limit that limits nothing
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "no-docker"))
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    with registries.serve(tmp_path / "registry") as running:
+        yield running
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Registry]:
+    """One that wants a password."""
+    with registries.serve(tmp_path / "locked", password=True) as running:
+        yield running
+
+
+class Heard(Listener):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, int] = {}
+        self.said: list[str] = []
+        self.done = 0
+
+    def stage(self, name: str, total: int) -> None:
+        self.stages[name], self.done = total, 0
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def advance(self, size: int) -> None:
+        self.done += size
+
+
+def files(release: Release) -> list[Path]:
+    return list(release[0].iterdir())
+
+
+def publish(release: Release, address: str, listener: Listener | None = None) -> Oci:
+    pytest.importorskip(
+        "oras", reason='publishing needs oras: pip install "facenet-parity[release]"'
+    )
+    channel = open_channel(address)
+    assert isinstance(channel, Oci)
+    channel.publish(files(release), release[1], listener or Listener())
+    return channel
+
+
+def fetch(address: str, folder: Path, limit: int = GREEDY) -> dict[str, bytes]:
+    """Everything that is published there."""
+    channel = open_channel(address)
+    folder.mkdir()
+    for name in channel.names():
+        channel.download(name, folder / name, limit, lambda _size: None)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def contents(release: Release) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in files(release)}
+
+
+def stored(address: str) -> bytes:
+    return reading.Registry(reading.parse(address)).manifest()
+
+
+def methods(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The requests from now on: method, and what is asked for."""
+    asked: list[tuple[str, str]] = []
+    real = reading.Registry.request
+
+    def request(self: reading.Registry, method: str, url: str, **details: Any) -> Any:
+        asked.append((method, url.partition("/v2/some/weights/")[2]))
+        return real(self, method, url, **details)
+
+    monkeypatch.setattr(reading.Registry, "request", request)
+    return asked
+
+
+# --- Addresses ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "origin"),
+    [
+        ("oci://ghcr.io/some/weights:v1.0", "https://ghcr.io"),
+        ("oci://Registry.Example:8443/w:1", "https://registry.example:8443"),
+        ("oci://localhost/w:1", "http://localhost"),
+        ("oci://127.0.0.9:5000/w:1", "http://127.0.0.9:5000"),
+        ("oci://[::1]:5000/w:1", "http://[::1]:5000"),
+        ("oci://localhost.example/w:1", "https://localhost.example"),
+        ("oci://127.0.0.1.example/w:1", "https://127.0.0.1.example"),
+        ("oci://10.0.0.1:5000/w:1", "https://10.0.0.1:5000"),
+    ],
+)
+def test_only_this_machine_is_spoken_to_in_the_clear(address: str, origin: str) -> None:
+    parsed = reading.parse(address)
+    assert parsed.origin == origin
+    assert str(parsed).lower() == address.lower()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "oci://host/weights",
+        "oci://host/:v1",
+        "oci:///weights:v1",
+        "oci://host/Weights:v1",
+        "oci://host/../weights:v1",
+        "oci://host/a//b:v1",
+        "oci://host/weights:.v1",
+        "oci://host/weights:v1\n",
+        "oci://me:secret@host/weights:v1",
+        "oci://host/weights:v1?x=1",
+        "oci://host/weights:" + 129 * "v",
+        "oci://host/" + 256 * "w" + ":v1",
+    ],
+)
+def test_a_malformed_address_is_a_usage_error(address: str) -> None:
+    with pytest.raises(UsageError, match="no address in an OCI registry"):
+        open_channel(address)
+
+
+def test_opening_asks_nothing() -> None:
+    assert open_channel("oci://127.0.0.1:9/some/weights:v1").address.endswith(":v1")
+
+
+# --- When all goes well ---------------------------------------------------------------------------
+
+
+def test_what_is_published_is_what_is_read(
+    registry: Registry, tiny_release: Release, tmp_path: Path
+) -> None:
+    heard = Heard()
+    channel = publish(tiny_release, registry.address(), heard)
+    size = sum(path.stat().st_size for path in files(tiny_release))
+    sent = size + len("{}") + len(stored(registry.address()))
+    assert heard.stages == {"hash": size, "publish": sent}
+    assert heard.done == sent
+    assert sorted(channel.names()) == sorted(contents(tiny_release))
+    assert fetch(registry.address(), tmp_path / "back") == contents(tiny_release)
+
+
+def test_the_same_release_has_the_same_digest_everywhere(
+    registry: Registry, tiny_release: Release
+) -> None:
+    publish(tiny_release, registry.address("one"))
+    publish(tiny_release, registry.address("two", name="else"))
+    data = stored(registry.address("one"))
+    assert data == stored(registry.address("two", name="else"))
+    said = json.loads(data)
+    assert said["artifactType"] == channel_module.ARTIFACT_TYPE
+    assert json.dumps(said, sort_keys=True, separators=(",", ":")).encode() == data
+    types = {row["annotations"][reading.TITLE]: row["mediaType"] for row in said["layers"]}
+    assert types[MANIFEST] == "application/json"
+    assert types["pnet.pt"] == "application/octet-stream"
+    assert said["annotations"]["org.opencontainers.image.version"] == "v1.0"
+    assert "created" not in data.decode()
+
+
+def test_another_client_reads_it(registry: Registry, tiny_release: Release, tmp_path: Path) -> None:
+    client = pytest.importorskip("oras.client")
+    publish(tiny_release, registry.address())
+    address = registry.address().removeprefix("oci://")
+    client.OrasClient(insecure=True).pull(target=address, outdir=str(tmp_path / "pulled"))
+    pulled = {path.name: path.read_bytes() for path in (tmp_path / "pulled").iterdir()}
+    assert pulled == contents(tiny_release)
+
+
+def test_publishing_again_sends_nothing(
+    registry: Registry, tiny_release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tiny_release, registry.address())
+    asked, heard = methods(monkeypatch), Heard()
+    publish(tiny_release, registry.address(), heard)
+    assert asked == [("GET", "manifests/v1")]
+    assert heard.said == [f"published already: {registry.address()}"]
+
+
+def test_another_tag_needs_no_blob_again(
+    registry: Registry, tiny_release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tiny_release, registry.address())
+    asked = methods(monkeypatch)
+    publish(tiny_release, registry.address("v2"))
+    assert {method for method, _ in asked} == {"GET", "HEAD", "PUT"}
+    assert [what for method, what in asked if method == "PUT"] == ["manifests/v2"]
+
+
+# --- What is there already ------------------------------------------------------------------------
+
+
+def test_nothing_there_is_said(registry: Registry) -> None:
+    with pytest.raises(AbsentError, match="nothing is published there") as caught:
+        open_channel(registry.address()).names()
+    assert registry.address() in str(caught.value)
+
+
+def test_another_release_under_the_tag_is_left_alone(
+    registry: Registry,
+    tiny_release: Release,
+    tmp_path: Path,
+    release_maker: Callable[..., Manifest],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publish(tiny_release, registry.address())
+    before = stored(registry.address())
+    other = tmp_path / "other", release_maker(tmp_path / "other", salt="x")
+    asked = methods(monkeypatch)
+    with pytest.raises(TakenError, match="something else is published there") as caught:
+        publish(other, registry.address())
+    assert hashlib.sha256(before).hexdigest() in str(caught.value)
+    assert {method for method, _ in asked} == {"GET"}
+    assert stored(registry.address()) == before
+
+
+def test_whose_manifest_was_replaced_is_told(
+    registry: Registry,
+    tiny_release: Release,
+    tmp_path: Path,
+    release_maker: Callable[..., Manifest],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = tmp_path / "other", release_maker(tmp_path / "other", salt="x")
+    publish(other, registry.address("v2"))
+    theirs = stored(registry.address("v2"))
+    real = oci_push.open_pusher
+
+    def slow(*arguments: Any) -> Any:
+        pusher = real(*arguments)
+        mine = pusher.name
+
+        def name(data: bytes) -> None:
+            mine(data)
+            mine(theirs)  # another process, which found the tag free too
+
+        pusher.name = name  # type: ignore[method-assign] # that is the point
+        return pusher
+
+    monkeypatch.setattr(channel_module, "open_pusher", slow)
+    with pytest.raises(TakenError):
+        publish(tiny_release, registry.address())
+
+
+def test_files_that_the_manifest_does_not_describe_are_not_sent(
+    registry: Registry, tiny_release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tiny_release[0] / "pnet.pt").write_bytes(b"altered")
+    asked = methods(monkeypatch)
+    with pytest.raises(CheckFailedError, match="not what the manifest says") as caught:
+        publish(tiny_release, registry.address())
+    assert "pnet.pt" in str(caught.value)
+    assert asked == []
+
+
+# --- Damage ---------------------------------------------------------------------------------------
+
+
+def weights(release: Release) -> tuple[str, bytes]:
+    data = (release[0] / "pnet.pt").read_bytes()
+    return hashlib.sha256(data).hexdigest(), data
+
+
+def test_one_altered_bit_in_the_registry_is_seen(
+    registry: Registry, tiny_release: Release, tmp_path: Path
+) -> None:
+    publish(tiny_release, registry.address())
+    sha256, _ = weights(tiny_release)
+    registry.alter(sha256)
+    with pytest.raises(ChannelError, match=r"file is damaged: pnet\.pt") as caught:
+        fetch(registry.address(), tmp_path / "back")
+    assert sha256 in str(caught.value)
+    assert not (tmp_path / "back" / "pnet.pt").exists()
+    assert not list((tmp_path / "back").glob(".*"))
+
+
+def test_another_client_does_not_see_it(
+    registry: Registry, tiny_release: Release, tmp_path: Path
+) -> None:
+    """Why the check above is ours to make. If this fails, oras has learned to look."""
+    client = pytest.importorskip("oras.client")
+    publish(tiny_release, registry.address())
+    sha256, data = weights(tiny_release)
+    registry.alter(sha256)
+    address = registry.address().removeprefix("oci://")
+    client.OrasClient(insecure=True).pull(target=address, outdir=str(tmp_path / "pulled"))
+    assert (tmp_path / "pulled" / "pnet.pt").read_bytes() != data
+
+
+@pytest.mark.parametrize("keep", [0, 100])
+def test_a_truncated_file_in_the_registry_is_seen(
+    registry: Registry, tiny_release: Release, tmp_path: Path, keep: int
+) -> None:
+    publish(tiny_release, registry.address())
+    sha256, data = weights(tiny_release)
+    registry.blob(sha256).write_bytes(data[:keep])
+    with pytest.raises(ChannelError, match="another size"):
+        fetch(registry.address(), tmp_path / "back")
+    with pytest.raises(ChannelError, match="holds a damaged file") as caught:
+        publish(tiny_release, registry.address("v2"))
+    assert f"{len(data)} bytes" in str(caught.value)
+    with pytest.raises(AbsentError):
+        open_channel(registry.address("v2")).names()
+
+
+def test_a_lost_file_is_seen(registry: Registry, tiny_release: Release, tmp_path: Path) -> None:
+    publish(tiny_release, registry.address())
+    registry.blob(weights(tiny_release)[0]).unlink()
+    with pytest.raises(ChannelError, match="has no such file") as caught:
+        fetch(registry.address(), tmp_path / "back")
+    assert not isinstance(caught.value, AbsentError)
+
+
+def test_an_altered_manifest_is_seen(registry: Registry, tiny_release: Release) -> None:
+    publish(tiny_release, registry.address())
+    registry.alter(hashlib.sha256(stored(registry.address())).hexdigest())
+    for act in (
+        lambda: open_channel(registry.address()).names(),
+        lambda: publish(tiny_release, registry.address()),
+    ):
+        with pytest.raises(ChannelError, match="manifest is damaged: its SHA-256 is wrong"):
+            act()
+
+
+def test_a_file_above_the_limit_is_not_read(
+    registry: Registry, tiny_release: Release, tmp_path: Path
+) -> None:
+    publish(tiny_release, registry.address())
+    with pytest.raises(ChannelError, match="too large") as caught:
+        fetch(registry.address(), tmp_path / "back", limit=1000)
+    assert "at most 1000 bytes" in str(caught.value)
+
+
+def test_names_lead_nowhere(registry: Registry, tiny_release: Release, tmp_path: Path) -> None:
+    publish(tiny_release, registry.address())
+    sha256, data = weights(tiny_release)
+    evil = ["../../evil", "/etc/evil", "a\x00b", "..", "C:\\evil"]
+    manifest = describe(tiny_release[1], {name: reading.Blob(len(data), sha256) for name in evil})
+    parsed = reading.parse(registry.address("evil"))
+    oci_push.open_pusher(reading.Registry(parsed), Listener()).name(manifest)
+    channel = open_channel(registry.address("evil"))
+    assert sorted(channel.names()) == sorted(evil)
+    (tmp_path / "in").mkdir()
+    before = {path for path in tmp_path.rglob("*") if "registry" not in path.parts}
+    for number, name in enumerate(evil):
+        channel.download(name, tmp_path / "in" / str(number), GREEDY, lambda _size: None)
+    after = {path for path in tmp_path.rglob("*") if "registry" not in path.parts}
+    assert after - before == {tmp_path / "in" / str(number) for number in range(len(evil))}
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"schemaVersion": 1}, "no list of layers"),
+        ({"layers": None}, "no list of layers"),
+        ({"layers": [3]}, "without a file name"),
+        ({"layers": [{"annotations": {reading.TITLE: 7}}]}, "without a file name"),
+        ({"title": ""}, "without a file name"),
+        ({"size": -1}, "no size"),
+        ({"size": True}, "no size"),
+        ({"size": "7"}, "no size"),
+        ({"digest": "sha512:" + 128 * "0"}, "no SHA-256"),
+        ({"digest": "sha256:../../../x"}, "no SHA-256"),
+        ({"twice": True}, "named twice"),
+    ],
+)
+def test_a_manifest_of_another_kind_is_refused(change: dict[str, Any], found: str) -> None:
+    layer = {"size": 3, "digest": "sha256:" + 64 * "0", "annotations": {reading.TITLE: "x"}}
+    layer |= {key: change[key] for key in ("size", "digest") if key in change}
+    if "title" in change:
+        layer["annotations"] = {reading.TITLE: change["title"]}
+    said = {"schemaVersion": 2, "layers": [layer] * (2 if "twice" in change else 1)}
+    said |= {key: change[key] for key in ("schemaVersion", "layers") if key in change}
+    registry = reading.Registry(reading.parse("oci://host/w:1"))
+    with pytest.raises(reading.DownloadError, match="not one of files") as caught:
+        registry.files(json.dumps(said).encode())
+    assert found in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"[]", b"null", b"[" * 100_000])
+def test_a_manifest_that_is_none_is_refused(data: bytes) -> None:
+    with pytest.raises(reading.DownloadError, match="not one of files"):
+        reading.Registry(reading.parse("oci://host/w:1")).files(data)
+
+
+# --- Breaks ---------------------------------------------------------------------------------------
+
+
+def test_nobody_there(tiny_release: Release) -> None:
+    with pytest.raises(ChannelError, match="can't be reached"):
+        open_channel("oci://127.0.0.1:9/some/weights:v1").names()
+    with pytest.raises(ChannelError, match="can't be reached"):
+        publish(tiny_release, "oci://127.0.0.1:9/some/weights:v1")
+
+
+def test_a_cut_upload_shows_nothing_and_is_gone_on_with(
+    registry: Registry, tiny_release: Release, tmp_path: Path
+) -> None:
+    (tiny_release[0] / "z.bin").write_bytes(b"z" * 400_000)  # the last, and the longest
+    with cutting(registry.host) as cutter:
+        address = f"oci://{cutter.host}/some/weights:v1"
+        cutter.limit = 200_000
+        with pytest.raises(ChannelError, match="can't be reached") as caught:
+            publish(tiny_release, address)
+        assert "next:" in str(caught.value)
+        first = cutter.sent
+        assert first > 200_000
+        with pytest.raises(AbsentError):
+            open_channel(registry.address()).names()
+        cutter.limit, cutter.sent = None, 0
+        heard = Heard()
+        publish(tiny_release, address, heard)
+        assert 400_000 < cutter.sent < 410_000  # z.bin and requests, nothing else again
+        assert heard.done == heard.stages["publish"]
+    assert fetch(registry.address(), tmp_path / "back") == contents(tiny_release)
+
+
+def test_a_registry_that_dies_meanwhile(tiny_release: Release, tmp_path: Path) -> None:
+    pytest.importorskip("oras")
+    (tiny_release[0] / "z.bin").write_bytes(b"z" * 400_000)
+
+    class Killer(Heard):
+        def say(self, text: str) -> None:
+            if text == "z.bin":
+                block.__exit__(None, None, None)
+
+    block = registries.serve(tmp_path / "registry")
+    with pytest.raises(ChannelError, match="can't be reached"):
+        publish(tiny_release, block.__enter__().address(), Killer())
+    with registries.serve(tmp_path / "registry") as again:
+        with pytest.raises(AbsentError):
+            open_channel(again.address()).names()
+        publish(tiny_release, again.address())
+        assert fetch(again.address(), tmp_path / "back") == contents(tiny_release)
+
+
+# --- Credentials ----------------------------------------------------------------------------------
+
+
+def test_without_credentials(locked: Registry, tiny_release: Release) -> None:
+    for act in (
+        lambda: open_channel(locked.address()).names(),
+        lambda: publish(tiny_release, locked.address()),
+    ):
+        with pytest.raises(TokenError, match="refuses access") as caught:
+            act()
+        assert "OCI_USERNAME" in str(caught.value)
+        assert "401" in str(caught.value)
+
+
+def test_wrong_credentials_are_not_shown(
+    locked: Registry,
+    tiny_release: Release,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("OCI_USERNAME", USER)
+    monkeypatch.setenv("OCI_PASSWORD", "wr0ng-secret")
+    with pytest.raises(TokenError, match="refuses access") as caught:
+        publish(tiny_release, locked.address())
+    everything = f"{caught.value}{capfd.readouterr()}{caplog.text}"
+    encoded = base64.b64encode(f"{USER}:wr0ng-secret".encode()).decode()
+    assert "wr0ng-secret" not in everything
+    assert encoded not in everything
+    with pytest.raises(TokenError):
+        open_channel(locked.address()).names()
+
+
+@pytest.mark.parametrize("source", ["environment", "docker"])
+def test_right_credentials(
+    locked: Registry,
+    tiny_release: Release,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    source: str,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    encoded = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    if source == "environment":
+        monkeypatch.setenv("OCI_USERNAME", USER)
+        monkeypatch.setenv("OCI_PASSWORD", PASSWORD)
+    else:
+        write_docker(tmp_path, {"auths": {locked.host: {"auth": encoded}}}, monkeypatch)
+    publish(tiny_release, locked.address())
+    assert fetch(locked.address(), tmp_path / "back") == contents(tiny_release)
+    everything = f"{capfd.readouterr()}{caplog.text}"
+    assert PASSWORD not in everything
+    assert encoded not in everything
+
+
+def write_docker(tmp_path: Path, said: object, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "docker"
+    folder.mkdir()
+    text = said if isinstance(said, str) else json.dumps(said)
+    (folder / "config.json").write_text(text)
+    monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+    return folder / "config.json"
+
+
+def test_where_credentials_are_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def shown(host: str) -> str | None:
+        found = credentials(host)
+        return base64.b64decode(found).decode() if found else None
+
+    assert shown("ghcr.io") is None
+    monkeypatch.setenv("GITHUB_TOKEN", "hub")
+    assert shown("ghcr.io") == "token:hub"
+    assert shown("ghcr.io.example") is None  # GitHub's token is for GitHub
+    monkeypatch.setenv("GITHUB_ACTOR", "someone")
+    assert shown("ghcr.io") == "someone:hub"
+    auth = base64.b64encode(b"a:b").decode()
+    write_docker(tmp_path, {"auths": {"host": {"auth": auth}, "other": {}}}, monkeypatch)
+    assert shown("host") == "a:b"
+    assert shown("other") is None
+    assert shown("third") is None
+    monkeypatch.setenv("OCI_USERNAME", "me")
+    with pytest.raises(TokenError, match="belong together"):
+        shown("host")
+    monkeypatch.setenv("OCI_PASSWORD", "mine")
+    assert shown("host") == shown("ghcr.io") == "me:mine"
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["{", "[]", '{"auths": 3}', '{"auths": {"h": []}}', '{"auths": {"h": {"auth": "s3cret!"}}}'],
+)
+def test_a_damaged_file_of_credentials_is_named_not_shown(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_docker(tmp_path, said, monkeypatch)
+    with pytest.raises(TokenError, match="is damaged") as caught:
+        open_channel("oci://h/w:1").names()
+    assert str(file) in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+# --- Tokens ---------------------------------------------------------------------------------------
+
+
+def names_of(address: str) -> list[str]:
+    return list(open_channel(address).names())
+
+
+def test_a_token_is_fetched_with_the_credentials_and_shown_to_the_registry_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCI_USERNAME", USER)
+    monkeypatch.setenv("OCI_PASSWORD", PASSWORD)
+    data = b"contents"
+    blob = reading.Blob(len(data), hashlib.sha256(data).hexdigest())
+    path = f"/v2/some/weights/blobs/sha256:{blob.sha256}"
+    with gate() as here, gate() as there:
+        there.files = {"/store" + path: data}
+        here.elsewhere = f"http://localhost:{there.host.partition(':')[2]}/store"
+        here.files = {"/v2/some/weights/manifests/v1": manifest_of({"x": blob})}
+        channel = open_channel(f"oci://{here.host}/some/weights:v1")
+        assert channel.names() == ["x"]
+        channel.download("x", tmp_path / "x", GREEDY, lambda _size: None)
+        assert (tmp_path / "x").read_bytes() == data
+        basic = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        first, token, second, third = here.authorizations
+        assert first == ("/v2/some/weights/manifests/v1", None)
+        assert token[0].startswith("/token?service=s&scope=repository%3Asome%2Fweights%3Apull")
+        assert token[1] == basic
+        assert second[1] == third[1] == "Bearer t0ken-of-the-gate"
+        assert there.authorizations == [("/store" + path, None)]
+
+
+def manifest_of(blobs: dict[str, reading.Blob]) -> bytes:
+    layers = [
+        oci_push.descriptor("x/y", blob) | {"annotations": {reading.TITLE: name}}
+        for name, blob in blobs.items()
+    ]
+    return json.dumps({"schemaVersion": 2, "layers": layers}).encode()
+
+
+def test_credentials_do_not_go_out_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCI_USERNAME", USER)
+    monkeypatch.setenv("OCI_PASSWORD", PASSWORD)
+    with gate() as here:
+        here.realm = "http://tokens.example/token"
+        with pytest.raises(ChannelError, match="for a token to an address without encryption"):
+            names_of(f"oci://{here.host}/some/weights:v1")
+        assert [path for path, _ in here.authorizations] == ["/v2/some/weights/manifests/v1"]
+
+
+@pytest.mark.parametrize("token", [None, "", 7, "a b", "a\r\nX-Evil: 1", "a" * 20_000])
+def test_a_token_that_is_none_is_refused(token: object) -> None:
+    with gate() as here:
+        here.token = token
+        with pytest.raises(ChannelError, match="gives no token"):
+            names_of(f"oci://{here.host}/some/weights:v1")
+
+
+def test_a_manifest_without_end_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MAX_MANIFEST", 1000)
+    with gate() as here:
+        here.files = {"/v2/some/weights/manifests/v1": bytes(1001)}
+        with pytest.raises(ChannelError, match="sends too much"):
+            names_of(f"oci://{here.host}/some/weights:v1")
+
+
+# --- Without oras ---------------------------------------------------------------------------------
+
+
+def test_without_oras_the_extra_is_named(
+    tiny_release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oci_push, "find_spec", lambda _name: None)
+    with pytest.raises(UsageError, match="needs oras") as caught:
+        open_channel("oci://127.0.0.1:9/w:1").publish(
+            files(tiny_release), tiny_release[1], Listener()
+        )
+    assert "facenet-parity[release]" in str(caught.value)
