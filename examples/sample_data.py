@@ -106,8 +106,6 @@ def network() -> tuple[InceptionResnetV1, bool]:
     Trained ones are taken if they are on this machine already; else the network has random
     weights, always the same, and this is printed.
     """
-    import torch
-
     from facenet_models import InceptionResnetV1
     from facenet_models.errors import ModelsError
 
@@ -116,14 +114,39 @@ def network() -> tuple[InceptionResnetV1, bool]:
     try:
         return InceptionResnetV1(pretrained="vggface2").eval(), True
     except ModelsError:
-        torch.manual_seed(SEED)
         print(UNTRAINED.format(seed=SEED))
-        return InceptionResnetV1().eval(), False
+        return _untrained(), False
     finally:
         if before is None:
             del os.environ["FACENET_OFFLINE"]
         else:
             os.environ["FACENET_OFFLINE"] = before
+
+
+def _untrained() -> InceptionResnetV1:
+    """Random weights, always the same; batch normalisations with statistics that fit them.
+
+    Without these every face would get all but the same embedding. They come from random colour
+    patches, not from faces.
+    """
+    import torch
+
+    from facenet_models import InceptionResnetV1
+
+    state = torch.get_rng_state()
+    torch.manual_seed(SEED)
+    model = InceptionResnetV1()
+    patches = torch.rand(16, 3, 8, 8) * 2 - 1
+    torch.set_rng_state(state)
+    norms = [m for m in model.modules() if hasattr(m, "running_mean")]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0  # take over this batch's statistics as they are
+    with torch.no_grad():
+        model(torch.nn.functional.interpolate(patches, size=(160, 160), mode="bilinear"))
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
+    return model.eval()
 
 
 def faces_by_person(detector: MTCNN, least: int = 20) -> dict[str, list[np.ndarray]]:
