@@ -536,6 +536,21 @@ def test_right_credentials(
     assert encoded not in everything
 
 
+def test_what_was_refused_without_a_token_is_sent_again_from_its_beginning(
+    locked: Registry, tiny_release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCI_USERNAME", USER)
+    monkeypatch.setenv("OCI_PASSWORD", PASSWORD)
+    publish(tiny_release, locked.address())
+    parsed = reading.parse(locked.address("v2"))
+    first, second = (reading.Registry(parsed, credentials(locked.host)) for _ in range(2))
+    data = reading.Registry(reading.parse(locked.address()), credentials(locked.host)).manifest()
+    heard = Heard()
+    oci_push.open_pusher(first, heard).name(data)  # its first request, of which it has no token yet
+    assert second.manifest() == data
+    assert heard.done == len(data)
+
+
 def write_docker(tmp_path: Path, said: object, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "docker"
     folder.mkdir()
