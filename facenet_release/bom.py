@@ -178,7 +178,7 @@ def _model(
             "ancestors": [
                 _file(source, f"source:{model.name}/{source.name}", {}) for source in model.sources
             ],
-            "notes": "Converted from these files; the values of all tensors are theirs.",
+            "notes": "Converted from these files.",
         },
         "externalReferences": [{"type": "documentation", "url": facts.paper}],
         "components": nested,
@@ -233,7 +233,7 @@ def _data_set(name: str, licence: str) -> dict[str, Any]:
         "type": "data",
         "bom-ref": f"data:{name}",
         "name": name,
-        "description": "What the original's authors trained on. No part of this release.",
+        "description": "Training set of the original. No part of this release.",
         "data": [
             {
                 "type": "dataset",

@@ -167,6 +167,8 @@ def _check_key(kind: str, path: Path, load: Callable[[bytes], Any]) -> str:
         ) from error
     private = b"PRIVATE KEY-----" in pem
     try:
+        if len(pem) > MAX_KEY_BYTES:
+            raise ValueError
         key = load(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(
