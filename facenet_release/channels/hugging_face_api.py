@@ -169,6 +169,7 @@ class Hub:
         return http.refusal(problem, status, said, TOKENS, self._token, NEED)
 
 
+_TALKATIVE = ("httpx", "httpx2", "httpcore", "httpcore2")  # loggers of its transport
 # What huggingface_hub raises for an answer that is not what the protocol says.
 _ODD = (ValueError, TypeError, KeyError, AttributeError, RuntimeError)
 
@@ -185,7 +186,8 @@ def _settings() -> Iterator[None]:
     """What a call of huggingface_hub needs that can be set for the whole process only.
 
     Plain large-file storage, whose every answer is checked, instead of Xet; nothing told about
-    this machine; a limit to silence; no bars, and no warnings, which repeat signed addresses.
+    this machine; a limit to silence; no bars, and no lines of log that repeat signed addresses or
+    what a server sends back.
     """
     import huggingface_hub.utils
     from huggingface_hub import constants, get_session
@@ -194,10 +196,14 @@ def _settings() -> Iterator[None]:
 
     names = ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY")
     before = {name: getattr(constants, name) for name in names}
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    levels = [logger.level for logger in loggers]
     verbosity, bars = utils.logging.get_verbosity(), not utils.are_progress_bars_disabled()
     try:
         for name in names:
             setattr(constants, name, True)
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
         utils.logging.set_verbosity(logging.ERROR)
         if bars:
             utils.disable_progress_bars()
@@ -208,6 +214,8 @@ def _settings() -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(constants, name, value)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         utils.logging.set_verbosity(verbosity)
         if bars:
             utils.enable_progress_bars()
