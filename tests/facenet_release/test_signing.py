@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-MISSING = 'pip install "facenet-parity[release]"'
-pytest.importorskip("OpenSSL", reason=MISSING)
-pytest.importorskip("model_signing", reason=MISSING)
+pytest.importorskip("OpenSSL", reason='pip install "facenet-parity[release]"')
+pytest.importorskip("model_signing", reason='pip install "facenet-parity[release]"')
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -189,7 +188,8 @@ def test_a_payload_that_was_altered(signed: Path, keys: tuple[Path, Path]) -> No
 
 def test_a_signature_that_leaves_files_out(signed: Path, keys: tuple[Path, Path]) -> None:
     """Made with the right key, by the library's own defaults and options: not enough for us."""
-    from model_signing import hashing, signing as library
+    from model_signing import hashing
+    from model_signing import signing as library
 
     config = hashing.Config().set_ignored_paths(paths=[SIGNATURE, "pnet.pt"])
     library.Config().use_elliptic_key_signer(private_key=keys[0]).set_hashing_config(config).sign(

@@ -246,9 +246,10 @@ def test_another_statement_is_found_out(
         lambda _: b"[" * 100_000,
         lambda _: b"\xff",
         lambda b: b.replace(b'"', b"", 1),
+        lambda b: b[:-1] + b',"more":NaN}',
         lambda b: b + b" " * (16 << 20),
     ],
-    ids=["cut", "list", "twice", "deep", "bytes", "quote", "long"],
+    ids=["cut", "list", "twice", "deep", "bytes", "quote", "nan", "long"],
 )
 def test_damage_is_found(
     make: Callable[[], bytes],
