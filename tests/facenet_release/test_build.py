@@ -1,0 +1,323 @@
+"""Building: all or nothing, resumed by hash, alone in its folder, and the same every time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from support.small_release import (
+    in_process,
+    inputs,
+    release_copy,
+    reseal,
+    small_release,
+    write_inputs,
+    write_recipe,
+)
+
+from converter.errors import OutputError, ParityFailedError, UsageError
+from facenet_release import job as jobs
+from facenet_release import rebuild as rebuilding
+from facenet_release.build import build, plan
+from facenet_release.check import CheckOptions, check
+from facenet_release.errors import CheckFailedError, ReleaseError
+from facenet_release.inputs import Input, find_inputs
+from facenet_release.job import Job
+from facenet_release.manifest import MANIFEST, PROVENANCE, parse
+from facenet_release.rebuild import rebuild
+from facenet_release.recipe import read
+from facenet_release.staging import Staging, staging
+
+__all__ = ["in_process", "inputs", "release_copy", "small_release"]
+pytestmark = pytest.mark.tensorflow
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_release_holds_what_the_recipe_says(small_release: Path) -> None:
+    manifest = parse((small_release / "manifest.json").read_bytes())
+    names = {file.name for file in manifest.files}
+    assert {artifact.file for model in manifest.models for artifact in model.artifacts} == {
+        *("pnet.pt", "pnet.safetensors", "pnet.onnx"),
+        *("rnet.pt", "rnet.safetensors"),
+    }
+    assert names | {"manifest.json", "SHA256SUMS", PROVENANCE} == set(contents(small_release))
+    assert {"pnet.md", "pnet.parity.html", "pnet.onnx.parity.json", "README.md"} < names
+    done = subprocess.run(
+        ["sha256sum", "--check", "--strict", "SHA256SUMS"],
+        cwd=small_release,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_nothing_in_a_release_names_a_folder_of_this_machine(small_release: Path) -> None:
+    for name, data in contents(small_release).items():
+        for folder in (small_release.parent, Path.home(), Path.cwd()):
+            assert str(folder).encode() not in data, name
+
+
+def test_two_builds_in_two_folders_are_equal(small_release: Path, tmp_path: Path) -> None:
+    """The second one in a process of its own, as users build."""
+    write_inputs(tmp_path)
+    recipe = tmp_path / "release.toml"
+    recipe.write_bytes((small_release / "release.toml").read_bytes())
+    build(read(recipe), tmp_path / "elsewhere", processes=1)
+    one, two = contents(small_release), contents(tmp_path / "elsewhere")
+    assert one.keys() == two.keys()
+    assert {name for name in one if one[name] != two[name]} <= {PROVENANCE}
+    said = [json.loads(data[PROVENANCE]) for data in (one, two)]
+    for statement in said:
+        del statement["predicate"]["runDetails"]["metadata"]
+    assert said[0] == said[1]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_rebuild_gives_the_same_bytes_and_tells_if_not(
+    release_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = release_copy.parent / "i"
+    inputs.mkdir()
+    write_inputs(inputs)
+    done = rebuild(release_copy, inputs, None, lambda *_: None)
+    assert done.reproduced
+    assert not done.different
+    assert len(done.same) == len(contents(release_copy)) - 3
+
+    # A release whose file is another one: the same tensors in a file of torch's own.
+    torch = pytest.importorskip("torch")
+    file = release_copy / "rnet.pt"
+    torch.save(torch.load(file, weights_only=True), file)
+    (release_copy / "README.md").unlink()
+    reseal(release_copy)
+    monkeypatch.setattr(
+        rebuilding,
+        "check",
+        lambda folder, *_: SimpleNamespace(manifest=parse((folder / MANIFEST).read_bytes())),
+    )
+    done = rebuild(release_copy, inputs, None, lambda *_: None)
+    assert not done.reproduced
+    assert (done.wrong, done.new) == (("rnet.pt",), ("README.md",))
+
+
+def test_a_dry_run_makes_nothing(inputs: Path) -> None:
+    before = set(inputs.iterdir())
+    recipe = read(write_recipe(inputs))
+    ((one, made), _) = plan(recipe, inputs / "dist")
+    assert one.model.name == "pnet"
+    assert made == {"pnet.pt": False, "pnet.safetensors": False}
+    assert set(inputs.iterdir()) - before == {inputs / "release.toml"}
+
+
+@pytest.mark.usefixtures("in_process")
+def test_what_is_done_is_not_done_again(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = read(write_recipe(inputs))
+    before, done = jobs.convert, []
+
+    def counted(request: Any, listener: Any) -> Any:
+        if Path(request.out).name == "rnet.safetensors" and len(done) < 4:
+            raise OutputError("the disk is full")
+        done.append(Path(request.out).name)
+        return before(request, listener)
+
+    monkeypatch.setattr(jobs, "convert", counted)
+    out = inputs / "dist"
+    with pytest.raises(OutputError, match="disk is full"):
+        build(recipe, out)
+    assert done == ["pnet.pt", "pnet.safetensors", "rnet.pt"]
+    assert not out.exists()
+    assert plan(recipe, out)[0][1] == {"pnet.pt": True, "pnet.safetensors": True}
+
+    # What was finished then is altered, or lost its record: it is made anew; the rest is not.
+    place = Staging(out)
+    data = bytearray((place.release / "pnet.pt").read_bytes())
+    data[1000] ^= 1
+    (place.release / "pnet.pt").write_bytes(data)
+    (place.steps / "convert rnet.pt.json").write_text("{")
+    done.append("again:")
+    build(recipe, out)
+    assert done[4:] == ["pnet.pt", "rnet.pt", "rnet.safetensors"]
+    assert not place.root.exists()
+    check(out, CheckOptions())
+
+
+@pytest.mark.usefixtures("in_process")
+def test_other_inputs_make_a_step_anew(inputs: Path) -> None:
+    recipe = read(write_recipe(inputs))
+    out = inputs / "dist"
+    with staging(out) as place:
+        (place.release / "left.pt").write_bytes(b"of another recipe")
+        (place.release / ".pnet.pt.12345678.partial").write_bytes(b"half")
+    build(recipe, out)
+
+    assert not (out / "left.pt").exists()
+    assert not list(out.glob(".*"))
+
+
+def test_a_step_is_known_by_all_that_it_depends_on(inputs: Path) -> None:
+    (one,) = find_inputs(read(write_recipe(inputs, ("rnet",))))
+
+    def key(given: Input) -> str:
+        return Job(given, inputs, inputs, inputs).conversions()[0].key
+
+    altered = replace(one, files=(replace(one.files[0], sha256="0" * 64),))
+    renamed = replace(one, model=replace(one.model, name="other"))
+    part = replace(one, outputs=(replace(one.outputs[0], part="features"),))
+    assert len({key(given) for given in (one, replace(one), altered, renamed, part)}) == 4
+
+
+def test_an_existing_release_is_checked_and_left_alone(
+    release_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_inputs(release_copy.parent)
+    recipe = release_copy.parent / "release.toml"
+    recipe.write_bytes((release_copy / "release.toml").read_bytes())
+    monkeypatch.setattr("facenet_release.build.run", None)  # nothing may be run
+    before = contents(release_copy)
+    assert build(read(recipe), release_copy).jobs is None
+    assert contents(release_copy) == before
+
+    (release_copy / "pnet.pt").write_bytes(b"altered")
+    with pytest.raises(CheckFailedError):
+        build(read(recipe), release_copy)
+    recipe.write_bytes(recipe.read_bytes() + b"# another\n")
+    with pytest.raises(UsageError, match="never overwritten"):
+        build(read(recipe), release_copy)
+
+
+def test_places_that_no_release_can_have(inputs: Path) -> None:
+    recipe = read(write_recipe(inputs))
+    with pytest.raises(UsageError, match="does not exist"):
+        build(recipe, inputs / "no" / "dist")
+    with pytest.raises(UsageError, match="a file has its name"):
+        build(recipe, inputs / "det1.npy")
+
+
+def test_two_builds_are_not_at_work_in_one_folder(inputs: Path) -> None:
+    recipe = read(write_recipe(inputs))
+    with staging(inputs / "dist"), pytest.raises(ReleaseError, match="another build"):
+        build(recipe, inputs / "dist")
+
+
+@pytest.mark.usefixtures("in_process")
+def test_weights_that_fail_a_gate_are_not_released(
+    inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from parity_tests import verify as verifying
+
+    before = verifying.verify
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        report = before(*args, **kwargs)
+        if "rnet" not in str(args[1]):
+            return report
+        gates = [replace(report.gates[0], status="failed"), *report.gates[1:]]
+        return replace(report, gates=tuple(gates))
+
+    monkeypatch.setattr(verifying, "verify", failing)
+    out = inputs / "dist"
+    with pytest.raises(ParityFailedError, match="rnet did not pass") as error:
+        build(read(write_recipe(inputs)), out)
+    assert not out.exists()
+    page = Path(str(error.value.file))
+    assert page.parent == Staging(out).failed
+    assert "failed" in page.read_text(encoding="utf-8")
+    assert not (Staging(out).release / "rnet.parity.json").exists()
+
+
+@pytest.mark.usefixtures("in_process")
+def test_comparison_with_what_was_published(inputs: Path) -> None:
+    import torch
+
+    from converter.convert import Request, convert
+    from converter.sources.mapped import sha256_file
+
+    convert(Request(str(inputs / "det1.npy"), str(inputs / "old.pt")))
+    convert(Request(str(inputs / "det2.npy"), str(inputs / "other.pt")))
+    state = torch.load(inputs / "other.pt", weights_only=True)
+    bits = state["conv1.bias"].view(torch.int32)
+    bits[0] += 3
+    torch.save(state, inputs / "other.pt")
+    more = {
+        net: f'published = {{ file = "{file}", sha256 = "{sha256_file(inputs / file)}" }}'
+        for net, file in (("pnet", "old.pt"), ("rnet", "other.pt"))
+    }
+    built = build(read(write_recipe(inputs, more=more)), inputs / "dist")
+    assert built.jobs is not None
+    assert [done.result.comparison for done in built.jobs] == ["identical", "<= 3 ULP"]
+    said = json.loads((inputs / "dist" / "rnet.conversion.json").read_bytes())["published"]
+    kinds = {row["name"]: row["kind"] for row in said["tensors"]}
+    assert kinds.pop("conv1.bias") == "differs"
+    assert set(kinds.values()) == {"identical"}
+
+
+def test_a_full_disk_is_said_and_nothing_is_half(inputs: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a small file system can't be mounted here")
+    try:
+        with pytest.raises(OutputError) as error:
+            build(read(write_recipe(inputs)), disk / "dist", processes=1)
+        assert "No space left" in str(error.value)
+        assert not (disk / "dist").exists()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Processes that have `folder` in their environment: of a build that was started with it."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(folder).encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+@pytest.mark.parametrize("signals", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_build_leaves_no_process_and_goes_on(
+    inputs: Path, signals: signal.Signals
+) -> None:
+    recipe, out = write_recipe(inputs, ("pnet",)), inputs / "dist"
+    command = [sys.executable, "-c", "from converter.cli.main import facenet; facenet()"]
+    started = subprocess.Popen(
+        [*command, "release", "build", str(recipe), "--out", str(out)],
+        env={**os.environ, "MARK": str(inputs)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    first = Staging(out).steps / "convert pnet.pt.json"
+    deadline = time.monotonic() + 120
+    while not first.exists():
+        assert started.poll() is None, started.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    started.send_signal(signals)
+    _, said = started.communicate(timeout=60)
+    assert started.returncode == (-signal.SIGKILL if signals == signal.SIGKILL else 130), said
+    while processes_of(inputs):
+        assert time.monotonic() < deadline, processes_of(inputs)
+        time.sleep(0.05)
+    assert not out.exists()
+    assert plan(read(recipe), out)[0][1]["pnet.pt"]
+    build(read(recipe), out, processes=1)
+    check(out, CheckOptions())

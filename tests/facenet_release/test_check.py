@@ -1,0 +1,282 @@
+"""Checking: nothing that was altered, forged, added or taken away passes for the release."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.small_release import release_copy, reseal, small_release
+
+from converter.errors import UsageError
+from facenet_release.check import CheckOptions, check
+from facenet_release.documents import canonical
+from facenet_release.errors import CheckFailedError
+from facenet_release.manifest import MANIFEST, SUMS, Manifest, parse
+
+__all__ = ["release_copy", "small_release"]
+pytestmark = pytest.mark.tensorflow
+NOTHING = CheckOptions()
+
+
+def wrong(folder: Path, options: CheckOptions = NOTHING) -> str:
+    with pytest.raises(CheckFailedError) as error:
+        check(folder, options)
+    assert error.value.exit_code == 1
+    return "\n".join(map(str, error.value.findings))
+
+
+def test_a_release_is_what_it_says(small_release: Path) -> None:
+    checked = check(small_release, NOTHING)
+    assert checked.signature == "none"
+    assert checked.size == sum(file.size for file in checked.manifest.files)
+    digest = hashlib.sha256((small_release / MANIFEST).read_bytes()).hexdigest()
+    assert checked.manifest_sha256 == digest
+    check(small_release, CheckOptions(manifest_sha256=digest))
+    assert "not " + "0" * 64 in wrong(small_release, CheckOptions(manifest_sha256="0" * 64))
+
+
+def test_no_file_can_be_altered_by_a_bit(release_copy: Path) -> None:
+    for path in sorted(release_copy.iterdir()):
+        before = path.read_bytes()
+        data = bytearray(before)
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        said = wrong(release_copy)
+        assert path.name in said or path.name in (MANIFEST, "provenance.intoto.json"), path.name
+        path.write_bytes(before)
+    check(release_copy, NOTHING)
+
+
+def test_no_file_can_be_cut_emptied_or_lost(release_copy: Path) -> None:
+    for path in sorted(release_copy.iterdir()):
+        before = path.read_bytes()
+        for data in (before[:-1], b"", None):
+            path.unlink()
+            if data is not None:
+                path.write_bytes(data)
+            if path.name == MANIFEST and data is None:
+                with pytest.raises(UsageError, match="no release here"):
+                    check(release_copy, NOTHING)
+            else:
+                assert wrong(release_copy), path.name
+            path.write_bytes(before)
+
+
+def test_nothing_can_be_added_or_linked(release_copy: Path) -> None:
+    (release_copy / "more.pt").write_bytes(b"x")
+    assert wrong(release_copy) == "more.pt: no file of this release"
+    (release_copy / "more.pt").unlink()
+    (release_copy / "folder").mkdir()
+    assert "folder: no file" in wrong(release_copy)
+    (release_copy / "folder").rmdir()
+    elsewhere = release_copy.parent / "elsewhere.pt"
+    (release_copy / "pnet.pt").rename(elsewhere)
+    (release_copy / "pnet.pt").symlink_to(elsewhere)
+    assert "pnet.pt: no plain file" in wrong(release_copy)
+
+
+@pytest.mark.parametrize(
+    ("edit", "finding"),
+    [
+        (lambda said: said | {"more": 1}, "'more' was unexpected"),
+        (lambda said: said | {"schema": "facenet-parity/release/2"}, "release/2"),
+        (lambda said: said | {"version": "../x"}, "version"),
+        (lambda said: said | {"files": [*said["files"], said["files"][0]]}, "named twice"),
+        (lambda said: said | {"files": said["files"][::-1]}, "not in the order"),
+        (lambda said: said | {"models": said["models"][1:]}, "weights of no model"),
+        (lambda said: said | {"models": said["models"] * 2}, "weights of two models"),
+    ],
+)
+def test_a_manifest_must_be_sound(
+    edit: Callable[[dict[str, Any]], dict[str, Any]], finding: str, release_copy: Path
+) -> None:
+    said = edit(json.loads((release_copy / MANIFEST).read_bytes()))
+    (release_copy / MANIFEST).write_bytes(canonical(said))
+    assert finding in wrong(release_copy)
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/b", "", ".hidden", "manifest.json", "x\n"])
+def test_names_that_lead_elsewhere_are_refused(name: str, release_copy: Path) -> None:
+    said = json.loads((release_copy / MANIFEST).read_bytes())
+    said["files"][0]["name"] = name
+    (release_copy / MANIFEST).write_bytes(canonical(said))
+    assert wrong(release_copy)
+
+
+def test_a_manifest_that_is_written_otherwise_is_refused(release_copy: Path) -> None:
+    path = release_copy / MANIFEST
+    data = path.read_bytes()
+    for other in (
+        json.dumps(json.loads(data), indent=1).encode(),
+        data.replace(b'"size":', b'"size": ', 1),
+        data[:-1] + b',"name":"small"}',
+        data + b"\n",
+    ):
+        path.write_bytes(other)
+        assert "not in canonical form" in wrong(release_copy)
+    for other in (b"", b"[]", b"{", b"\xff", b"[" * 100_000, b" " * (17 << 20)):
+        path.write_bytes(other)
+        with pytest.raises(CheckFailedError):
+            check(release_copy, NOTHING)
+
+
+# --- forgeries: everything that a forger can make agree, agrees
+
+
+def edited_json(path: Path, edit: Callable[[Any], None]) -> None:
+    said = json.loads(path.read_bytes())
+    edit(said)
+    path.write_text(json.dumps(said))
+
+
+def set_in(*steps: Any) -> Callable[[Any], None]:
+    *path, key, value = steps
+
+    def edit(said: Any) -> None:
+        for step in path:
+            said = said[step]
+        said[key] = value
+
+    return edit
+
+
+def test_other_weights_can_not_pass_for_those_that_were_judged(release_copy: Path) -> None:
+    torch = pytest.importorskip("torch")
+    path = release_copy / "rnet.pt"
+    state = torch.load(path, weights_only=True)
+    state["conv1.bias"][0] += 1
+    torch.save(state, path)
+    reseal(release_copy)
+    said = wrong(release_copy)
+    assert "rnet.pt: tensor digest" in said
+    assert "rnet.safetensors: not the weights that rnet.pt has" in said
+    assert "rnet.parity.json: about" in said
+    assert "rnet.conversion.json: made another rnet.pt" in said
+
+
+def test_a_file_of_another_network_or_format_is_noticed(release_copy: Path) -> None:
+    (release_copy / "rnet.pt").write_bytes((release_copy / "pnet.pt").read_bytes())
+    (release_copy / "pnet.safetensors").write_bytes((release_copy / "pnet.pt").read_bytes())
+    reseal(release_copy)
+    said = wrong(release_copy)
+    assert "rnet.pt: PNet, not RNet" in said
+    assert "pnet.safetensors: torch-zip, not safetensors" in said
+
+
+def test_what_is_no_weight_file_is_noticed_and_not_run(release_copy: Path) -> None:
+    import pickle
+
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(release_copy.parent / "run"),)
+
+    (release_copy / "rnet.pt").write_bytes(pickle.dumps(Evil()))
+    (release_copy / "pnet.onnx").write_bytes(b"nothing")
+    reseal(release_copy)
+    said = wrong(release_copy)
+    assert "rnet.pt: " in said
+    assert "pnet.onnx: " in said
+    assert not (release_copy.parent / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "edit", "finding"),
+    [
+        ("rnet.parity.json", set_in("candidate", "rnet.pt"), "about rnet.pt, not about"),
+        ("rnet.parity.json", set_in("architecture", "pnet"), "about pnet"),
+        ("rnet.parity.json", set_in("partial", True), "rnet.parity.json"),
+        ("rnet.parity.json", set_in("gates", 0, "status", "skipped"), "gate weights was not"),
+        ("rnet.parity.json", set_in("gates", 2, "name", "other"), "gate float64 was not"),
+        ("rnet.parity.json", set_in("passed", False), "rnet.parity.json"),
+        ("pnet.onnx.parity.json", set_in("candidate", "x"), "not about pnet.onnx"),
+        ("rnet.conversion.json", set_in("sources", {"det2.npy": "0" * 64}), "other sources"),
+        ("rnet.conversion.json", set_in("schema", "x"), "not the record"),
+        ("rnet.conversion.json", set_in("conversions", {}), "made another rnet.pt"),
+        ("parity.intoto.json", set_in("predicate", "result", "FAILED"), "parity.intoto.json"),
+        ("bom.cdx.json", set_in("components", []), "bom.cdx.json"),
+    ],
+)
+def test_evidence_that_does_not_bear_out_the_weights(
+    file: str, edit: Callable[[Any], None], finding: str, release_copy: Path
+) -> None:
+    edited_json(release_copy / file, edit)
+    reseal(release_copy)
+    assert finding in wrong(release_copy)
+
+
+def test_evidence_of_one_model_does_not_serve_another(release_copy: Path) -> None:
+    def swapped(manifest: Manifest) -> Manifest:
+        one, two = manifest.models
+        artifacts = tuple(replace(row, evidence=one.evidence) for row in two.artifacts)
+        return replace(
+            manifest, models=(one, replace(two, artifacts=artifacts, evidence=one.evidence))
+        )
+
+    reseal(release_copy, swapped)
+    assert "not about rnet.pt" in wrong(release_copy)
+
+
+def test_files_that_no_release_lacks(release_copy: Path) -> None:
+    for name in ("bom.cdx.json", "parity.intoto.json", "rnet.conversion.json"):
+        (release_copy / name).unlink()
+    reseal(release_copy)
+    said = wrong(release_copy)
+    for name in ("bom.cdx.json", "parity.intoto.json", "rnet.conversion.json"):
+        assert f"{name}: missing from the manifest" in said
+
+
+def test_what_the_manifest_says_of_a_network_is_held_against_it(release_copy: Path) -> None:
+    def edit(manifest: Manifest) -> Manifest:
+        one, two = manifest.models
+        return replace(manifest, models=(one, replace(two, architecture="ONet")))
+
+    reseal(release_copy, edit)
+    assert "rnet.pt: RNet, not ONet" in wrong(release_copy)
+
+
+def test_without_the_pt_file_nothing_was_judged(release_copy: Path) -> None:
+    def edit(manifest: Manifest) -> Manifest:
+        one, two = manifest.models
+        rest = tuple(row for row in two.artifacts if row.format != "pt")
+        return replace(manifest, models=(one, replace(two, artifacts=rest)))
+
+    (release_copy / "rnet.pt").unlink()
+    reseal(release_copy, edit)
+    assert "rnet: has no .pt file of all its weights" in wrong(release_copy)
+
+
+def test_sums_that_say_something_else(release_copy: Path) -> None:
+    sums = release_copy / SUMS
+    sums.write_text(sums.read_text().replace("a", "b", 1))
+    assert wrong(release_copy) == f"{SUMS}: not what the manifest says"
+
+
+def test_places_without_a_release(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(UsageError, match="no release here"):
+            check(place, NOTHING)
+    (tmp_path / MANIFEST).mkdir()
+    with pytest.raises(UsageError, match="no plain file"):
+        check(tmp_path, NOTHING)
+
+
+def test_parts_must_be_parts_of_the_whole(release_copy: Path) -> None:
+    """A `features` file that holds the whole network, or other tensors, is none."""
+
+    def edit(manifest: Manifest) -> Manifest:
+        one, two = manifest.models
+        main, other = two.artifacts
+        return replace(
+            manifest,
+            models=(one, replace(two, artifacts=(main, replace(other, part="features")))),
+        )
+
+    reseal(release_copy, edit)
+    assert "rnet.safetensors: all of rnet.pt, not features alone" in wrong(release_copy)
+    assert parse((release_copy / MANIFEST).read_bytes()).models[1].artifacts[1].part == "features"

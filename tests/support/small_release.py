@@ -1,0 +1,144 @@
+"""A real release of MTCNN's small nets: a recipe and its inputs, and what is built of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from converter.architectures import ONET, PNET, RNET
+from converter.rules import Rule
+from converter.sources.mapped import sha256_file
+from facenet_release.build import build
+from facenet_release.builder import builder_of
+from facenet_release.job import Job
+from facenet_release.manifest import MANIFEST, PROVENANCE, SUMS, File, Manifest, parse
+from facenet_release.recipe import Recipe, read
+from facenet_release.statements import provenance
+from facenet_release.workers import Done, Told
+from support.fakes import mtcnn_npy
+
+NETS = {"pnet": ("det1.npy", PNET), "rnet": ("det2.npy", RNET), "onet": ("det3.npy", ONET)}
+
+
+def write_inputs(folder: Path) -> None:
+    """det1.npy to det3.npy: the real ones where the reference data is, else random ones."""
+    reference = os.environ.get("FACENET_REFERENCE_DIR", "")
+    for file, architecture in NETS.values():
+        real = Path(reference) / "mtcnn" / file
+        if reference and real.is_file():
+            shutil.copy(real, folder / file)
+            continue
+        rng = np.random.default_rng(list(file.encode()))
+        arrays = {
+            row.source: (rng.random(row.shape, np.float32) - np.float32(0.5)) * np.float32(0.2)
+            for row in architecture.rows
+            if isinstance(row, Rule)
+        }
+        (folder / file).write_bytes(mtcnn_npy(arrays))
+
+
+def model_toml(folder: Path, name: str, more: str = "") -> str:
+    """A recipe's entry of one net, with the hash of what lies in `folder`."""
+    file = NETS[name][0]
+    sha256 = hashlib.sha256((folder / file).read_bytes()).hexdigest()
+    return f'[[model]]\nname = "{name}"\nsha256 = {{ "{file}" = "{sha256}" }}\n{more}\n'
+
+
+def write_recipe(
+    folder: Path,
+    names: Sequence[str] = ("pnet", "rnet"),
+    more: Mapping[str, str] = {},  # never written to
+    version: str = "1.0.0",
+) -> Path:
+    """A recipe in `folder` for nets whose files are there; `more` adds lines to a net's entry."""
+    text = f'[release]\nname = "small"\nversion = "{version}"\n\n'
+    text += "\n".join(model_toml(folder, name, more.get(name, "")) for name in names)
+    (folder / "release.toml").write_text(text, encoding="utf-8")
+    return folder / "release.toml"
+
+
+def run_here(jobs: Sequence[Job], processes: int, logs: Path, told: Told) -> list[Done]:  # noqa: ARG001 # stands in for workers.run
+    """The jobs one after another, in this process, which has imported what they need already."""
+    names = [job.input.model.name for job in jobs]
+    said = [
+        job.run(lambda text, minor=False, name=name: told(name, text, minor))
+        for name, job in zip(names, jobs, strict=True)
+    ]
+    return [Done(result, 0.0) for result in said]
+
+
+_built: dict[str, Path] = {}
+
+
+@pytest.fixture(scope="session")
+def small_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A built release of P-Net, with ONNX, and R-Net, its inputs beside it. Not to be altered."""
+    pytest.importorskip("tensorflow", reason="judging needs TensorFlow")
+    pytest.importorskip("onnxruntime")
+    if "folder" not in _built:  # the fixture is imported into several modules
+        folder = tmp_path_factory.mktemp("small")
+        write_inputs(folder)
+        recipe = write_recipe(folder, more={"pnet": 'formats = ["pt", "safetensors", "onnx"]'})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("facenet_release.build.run", run_here)
+            build(read(recipe), folder / "dist")
+        _built["folder"] = folder / "dist"
+    return _built["folder"]
+
+
+@pytest.fixture
+def release_copy(small_release: Path, tmp_path: Path) -> Path:
+    """A copy of `small_release`, to be altered."""
+    return Path(shutil.copytree(small_release, tmp_path / "dist"))
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds run in this process."""
+    monkeypatch.setattr("facenet_release.build.run", run_here)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    """A folder with the three nets' files."""
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    write_inputs(folder)
+    return folder
+
+
+def reseal(folder: Path, edit: Callable[[Manifest], Manifest] = lambda manifest: manifest) -> None:
+    """Have manifest, sums and provenance agree with what lies in `folder`, as a forger would.
+
+    Files that are gone leave the manifest; `edit` then alters it further.
+    """
+    manifest = parse((folder / MANIFEST).read_bytes())
+    files = [
+        File(file.name, path.stat().st_size, sha256_file(path), file.role)
+        for file in manifest.files
+        if (path := folder / file.name).is_file()
+    ]
+    manifest = edit(replace(manifest, files=tuple(files)))
+    data = manifest.to_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    (folder / MANIFEST).write_bytes(data)
+    (folder / SUMS).write_bytes(manifest.sums(sha256))
+    now = datetime(2026, 1, 31, tzinfo=timezone.utc)
+    statement = provenance(
+        manifest, sha256, started=now, finished=now, builder=builder_of({}), versions={}
+    )
+    (folder / PROVENANCE).write_bytes(statement)
+
+
+def recipe_of(folder: Path, text: str) -> Recipe:
+    """The recipe that `text` is, in `folder`."""
+    (folder / "release.toml").write_text(text, encoding="utf-8")
+    return read(folder / "release.toml")
