@@ -90,26 +90,26 @@ for stride in STRIDES:
 # %%
 _, both = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
 labels = [f"stride {stride}" for stride in STRIDES]
+percent = {stride: 100 * share for stride, share in missed.items()}
 for axes, values, form, title in (
     (both[0], rates, "%.0f", "frames a second"),
-    (both[1], {stride: 100 * share for stride, share in missed.items()}, "%.0f %%", "faces missed"),
+    (both[1], percent, "%.0f %%", "faces missed in the frames between"),
 ):
     bars = axes.bar(labels, list(values.values()), color="#1f5fa8", width=0.6)
     axes.bar_label(bars, fmt=form, padding=2)
     axes.set_ylim(0, max(*values.values(), 1) * 1.2)
     axes.set_title(title, loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
-both[1].set_title("faces missed in the frames between", loc="left", fontsize=10)
 plt.show()
 
 # %% [markdown]
 # ## See it
 #
-# One frame half-way between two searched ones. Missed are mostly small or blurred faces, those
-# that MTCNN finds in one frame and not in the next in any case.
+# One frame half-way between two searched ones. A face that both of these show is never dropped;
+# missed are faces that only one of them shows, or none: of somebody who turns, or hurries past.
 
 # %%
-middle = len(images) // 2 + 2  # 26: searched by no stride but 1 and 2
+middle = len(images) // 2 + 2
 shown = [annotate(images[middle], found[stride][middle].boxes) for stride in (1, 4)]
 show(shown, [f"stride {stride}, frame {middle}" for stride in (1, 4)], columns=2, size=4.6)
 

@@ -1,0 +1,216 @@
+"""The notebooks in examples/: each runs from top to bottom, and shows what it should show.
+
+A notebook's own last cells assert what must hold of its results. Here it is looked at from
+outside: that it ran in a process of its own, drew its pictures, wrote its files, and printed no
+warning. `examples/render.py` is what a person renders them with, so that is tested too.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+HELPERS = {"pictures", "render", "sample_data"}
+TOOLS = ("jupytext", "nbclient", "nbformat", "ipykernel", "matplotlib", "torch", "PIL")
+# TensorFlow 2.21 logs these before it can be told not to; see parity_tests.frameworks.
+TENSORFLOW_NOTES = re.compile(
+    r"^(?:WARNING: All log messages before absl|I0000 ).*\n", re.MULTILINE
+)
+
+
+class Expected(NamedTuple):
+    """What a notebook gives: pictures at least, files in output/, words that it prints."""
+
+    pictures: int
+    files: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+
+
+EXPECTED = {
+    "convert_checkpoint": Expected(
+        2,
+        ("convert_checkpoint/vggface2.pt",),
+        ("identical to the source, bit for bit", "checksum mismatch"),
+    ),
+    "detector_comparison": Expected(2, (), ("taking part: ours",), ("av",)),
+    "face_tracking": Expected(
+        2,
+        ("face_tracking/tracked.mp4",),
+        ("130 frames written", "1920 x 1080 pixels"),
+        ("av",),
+    ),
+    "fast_mtcnn": Expected(2, (), ("frames/s",), ("av",)),
+    "find_the_broken_layer": Expected(
+        3,
+        ("find_the_broken_layer/reference.h5",),
+        ("PASSED: ", "FAILED at Repeat_1/block17_4", "epsilon differs"),
+        ("tensorflow", "h5py"),
+    ),
+    "finetune": Expected(4, ("finetune/classifier.pt",), ("RANDOM weights",), ("av",)),
+    "infer": Expected(3, (), ("NOTE: trained weights", "8 embeddings of 512 numbers")),
+    "lfw_evaluate": Expected(2, (), ("NOTE: trained", "60 pairs in 5 folds"), ("av",)),
+    "mtcnn_guide": Expected(
+        8,
+        ("mtcnn_guide/faces/multiface/face_6.png",),
+        ("boxes (6, 4)", "no face [None]"),
+    ),
+}
+NOTEBOOKS = [
+    pytest.param(
+        name,
+        marks=[pytest.mark.tensorflow] if "tensorflow" in expected.needs else [],
+    )
+    for name, expected in EXPECTED.items()
+]
+
+
+def require(*modules: str) -> None:
+    for module in modules:  # found, not imported: a notebook has a process of its own
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"needs {module}, which is not installed")
+
+
+def render(
+    *names: str, folder: Path, script: Path = EXAMPLES / "render.py", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run render.py, with no network and no weights of the machine's user."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    environment = kept | {
+        "FACENET_OFFLINE": "1",
+        "TORCH_HOME": str(folder / "no-cache"),
+        "OMP_NUM_THREADS": "1",
+        **variables,
+    }
+    call = [sys.executable, str(script), *names, "--out", str(folder)]
+    return subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
+
+
+def outputs(path: Path) -> tuple[int, str, str]:
+    """Of an executed notebook: number of pictures, what it printed, and what went to stderr."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    found = [output for cell in cells for output in cell.get("outputs", [])]
+    pictures = sum("image/png" in output.get("data", {}) for output in found)
+    streams = {"stdout": "", "stderr": ""}
+    for output in found:
+        if output["output_type"] == "stream":
+            streams[output["name"]] += "".join(output["text"])
+    return pictures, streams["stdout"], TENSORFLOW_NOTES.sub("", streams["stderr"]).strip()
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_runs_and_shows_what_it_should(
+    name: str, reference_dir: Path, tmp_path: Path
+) -> None:
+    expected = EXPECTED[name]
+    require(*TOOLS, *expected.needs)
+    done = render(name, folder=tmp_path, FACENET_REFERENCE_DIR=str(reference_dir))
+    assert done.returncode == 0, done.stderr[-4000:]
+    pictures, printed, complaints = outputs(tmp_path / f"{name}.ipynb")
+    assert pictures >= expected.pictures
+    assert complaints == ""
+    for word in expected.words:
+        assert word in printed
+    for file in expected.files:
+        assert (tmp_path / "output" / file).stat().st_size > 0
+    if name == "face_tracking":
+        check_video(tmp_path / "output" / expected.files[0])
+
+
+def check_video(path: Path) -> None:
+    """Every frame is there, by other code than the notebook's: a second of black, and 105."""
+    import av
+
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+    assert len(frames) == 25 + 105
+    assert all(frame.max() < 20 for frame in frames[:25])
+    assert all(frame.max() > 100 for frame in frames[25:])
+
+
+def test_without_reference_data_there_are_other_pictures(
+    reference_dir: Path, tmp_path: Path
+) -> None:
+    require(*TOOLS, "av")
+    weights = str(reference_dir / "published")
+    done = render("infer", folder=tmp_path, FACENET_WEIGHTS=weights)
+    assert done.returncode == 0, done.stderr[-4000:]
+    _, printed, complaints = outputs(tmp_path / "infer.ipynb")
+    assert complaints == ""
+    assert "put together from one that matplotlib brings along" in printed
+    assert "group.png: 3 face(s)" in printed
+
+
+def test_own_pictures_come_first(reference_dir: Path, tmp_path: Path) -> None:
+    require(*TOOLS)
+    own = tmp_path / "own"
+    own.mkdir()
+    for name in ("Anthony_Hopkins_0001.jpg", "Anthony_Hopkins_0002.jpg"):
+        (own / name).symlink_to(reference_dir / "images" / name)
+    done = render(
+        "infer",
+        folder=tmp_path,
+        FACENET_REFERENCE_DIR=str(reference_dir),
+        FACENET_EXAMPLES_DATA=str(own),
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    _, printed, _ = outputs(tmp_path / "infer.ipynb")
+    assert "2 embeddings of 512 numbers" in printed
+
+
+@pytest.mark.parametrize(
+    ("code", "word"), [("assert 1 + 1 == 3", "AssertionError"), ("print(", "SyntaxError")]
+)
+def test_a_notebook_that_fails_is_noticed(code: str, word: str, tmp_path: Path) -> None:
+    require(*TOOLS)
+    script = tmp_path / "render.py"
+    script.write_text((EXAMPLES / "render.py").read_text(encoding="utf-8"), encoding="utf-8")
+    header = (EXAMPLES / "infer.py").read_text(encoding="utf-8").partition("# %%")[0]
+    cells = f"# %%\nprint('before')\n\n# %%\n{code}\n\n# %%\nprint('after')\n"
+    (tmp_path / "bad.py").write_text(header + cells, encoding="utf-8")
+    done = render("bad", folder=tmp_path, script=script)
+    assert done.returncode == 1
+    assert "bad: FAILED" in done.stdout
+    assert word in done.stderr
+    _, printed, _ = outputs(tmp_path / "bad.ipynb")
+    assert printed == "before\n"
+
+
+def test_an_unknown_notebook_is_wrong_usage(tmp_path: Path) -> None:
+    done = render("nonsense", folder=tmp_path)
+    assert done.returncode == 2
+    assert "no such notebook: nonsense" in done.stderr
+
+
+# --- the folder
+
+
+def test_every_notebook_is_tested_and_listed() -> None:
+    present = {path.stem for path in EXAMPLES.glob("*.py")} - HELPERS
+    assert present == set(EXPECTED)
+    readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| \[(\w+)\]\(\1\.py\) \|", readme, re.MULTILINE)) == present
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_links_lead_somewhere(name: str) -> None:
+    text = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (EXAMPLES / target).exists(), target
+
+
+def test_every_variable_is_documented() -> None:
+    readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    for path in EXAMPLES.glob("*.py"):
+        for variable in re.findall(r"\"((?:FACENET|LFW)_[A-Z_]+)\"", path.read_text("utf-8")):
+            assert f"`{variable}`" in readme, variable
