@@ -1,0 +1,127 @@
+"""``facenet release`` as a user meets it: what it prints, in which code it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from support.small_release import (
+    in_process,
+    inputs,
+    release_copy,
+    small_release,
+    write_inputs,
+    write_recipe,
+)
+
+from facenet_release.cli import release
+
+__all__ = ["in_process", "inputs", "release_copy", "small_release"]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(release, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("command", ["build", "check", "sign", "publish", "rebuild"])
+def test_help_has_examples_and_exit_codes(command: str) -> None:
+    done = run(command, "--help")
+    assert done.exit_code == 0
+    assert f"facenet release {command} " in done.output
+    assert "Exit codes: 0" in done.output
+
+
+@pytest.mark.tensorflow
+@pytest.mark.usefixtures("in_process")
+def test_build_tells_what_it_does_and_what_it_made(inputs: Path) -> None:
+    recipe, out = write_recipe(inputs, ("pnet",)), inputs / "dist"
+    planned = run("build", recipe, "--out", out, "--dry-run")
+    assert planned.exit_code == 0
+    assert "pnet.safetensors" in planned.output
+    assert not out.exists()
+    said = json.loads(run("build", recipe, "--out", out, "--dry-run", "--json").output)
+    assert [row["name"] for row in said["models"][0]["files"]] == ["pnet.pt", "pnet.safetensors"]
+
+    done = run("build", recipe, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "1 models in 2 files, all gates passed" in done.stdout
+    assert "] pnet: judging pnet.pt" in done.stderr
+    assert "float64" not in done.stderr  # minor, and standard error is no terminal
+    again = run("build", recipe, "--out", out, "--json")
+    assert json.loads(again.stdout)["built"] is False
+    assert json.loads(again.stdout)["manifest_sha256"] in done.stdout
+
+
+def test_a_wrong_recipe_ends_in_code_2(inputs: Path) -> None:
+    recipe = inputs / "r.toml"
+    recipe.write_text("[release]\nname = 3\n")
+    done = run("build", recipe, "--out", inputs / "dist")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("Error: the recipe is wrong\n")
+    assert "line 2: release.name: 3 is not of type 'string'" in done.stderr
+    said = json.loads(run("build", recipe, "--out", inputs / "dist", "--json").stdout)
+    assert said["error"] == "RecipeError"
+    assert any("line 2" in finding for finding in said["findings"])
+    assert not (inputs / "dist").exists()
+
+
+@pytest.mark.tensorflow
+def test_check_tells_what_was_checked(small_release: Path) -> None:
+    done = run("check", small_release)
+    assert done.exit_code == 0
+    assert "small 1.0.0 is what it says it is" in done.stdout
+    assert "who made this release can't be told" in done.stdout
+    said = json.loads(run("check", small_release, "--json").stdout)
+    assert said["signature"] == "none"
+    asked = run("check", small_release, "--manifest-sha256", "sha256:" + said["manifest_sha256"])
+    assert asked.exit_code == 0
+    assert "the one that was asked for" in asked.stdout
+    assert run("check", small_release, "--manifest-sha256", "12").exit_code == 2
+    assert run("check", small_release, "--manifest-sha256", "0" * 64).exit_code == 1
+
+
+@pytest.mark.tensorflow
+def test_check_ends_in_code_1_and_lists_everything(release_copy: Path) -> None:
+    (release_copy / "pnet.pt").write_bytes(b"")
+    (release_copy / "rnet.pt").unlink()
+    done = run("check", release_copy)
+    assert done.exit_code == 1
+    assert "  - pnet.pt: 29537 bytes were expected, has 0" in done.stderr
+    assert "  - rnet.pt: No such file" in done.stderr
+    assert len(json.loads(run("check", release_copy, "--json").stdout)["findings"]) == 2
+
+
+def test_check_of_nothing_ends_in_code_2(tmp_path: Path) -> None:
+    assert run("check", tmp_path / "no").exit_code == 2
+    assert run("check").exit_code == 2
+
+
+@pytest.mark.tensorflow
+def test_publish_to_a_folder(small_release: Path, tmp_path: Path) -> None:
+    done = run("publish", small_release, "--to", tmp_path / "there")
+    assert done.exit_code == 0, done.output
+    assert f"{tmp_path / 'there'}: small 1.0.0 is what it says it is" in done.stdout
+    assert run("check", tmp_path / "there").exit_code == 0
+    (tmp_path / "there" / "pnet.pt").write_bytes(b"x")
+    done = run("publish", small_release, "--to", tmp_path / "there")
+    assert done.exit_code == 1
+    assert "something else is published" in done.stderr
+    assert run("publish", small_release, "--to", "ftp://x/y").exit_code == 2
+
+
+@pytest.mark.tensorflow
+@pytest.mark.usefixtures("in_process")
+def test_rebuild_tells_whether_the_bytes_came_out(release_copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "inputs").mkdir()
+    write_inputs(tmp_path / "inputs")
+    done = run("rebuild", release_copy, "--inputs", tmp_path / "inputs")
+    assert done.exit_code == 0, done.output
+    assert "the weights came out the same" in done.stdout
+    said = json.loads(
+        run("rebuild", release_copy, "--inputs", tmp_path / "inputs", "--json").stdout
+    )
+    assert said["reproduced"]
+    assert said["different"] == []
+    assert run("rebuild", release_copy, "--inputs", tmp_path / "absent").exit_code == 2

@@ -1,0 +1,172 @@
+"""Publishing: to a folder for real, and through channels that lie, break off, or lose things."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from support.small_release import release_copy, small_release
+
+from converter.errors import OutputError, UsageError
+from converter.progress import Listener
+from facenet_release import publish as publishing
+from facenet_release.channels import Advance, is_remote, open_channel
+from facenet_release.channels.folder import FolderChannel
+from facenet_release.check import CheckOptions, check
+from facenet_release.errors import AbsentError, ChannelError, CheckFailedError, TakenError
+from facenet_release.manifest import MANIFEST, Manifest
+from facenet_release.publish import check_address, fetch, publish
+
+__all__ = ["release_copy", "small_release"]
+pytestmark = pytest.mark.tensorflow
+NOTHING = CheckOptions()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_folder_gets_the_release_and_keeps_it(small_release: Path, tmp_path: Path) -> None:
+    target = tmp_path / "published"
+    for _ in range(2):  # the second time there is nothing to do
+        checked = publish(small_release, str(target), NOTHING, Listener())
+        assert checked.folder == target
+        assert contents(target) == contents(small_release)
+    assert check_address(str(target), NOTHING, Listener()).manifest == checked.manifest
+    assert [path.name for path in tmp_path.iterdir()] == ["published"]
+
+
+@pytest.mark.parametrize("change", ["altered", "more", "fewer"])
+def test_nothing_is_overwritten(change: str, small_release: Path, tmp_path: Path) -> None:
+    target = tmp_path / "published"
+    publish(small_release, str(target), NOTHING, Listener())
+    if change == "fewer":
+        (target / "pnet.pt").unlink()
+    else:
+        (target / ("pnet.pt" if change == "altered" else "x")).write_bytes(b"other")
+    before = contents(target)
+    with pytest.raises(TakenError, match="something else"):
+        publish(small_release, str(target), NOTHING, Listener())
+    assert contents(target) == before
+
+
+def test_what_is_no_release_is_not_published(release_copy: Path, tmp_path: Path) -> None:
+    (release_copy / "pnet.pt").write_bytes(b"altered")
+    with pytest.raises(CheckFailedError):
+        publish(release_copy, str(tmp_path / "published"), NOTHING, Listener())
+    assert not (tmp_path / "published").exists()
+
+
+def test_a_copy_that_breaks_off_leaves_nothing(
+    small_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, copied = shutil.copyfile, []
+
+    def breaking(source: Path, target: Path) -> object:
+        if len(copied) == 3:
+            raise OSError(28, "No space left on device")
+        copied.append(target)
+        return before(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", breaking)
+    with pytest.raises(OutputError, match="could not be written"):
+        publish(small_release, str(tmp_path / "published"), NOTHING, Listener())
+    assert not list(tmp_path.iterdir())
+
+
+def test_addresses_that_are_none(tmp_path: Path) -> None:
+    for address in ("", "ftp://host/x", "s3://bucket/x"):
+        with pytest.raises(UsageError, match="no address"):
+            open_channel(address)
+    for address in ("github:o/r@v", "oci://h/n:t", "hf:o/r"):
+        assert is_remote(address)
+    (tmp_path / "file").touch()
+    with pytest.raises(AbsentError):
+        open_channel(str(tmp_path / "no")).names()
+    with pytest.raises(ChannelError):
+        open_channel(str(tmp_path / "file")).names()
+
+
+def test_a_name_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"x")
+    (tmp_path / "folder").mkdir()
+    channel = FolderChannel(str(tmp_path / "folder"))
+    with pytest.raises(AbsentError):
+        channel.download("../secret", tmp_path / "copy", 10, lambda _: None)
+
+
+Edit = Callable[[str, bytes], bytes]
+
+
+class Lying(FolderChannel):
+    """A folder's channel that shows or sends something else."""
+
+    def __init__(
+        self, folder: Path, edit: Callable[[str, bytes], bytes], more: Sequence[str]
+    ) -> None:
+        super().__init__(str(folder))
+        self._edit, self._more = edit, more
+
+    def names(self) -> Sequence[str]:
+        return [*super().names(), *self._more]
+
+    def download(self, name: str, target: Path, limit: int, advance: Advance) -> None:
+        super().download(name, target, limit, advance)
+        target.write_bytes(self._edit(name, target.read_bytes()))
+
+
+def fetched(channel: FolderChannel, folder: Path) -> None:
+    folder.mkdir()
+    fetch(channel, folder, Listener())
+    check(folder, NOTHING)
+
+
+def test_what_is_fetched_is_what_the_manifest_names(small_release: Path, tmp_path: Path) -> None:
+    def same(_: str, data: bytes) -> bytes:
+        return data
+
+    fetched(Lying(small_release, same, ()), tmp_path / "a")
+    for number, name in enumerate(("../evil", "more.pt", "/etc/x")):
+        folder = tmp_path / f"b{number}"
+        with pytest.raises(CheckFailedError) as error:
+            fetched(Lying(small_release, same, [name]), folder)
+        assert f"{name}: no file of this release" in str(error.value)
+        assert [path.name for path in folder.iterdir()] == [MANIFEST]
+    with pytest.raises(AbsentError, match="no release of ours"):
+        fetched(Lying(tmp_path / "a" / "..", same, ()), tmp_path / "c")
+
+
+def test_what_was_altered_on_the_way_is_noticed(small_release: Path, tmp_path: Path) -> None:
+    def other(name: str, data: bytes) -> bytes:
+        return data[:-1] + bytes([data[-1] ^ 1]) if name == "rnet.pt" else data
+
+    with pytest.raises(CheckFailedError) as error:
+        fetched(Lying(small_release, other, ()), tmp_path / "a")
+    assert "rnet.pt: altered" in str(error.value)
+
+
+def test_larger_files_than_the_manifest_allows_are_not_read(
+    release_copy: Path, tmp_path: Path
+) -> None:
+    with (release_copy / "rnet.pt").open("ab") as file:
+        file.write(b"\0" * 5000)
+    with pytest.raises(ChannelError, match="larger"):
+        fetched(FolderChannel(str(release_copy)), tmp_path / "a")
+
+
+def test_a_channel_that_loses_or_swaps_the_unnamed_files_is_noticed(
+    small_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The provenance is in no manifest, yet must come back as it was sent."""
+
+    class Swapping(FolderChannel):
+        def publish(self, files: Sequence[Path], manifest: Manifest, listener: Listener) -> None:
+            super().publish(files, manifest, listener)
+            path = tmp_path / "published" / "provenance.intoto.json"
+            path.write_bytes(path.read_bytes().replace(b"local", b"other"))
+
+    monkeypatch.setattr(publishing, "open_channel", Swapping)
+    with pytest.raises(ChannelError, match="not what was sent"):
+        publish(small_release, str(tmp_path / "published"), NOTHING, Listener())
