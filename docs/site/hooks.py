@@ -1,0 +1,175 @@
+"""What MkDocs does beside rendering: makes pages from the program, and mends links out of docs/.
+
+Pages that lie elsewhere in the repository (`PROJECT`) become pages of the site. The reference of
+the commands is made from the commands themselves, and the index of ``troubleshooting.md`` from the
+tables of messages on all pages.
+"""
+
+from __future__ import annotations
+
+import html
+import inspect
+import posixpath
+import re
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import click
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = "facenet.commands"
+
+# Files outside docs/ that are pages, by their path in the repository.
+PROJECT = {
+    "benchmarks/README.md": "project/benchmarks.md",
+    "CHANGELOG.md": "project/changelog.md",
+    "CONTRIBUTING.md": "project/contributing.md",
+}
+STANDS_FOR = {"README.md": "index.md"}  # the site's first page says what the README says
+
+_LINK = re.compile(r"(?<!!)\[([^\]\n]*)\]\(([^)\s]+)\)")
+_FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+_ROW = re.compile(r"^\| (.+?) \| (.*) \|$")
+INDEX_MARK = "<!-- index of messages -->"
+MESSAGE_PAGES = ("convert.md", "models.md", "parity-report.md", "release.md", "troubleshooting.md")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that don't lie in docs/."""
+    for source, page in PROJECT.items():
+        files.append(File.generated(config, page, abs_src_path=str(ROOT / source)))
+    files.append(File.generated(config, "reference/cli.md", content=cli_reference()))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, **_: object) -> str:
+    """Fill in the index of messages, and turn links between files of the repository into links
+    between pages of the site.
+    """
+    if INDEX_MARK in markdown:
+        markdown = markdown.replace(INDEX_MARK, index_of_messages(Path(config.docs_dir)))
+    uri = page.file.src_uri
+    elsewhere = {page: source for source, page in PROJECT.items()}
+    return relink(markdown, source=elsewhere.get(uri, f"docs/{uri}"), page=uri)
+
+
+# --- links ----------------------------------------------------------------------------------------
+
+
+def relink(markdown: str, *, source: str, page: str) -> str:
+    """`markdown`, its links rewritten: it lies at `source` in the repository, and is `page`.
+
+    A link to a file that exists and is no page becomes its text; any other link that leads
+    nowhere is left for MkDocs to report.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        text, target = match.groups()
+        path, hash_mark, anchor = target.partition("#")
+        if ":" in path or not path:
+            return match[0]
+        wanted = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
+        other = PROJECT.get(wanted) or STANDS_FOR.get(wanted) or _within_docs(wanted)
+        if other is None:
+            return text if (ROOT / wanted).exists() else match[0]
+        relative = posixpath.relpath(other, posixpath.dirname(page) or ".")
+        return f"[{text}]({relative}{hash_mark}{anchor})"
+
+    parts, at = [], 0
+    for fence in _FENCE.finditer(markdown):  # code is left alone
+        parts += [_LINK.sub(replace, markdown[at : fence.start()]), fence[0]]
+        at = fence.end()
+    return "".join([*parts, _LINK.sub(replace, markdown[at:])])
+
+
+def _within_docs(path: str) -> str | None:
+    return path.removeprefix("docs/") if path.startswith("docs/") else None
+
+
+# --- the commands ---------------------------------------------------------------------------------
+
+
+def cli_reference() -> str:
+    """A section for every ``facenet`` command, from the command itself."""
+    commands = {point.name: point.load() for point in entry_points(group=COMMANDS)}
+    intro = (
+        "# Commands\n\nThis page is made from the program, and says what `--help` says. Every "
+        "command has `-h` or `--help`; `convert` is also a program of its own. What the exit "
+        "codes mean is in [Troubleshooting](../troubleshooting.md#exit-codes).\n"
+    )
+    return "\n".join([intro, *(section(name, commands[name]) for name in sorted(commands))])
+
+
+def section(name: str, command: click.Command) -> str:
+    context = click.Context(command, info_name=f"facenet {name}")
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    lines = [f"## facenet {name}", "", "```text", usage, "```", "", *prose(command.help or "")]
+    for parameter in command.get_params(context):
+        names, text = parameter.get_help_record(context) or ("", "")
+        if text:  # an argument has none: the paragraphs above explain it
+            lines += [f"`{names}`", f":   {escaped(text)}", ""]
+    return "\n".join(lines)
+
+
+def prose(help_text: str) -> Iterator[str]:
+    """Paragraphs as Markdown; one that begins with click's mark \\b is shown as it stands."""
+    for paragraph in inspect.cleandoc(help_text).split("\n\n"):
+        first, _, rest = paragraph.partition("\n")
+        if first.strip() == "\b":
+            title, _, examples = rest.partition("\n")
+            yield from [title, "", "```sh", inspect.cleandoc(examples), "```", ""]
+        else:
+            yield from [escaped(" ".join(paragraph.split())), ""]
+
+
+def escaped(text: str) -> str:
+    """`text` of a terminal as Markdown: nothing but code in backticks is markup."""
+    spans = re.split(r"(`[^`]*`)", text)
+    return "".join(span if span.startswith("`") else _without_markup(span) for span in spans)
+
+
+def _without_markup(text: str) -> str:
+    return re.sub(r"([\\*_\[\]#])", r"\\\1", html.escape(text, quote=False))
+
+
+# --- the messages ---------------------------------------------------------------------------------
+
+
+def index_of_messages(docs: Path) -> str:
+    """Every message in the pages' tables, in the order of the alphabet, with a link to its row's
+    section.
+    """
+    found = {
+        message: f"{page}#{anchor}" if page != "troubleshooting.md" else f"#{anchor}"
+        for page in MESSAGE_PAGES
+        if (docs / page).exists()
+        for anchor, message in messages((docs / page).read_text(encoding="utf-8"))
+    }
+    rows = sorted(found.items(), key=lambda row: row[0].strip("`").lower())
+    return "\n".join(f"- [{message}]({where})" for message, where in rows)
+
+
+def messages(markdown: str) -> Iterator[tuple[str, str]]:
+    """The anchor of the section, and each message, of the tables headed "Message"."""
+    anchor, within = "", False
+    for line in markdown.splitlines():
+        if line.startswith("#"):
+            anchor = slug(line.lstrip("# "))
+        match = _ROW.match(line)
+        if match is None:
+            within = False
+        elif match[1] == "Message":
+            within = True
+        elif within and not match[1].startswith("---"):
+            yield from ((anchor, message.strip()) for message in match[1].split("; "))
+
+
+def slug(title: str) -> str:
+    """A heading's anchor, as Python-Markdown makes it."""
+    from markdown.extensions.toc import slugify
+
+    return slugify(title.replace("`", ""), "-")

@@ -1,0 +1,134 @@
+"""Code in Markdown pages: found, run as a reader would, and compared with the output shown."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+SHORT = 6  # characters; a shorter piece of an f-string, such as "the ", shows nothing
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    language: str
+    text: str
+
+
+def page(name: str) -> str:
+    """The text of a page, by its path in the repository."""
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(name: str) -> list[Block]:
+    """The fenced blocks of a page."""
+    return [Block(*match) for match in _BLOCK.findall(page(name))]
+
+
+def run_page(
+    name: str, folder: Path, *, exits: Mapping[str, int] | None = None
+) -> dict[str, object]:
+    """Run every block of a page in order, in `folder`; the Python blocks share their names.
+
+    A text block must be what the block before it printed; ``…`` in it stands for anything. `exits`
+    has the exit codes of blocks that are meant to fail.
+    """
+    names: dict[str, object] = {}
+    output = ""
+    for block in blocks(name):
+        if block.language == "sh":
+            output = shell(block.text, folder, (exits or {}).get(block.text.strip(), 0))
+        elif block.language == "python":
+            with inside(folder):
+                output = python(block.text, name, names)
+        else:
+            assert block.language == "text", f"{name} has a block of {block.language}"
+            assert_output(block.text, output)
+    return names
+
+
+@contextlib.contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """The working folder, for a while; `contextlib.chdir` needs Python 3.11."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def shell(text: str, folder: Path, code: int = 0) -> str:
+    """Run a block with bash, this Python's scripts first on the path; return what it printed."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    call = ["bash", "-euo", "pipefail", "-c", text]
+    env = os.environ | {"PATH": path}
+    done = subprocess.run(call, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == code, f"{text}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def python(text: str, name: str, names: dict[str, object]) -> str:
+    """Run a block here; return what it printed."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(text, name, "exec"), names)
+    return printed.getvalue()
+
+
+def assert_output(shown: str, printed: str) -> None:
+    pattern = re.escape(shown).replace("…", ".*")
+    assert re.fullmatch(pattern, printed, re.DOTALL), f"{shown}\n--- is now ---\n{printed}"
+
+
+# --- messages -------------------------------------------------------------------------------------
+
+
+def messages(package: str, raising: Collection[str]) -> Iterator[tuple[str, list[str]]]:
+    """Every first argument of a call in `package` of a name in `raising`: where, and its pieces.
+
+    The pieces of an f-string are its fixed parts. Methods count by their last name.
+    """
+    for path in sorted((ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and node.args):
+                continue
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else None
+            if isinstance(node.func, ast.Name):
+                called = node.func.id
+            if called in raising:
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", _pieces(node.args[0])
+
+
+def _pieces(message: ast.expr) -> list[str]:
+    values = message.values if isinstance(message, ast.JoinedStr) else [message]
+    texts = [v.value for v in values if isinstance(v, ast.Constant) and isinstance(v.value, str)]
+    # What follows the first sentence, or a command to type, is advice.
+    return [re.split(r"\. |: pip", text)[0].strip(" :!'\".,") for text in texts]
+
+
+def undocumented(found: Collection[tuple[str, list[str]]], docs: str) -> list[str]:
+    """The pieces that `docs` doesn't hold, with where they are raised."""
+    return [
+        f"{where}: {piece}"
+        for where, pieces in found
+        for piece in pieces
+        if len(piece) >= SHORT and piece not in docs
+    ]
+
+
+def outputs_follow_code(name: str) -> bool:
+    """Whether each text block of the page stands behind code."""
+    return all(
+        block.language != "text" or before.language in ("sh", "python")
+        for before, block in pairwise([Block("", ""), *blocks(name)])
+    )

@@ -1,0 +1,164 @@
+"""The pages of docs/ that have no test of their own: their code runs, their tables are complete."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from support.pages import (
+    ROOT,
+    assert_output,
+    blocks,
+    messages,
+    outputs_follow_code,
+    page,
+    run_page,
+    shell,
+    undocumented,
+)
+
+TUTORIAL = "docs/tutorial.md"
+TROUBLESHOOTING = "docs/troubleshooting.md"
+RAISING = {"ParityError", "UsageError", "MappingError", "_refusal"}
+MESSAGES = list(messages("parity_tests", RAISING))
+
+# Pages whose code other tests run, or that have none; a new page belongs here or into a test below.
+ELSEWHERE = {
+    "ci.md": "commands of verify.md; its snippet is run by tests/parity_tests/test_plugin.py",
+    "convert.md": "tests/test_docs.py",
+    "docker.md": "tests/test_docker.py",
+    "index.md": "the first commands of the README, which tests/test_readme.py runs",
+    "migrate.md": "tests/test_docs_migrate.py",
+    "models.md": "tests/test_docs_models.py",
+    "parity-report.md": "tests/parity_tests/test_report.py",
+    "release.md": "tests/facenet_release",
+    "verify.md": "commands of the README, which tests/test_readme.py runs",
+}
+HERE = {
+    TUTORIAL,
+    TROUBLESHOOTING,
+    "docs/offline.md",
+    "docs/shell.md",
+    "docs/explanation/bundles.md",
+    "docs/reference/converter.md",
+    "docs/reference/parity_tests.md",
+}
+
+
+def test_every_page_with_code_is_tested() -> None:
+    for path in (ROOT / "docs").rglob("*.md"):
+        name = path.relative_to(ROOT).as_posix()
+        if name.removeprefix("docs/") not in ELSEWHERE and name not in HERE:
+            assert not blocks(name), name
+
+
+# --- the tutorial ---------------------------------------------------------------------------------
+
+
+@pytest.mark.tensorflow
+def test_the_tutorial_and_the_reference_of_the_api(tmp_path: Path) -> None:
+    """What the tutorial leaves behind is what the samples of the reference begin with."""
+    names = run_page(TUTORIAL, tmp_path, exits={"facenet verify reference.h5 broken.pt": 1})
+    assert tuple(names["embedding"].shape) == (1, 512)  # type: ignore[attr-defined] # a tensor
+    assert (tmp_path / "report.html").is_file()
+    assert run_page("docs/reference/converter.md", tmp_path)["receipt"]
+    report = run_page("docs/reference/parity_tests.md", tmp_path)["report"]
+    assert report.passed  # type: ignore[attr-defined] # a ParityReport
+
+
+@pytest.mark.parametrize("name", sorted(HERE))
+def test_every_output_is_compared(name: str) -> None:
+    assert outputs_follow_code(name)
+
+
+@pytest.mark.parametrize("shown", ["a …\n", "a b\nc\n"])
+def test_another_output_is_caught(shown: str) -> None:
+    with pytest.raises(AssertionError):
+        assert_output(shown, "a b\n" if "c" in shown else "b a\n")
+
+
+def test_the_bundle_read_by_hand(tmp_path: Path) -> None:
+    names = run_page("docs/explanation/bundles.md", tmp_path)
+    assert names["kernel"].shape == (3, 3, 3, 32)  # type: ignore[attr-defined] # an array
+
+
+# --- offline --------------------------------------------------------------------------------------
+
+
+def test_offline(reference_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the detector needs torch")
+    from support.stand_ins import write_weights
+
+    (tmp_path / "weights").mkdir()
+    write_weights(tmp_path / "weights", reference_dir)
+    (tmp_path / "multiface.jpg").symlink_to(reference_dir / "images" / "multiface.jpg")
+    weights, *install = [block for block in blocks("docs/offline.md") if block.language == "sh"]
+    shell(weights.text, tmp_path)
+    assert json.loads((tmp_path / "faces.json").read_text())
+    for block in install:  # they install from a registry, or from what they have fetched
+        assert block.text.startswith("pip ")
+        assert '[parity]"' in block.text
+
+
+# --- the shell ------------------------------------------------------------------------------------
+
+
+def test_the_versions_shown() -> None:
+    version, shown, _doctor = blocks("docs/shell.md")
+    assert_output(shown.text, shell(version.text, ROOT))
+
+
+def test_the_doctor_is_healthy(tmp_path: Path) -> None:
+    if "doctor" not in {point.name for point in entry_points(group="facenet.commands")}:
+        pytest.skip("facenet-parity was installed before it had a doctor: pip install -e .")
+    *_, doctor = blocks("docs/shell.md")
+    assert shell(doctor.text, tmp_path).endswith("It works.\n")
+
+
+def test_every_key_of_the_doctor_is_documented() -> None:
+    from converter.cli.doctor import command
+
+    facts = json.loads(CliRunner().invoke(command, ["--json"]).stdout)
+    section = page("docs/shell.md").partition("## Doctor")[2]
+    rows = re.findall(r"^\| (`.+?`) \|", section, re.MULTILINE)
+    assert [key for row in rows for key in re.findall(r"`(\w+)`", row)] == list(facts)
+    assert f'"{facts["schema"]}"' in section
+    assert "`{" + ", ".join(facts["checks"][0]) + "}`" in section
+
+
+def test_completion_is_switched_on_as_shown() -> None:
+    (line,) = re.findall(r"^\| bash .* \| `(.+)` \|$", page("docs/shell.md"), re.MULTILINE)
+    shown = shell(f"{line}\ncomplete -p facenet\n", ROOT)
+    assert "complete" in shown
+    assert shown.rstrip().endswith("facenet")
+
+
+# --- troubleshooting ------------------------------------------------------------------------------
+
+
+def test_every_error_of_verify_is_documented() -> None:
+    """A new message belongs into the table of docs/troubleshooting.md that it fits."""
+    assert len(MESSAGES) > 100
+    assert undocumented(MESSAGES, page(TROUBLESHOOTING) + page("docs/parity-report.md")) == []
+
+
+@pytest.mark.parametrize("piece", ["is not an HDF5 file", "the two sides are different networks"])
+def test_an_undocumented_error_is_caught(piece: str) -> None:
+    assert undocumented(MESSAGES, page(TROUBLESHOOTING).replace(piece, "")) != []
+
+
+def test_the_exit_codes_are_those_of_the_readme() -> None:
+    rows = [
+        set(re.findall(r"^\| (\d+) \|", page(name), re.MULTILINE))
+        for name in ("README.md", TROUBLESHOOTING)
+    ]
+    assert rows[0] == rows[1] == {"0", "1", "2", "130"}
+
+
+def test_a_block_that_fails_is_caught(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        shell("false\ntrue\n", tmp_path)
