@@ -49,7 +49,8 @@ def test_a_card_says_what_was_measured() -> None:
     )
     assert "| weights | tensors that differ in any bit = 0 | 0 | passed |" in said
     assert "| task | not applied | - | skipped |" in said
-    assert "`pnet.parity.json`: passed." in said
+    files = "`pnet.onnx`, `pnet.pt`, `pnet.safetensors`"
+    assert f"`pnet.parity.json`, about {files}: passed." in said
     assert "likeness to the original, not accuracy" in said
     assert f"{data.sha256(b'pnet.pt')}  pnet.pt" in said
     assert f"{'1' * 64}  pnet.safetensors" in said
@@ -61,7 +62,7 @@ def test_a_failure_is_not_hidden() -> None:
     said = data.report(data.PNET_REPORT)
     gates = (replace(said.gates[0], status="failed", measured=3.0),)
     failed = {data.PNET_REPORT: data.as_json(replace(said, gates=gates))}
-    assert "`pnet.parity.json`: NOT PASSED." in card(evidence=failed)
+    assert "`pnet.safetensors`: NOT PASSED." in card(evidence=failed)
     assert "| tensors that differ in any bit = 0 | 3 | failed |" in card(evidence=failed)
     readme = release_readme(data.manifest(data.PNET), failed)
     assert "[NOT PASSED](pnet.parity.json)" in readme
