@@ -110,13 +110,12 @@ class Api:
         return True
 
     def published(self, tag: str) -> Release | None:
-        """The published release of that tag."""
+        """The published release of that tag; drafts aren't found by their tags."""
         get = self._repository.get_release
         try:
-            release = self._ask("looking for the release", lambda: Release.of(get(tag)))
+            return self._ask("looking for the release", lambda: Release.of(get(tag)))
         except AbsentError:
             return None
-        return None if release.draft else release
 
     def drafts(self, tag: str, marker: str) -> list[Release]:
         """All drafts for that tag whose text has the marker, oldest first."""

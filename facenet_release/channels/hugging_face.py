@@ -138,6 +138,8 @@ class HuggingFace:
             head = hub.commit(MAIN)
             there = hub.files(head)
             if not _differences(there, local):
+                for file in local.values():
+                    _once(file, sent, listener)
                 return head
             self._admit([file.path for file in there])
             try:

@@ -147,6 +147,9 @@ class _Handler(BaseHTTPRequestHandler):
 class _Elsewhere(_Handler):
     """The host that stores the bytes. It is told nothing but the signed address."""
 
+    def do_POST(self) -> None:
+        self.state.elsewhere_headers.append(dict(self.headers))
+
     def do_GET(self) -> None:
         state = self.state
         state.elsewhere_headers.append(dict(self.headers))
@@ -203,6 +206,8 @@ class _Api(_Handler):
             self.refuse(403, "API rate limit exceeded for user", retry_after="0")
         elif self.fault == "long-limit":
             self.refuse(429, "You have exceeded a secondary rate limit", retry_after="900")
+        elif self.fault == "redirect":
+            self.answer(307, Location=f"{state.elsewhere}/1?{SECRET_QUERY}")
         elif self.fault == "echo":
             self.refuse(400, f"I don't like {self.headers.get('Authorization')}")
         elif self.fault == "nonsense":

@@ -275,6 +275,7 @@ def test_leftovers_in_our_draft_are_cleared(server: GitHubServer, tiny_release: 
     draft = server.releases[0]
     assert any(asset.state == "starter" for asset in draft.assets)
     draft.assets[0].data += b"!"
+    draft.assets[1].state = "starter"  # with all its bytes
     draft.assets.append(github_server.Asset(99, "foreign.bin", b"foreign"))
     publish(tiny_release)
     assert_published(server, tiny_release)
@@ -501,6 +502,13 @@ def test_uploads_go_to_no_foreign_host(tiny_release: Tiny, monkeypatch: pytest.M
     monkeypatch.setattr(github_server, "UPLOADS", "@127.0.0.1:9/uploads")
     with pytest.raises(ChannelError, match="foreign host"):
         publish(tiny_release)
+
+
+def test_redirected_uploads_are_not_followed(server: GitHubServer, tiny_release: Tiny) -> None:
+    server.fail("POST", "/assets$", "redirect")
+    with pytest.raises(ChannelError, match="uploading"):
+        publish(tiny_release)
+    assert not server.elsewhere_headers
 
 
 def test_files_that_github_refuses(server: GitHubServer, tiny_release: Tiny) -> None:

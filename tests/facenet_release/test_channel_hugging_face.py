@@ -162,7 +162,10 @@ def test_the_next_version_replaces_main(
 def test_a_revision_names_the_tag(server: HubServer, tiny_release: Tiny) -> None:
     publish(tiny_release, f"{ADDRESS}@candidate")
     assert_published(server, tiny_release, "candidate")
-    publish(tiny_release)  # the same commit gets another tag
+    posts = server.count("POST", "")
+    heard = publish(tiny_release)  # the same commit gets another tag
+    assert heard.done == heard.total
+    assert server.count("POST", "") == posts + 1
     assert_published(server, tiny_release)
     repo = server.repos["owner/repo"]
     assert repo.tags["v1.0"] == repo.tags["candidate"]
