@@ -629,6 +629,35 @@ def test_a_token_is_fetched_with_the_credentials_and_shown_to_the_registry_only(
         assert there.authorizations == [("/store" + path, None)]
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://host/v2/w/blobs/uploads/", True),
+        ("https://host:444/v2/", False),
+        ("http://host/v2/", False),
+        ("https://host.example/v2/", False),
+        ("https://other/v2/", False),
+    ],
+)
+def test_a_token_is_shown_to_its_registry_only(url: str, shown: bool) -> None:
+    import requests
+
+    registry = reading.Registry(reading.parse("oci://host/w:1"))
+    registry._authorization = "Bearer x"
+    request = registry.authorise(requests.Request("PUT", url).prepare())
+    assert ("Authorization" in request.headers) == shown
+
+
+def test_a_file_may_be_elsewhere_when_asked_for_too() -> None:
+    with gate() as here, gate() as there:
+        blob = reading.Blob(5, "0" * 64)
+        path = f"/v2/some/weights/blobs/sha256:{blob.sha256}"
+        there.files, here.elsewhere = {"/store" + path: b"12345"}, f"http://{there.host}/store"
+        registry = reading.Registry(reading.parse(f"oci://{here.host}/some/weights:v1"))
+        with registry.request("HEAD", registry.address.blob(blob.sha256)) as answer:
+            assert answer.headers["Content-Length"] == "5"
+
+
 def manifest_of(blobs: dict[str, reading.Blob]) -> bytes:
     layers = [
         oci_push.descriptor("x/y", blob) | {"annotations": {reading.TITLE: name}}

@@ -150,6 +150,9 @@ class _GateHandler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Nothing on the terminal."""
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
         state, shown = self.state, self.headers.get("Authorization")
         state.authorizations.append((self.path, shown))
@@ -176,7 +179,8 @@ class _GateHandler(BaseHTTPRequestHandler):
         for name, value in headers:
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command == "GET":
+            self.wfile.write(body)
 
 
 class Cutter:
