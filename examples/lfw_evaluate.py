@@ -71,7 +71,7 @@ show([face for faces in chosen.values() for face in faces], columns=EACH, size=1
 #     Ben_Kingsley    1       Daryl_Hannah    1
 
 # %%
-FOLDS, PAIRS = 5, 6  # and so many pairs of each kind in a fold
+FOLDS = 5
 
 rng = np.random.default_rng(0)
 same = [(person, a, b) for person in people for a, b in combinations(range(1, EACH + 1), 2)]
@@ -81,6 +81,7 @@ different = [
     for a, b in rng.integers(1, EACH + 1, (40, 2))
 ]
 different = list(dict.fromkeys(different))
+PAIRS = min(6, len(same) // FOLDS, len(different) // FOLDS)  # of each kind in a fold
 same = [same[i] for i in rng.permutation(len(same))[: FOLDS * PAIRS]]
 different = [different[i] for i in rng.permutation(len(different))[: FOLDS * PAIRS]]
 
@@ -201,7 +202,8 @@ assert not embeddings.misses
 assert result.same == result.different == FOLDS * PAIRS
 assert not result.left_out
 assert len(result.accuracy) == FOLDS
-assert 0.5 <= result.auc <= 1  # pictures of one scene: better than chance with any weights
-assert result.accuracy.mean() > 0.5
+if reference:  # without data, all "people" are one: see sample_data
+    assert 0.5 < result.auc <= 1  # pictures of one scene: better than chance with any weights
+    assert result.accuracy.mean() > 0.5
 assert np.all(np.diff(result.fpr) >= 0)
 assert np.all(np.diff(result.tpr) >= 0)

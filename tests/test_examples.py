@@ -23,9 +23,8 @@ EXAMPLES = ROOT / "examples"
 HELPERS = {"pictures", "render", "sample_data"}
 TOOLS = ("jupytext", "nbclient", "nbformat", "ipykernel", "matplotlib", "torch", "PIL")
 # TensorFlow 2.21 logs these before it can be told not to; see parity_tests.frameworks.
-TENSORFLOW_NOTES = re.compile(
-    r"^(?:WARNING: All log messages before absl|I0000 ).*\n", re.MULTILINE
-)
+TENSORFLOW_NOTES = re.compile(r"^(?:WARNING: All log messages|[EI]0000 ).*\n", re.MULTILINE)
+FOREIGN = ("FACENET_", "LFW_", "PYTEST_")  # variables of this process that no notebook is to see
 
 
 class Expected(NamedTuple):
