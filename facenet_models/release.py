@@ -12,11 +12,9 @@ another file elsewhere; its hash is kept beside it, and no manifest is asked for
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 from facenet_models import oci
 from facenet_models.download import (
@@ -31,25 +29,11 @@ from facenet_models.download import (
     verify,
 )
 from facenet_models.errors import UsageError, WeightsError
+from facenet_models.release_manifest import MANIFEST, MAX_MANIFEST, SUMS, Entry, damaged, parse
 from facenet_models.transfer import failed, read
 
 PLACE = "FACENET_WEIGHTS"
-SCHEMA = "facenet-parity/release/1"
-MANIFEST = "manifest.json"
-SUMS = "SHA256SUMS"
-MAX_MANIFEST = 16 << 20  # bytes; a manifest of five models has 12 kB
-MAX_SIZE = 1 << 40  # bytes of a file, as the schema has it
 SUFFIXES = (".pt", ".safetensors")  # the second serves where the first is absent
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-class Entry(NamedTuple):
-    """What a manifest says of a file: its size in bytes, and its SHA-256 in lower-case hex."""
-
-    size: int
-    sha256: str
 
 
 def find_at(place: str, name: str, *, check: Check, progress: bool = True) -> Path | None:
@@ -72,63 +56,6 @@ def find_at(place: str, name: str, *, check: Check, progress: bool = True) -> Pa
     if start.startswith(oci.SCHEME):
         return _over_network(_Artifact(oci.parse(place)), name, check, progress)
     return _in_folder(Path(place).expanduser(), name)
-
-
-def parse(data: bytes, source: object) -> dict[str, Entry]:
-    """The files that the manifest `data`, which is from `source`, names.
-
-    Raises WeightsError if it is not a manifest of a release, as strictly as it can be told from
-    the part that is used.
-    """
-    try:
-        said = json.loads(data, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(source, "no JSON") from error
-    schema = said.get("schema") if isinstance(said, dict) else None
-    if schema != SCHEMA:
-        raise _damaged(source, f"schema {schema!r}", expected=f"schema {SCHEMA!r}")
-    rows = said.get("files")
-    if not isinstance(rows, list) or not rows:
-        raise _damaged(source, "no list of files")
-    files: dict[str, Entry] = {}
-    folded = set()
-    for row in rows:
-        name, entry = _entry(row, source)
-        if name.lower() in folded:
-            raise _damaged(source, f"{name} is named twice")
-        folded.add(name.lower())
-        files[name] = entry
-    return files
-
-
-def _entry(row: Any, source: object) -> tuple[str, Entry]:
-    row = row if isinstance(row, dict) else {}
-    name, size, sha256 = row.get("name"), row.get("size"), row.get("sha256")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise _damaged(source, f"the file name {name!r}")
-    if type(size) is not int or not 0 <= size <= MAX_SIZE:
-        raise _damaged(source, f"{name}: the size {size!r}")
-    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
-        raise _damaged(source, f"{name}: the SHA-256 {sha256!r}")
-    return name, Entry(size, sha256)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys differ: what two readers could read differently is refused."""
-    said = dict(pairs)
-    if len(said) != len(pairs):
-        raise ValueError("a key twice")
-    return said
-
-
-def _damaged(source: object, found: str, expected: str | None = None) -> WeightsError:
-    return WeightsError(
-        "the manifest of the release is damaged, or of another kind",
-        file=str(source),
-        expected=expected,
-        found=found,
-        next_step="get the release again, or the newest facenet_models",
-    )
 
 
 def _agree(name: str, hashes: Mapping[str, str | None]) -> str | None:
@@ -198,9 +125,9 @@ def _read_manifest(manifest: Path) -> dict[str, Entry] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _damaged(manifest, error.strerror or str(error)) from error
+        raise damaged(manifest, error.strerror or str(error)) from error
     if len(data) > MAX_MANIFEST:
-        raise _damaged(manifest, f"more than {MAX_MANIFEST} bytes")
+        raise damaged(manifest, f"more than {MAX_MANIFEST} bytes")
     sources = {
         str(manifest): hashlib.sha256(data).hexdigest(),
         str(manifest.with_name(SUMS)): recorded(manifest, SUMS),

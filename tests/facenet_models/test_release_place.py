@@ -28,7 +28,8 @@ from facenet_models import PNet, oci, pretrained, release
 from facenet_models.download import recorded
 from facenet_models.errors import DownloadError, ModelsError, UsageError, WeightsError
 from facenet_models.pretrained import Pretrained, locate
-from facenet_models.release import MANIFEST, SCHEMA, SUMS, find_at, parse
+from facenet_models.release import find_at
+from facenet_models.release_manifest import MANIFEST, SCHEMA, SUMS, Entry, parse
 
 PNET, RNET = Pretrained.PNET.value, Pretrained.RNET.value
 
@@ -291,7 +292,7 @@ def test_what_the_release_writes_is_read() -> None:
     pytest.importorskip("rfc8785", reason='canonical JSON: pip install "facenet-parity[release]"')
     from facenet_release import manifest as writer
 
-    assert (release.SCHEMA, release.MANIFEST, release.SUMS) == (
+    assert (SCHEMA, MANIFEST, SUMS) == (
         writer.SCHEMA,
         writer.MANIFEST,
         writer.SUMS,
@@ -299,7 +300,7 @@ def test_what_the_release_writes_is_read() -> None:
     assert release.MAX_MANIFEST == writer.MAX_BYTES
     file = writer.File("pnet.pt", 3, "0" * 64, "weights")
     data = writer.Manifest("n", "v", "s", (), (file,)).to_bytes()
-    assert parse(data, "here") == {"pnet.pt": release.Entry(3, "0" * 64)}
+    assert parse(data, "here") == {"pnet.pt": Entry(3, "0" * 64)}
 
 
 # --- An address over HTTP -------------------------------------------------------------------------
@@ -521,7 +522,7 @@ def test_a_broken_download_is_continued(
     folder: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     data = (folder / "pnet.pt").read_bytes() * 20
-    entry = release.Entry(len(data), sha256(data))
+    entry = Entry(len(data), sha256(data))
     with serve(data) as server:
         remote = release._Web(server.url)
         monkeypatch.setattr(release._Web, "files", lambda _self: {"pnet.pt": entry})
