@@ -5,7 +5,7 @@ ARG PYTHON=3.11
 FROM python:${PYTHON}-slim-bookworm AS build
 # What to install, and the address of an index that has PyTorch without CUDA, which saves gigabytes;
 # without one, PyTorch comes from where pip looks for everything else.
-ARG EXTRAS=notebooks,onnx,parity,plot,video
+ARG EXTRAS=notebooks,onnx,parity,plot,release,video
 ARG TORCH_INDEX=
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/facenet
