@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from html import unescape
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
+import click
 import pytest
 from support.pages import ROOT, blocks, page
 
@@ -102,12 +105,36 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
 def test_every_command_and_option_is_there(site: Path) -> None:
     text = html(site, "reference/cli.html")
     for point in entry_points(group="facenet.commands"):
-        assert f'id="facenet-{point.name}"' in text
-        section = text.partition(f'id="facenet-{point.name}"')[2].partition("<h2")[0]
-        for parameter in point.load().params:
-            for option in getattr(parameter, "secondary_opts", []) + list(parameter.opts):
-                if option.startswith("--"):
-                    assert re.search(rf"\W{option}\W", section), f"{point.name} {option}"
+        for name, command in commands(point.name, point.load()):
+            anchor = f'id="{name.replace(" ", "-")}"'
+            assert anchor in text
+            section = text.partition(anchor)[2].partition("<h2")[0]
+            for parameter in command.params:
+                for option in getattr(parameter, "secondary_opts", []) + list(parameter.opts):
+                    if option.startswith("--"):
+                        assert re.search(rf"\W{option}\W", section), f"{name} {option}"
+
+
+def commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    yield f"facenet {name}", command
+    for child, below in getattr(command, "commands", {}).items():
+        yield from commands(f"{name} {child}", below)
+
+
+def test_commands_below_commands_are_found() -> None:
+    pytest.importorskip("mkdocs")
+    group = click.Group("a", commands=[click.Group("b", commands=[click.Command("c")])])
+    assert [name for name, _ in commands("a", group)] == [
+        "facenet a",
+        "facenet a b",
+        "facenet a b c",
+    ]
+    hooks = runpy.run_path(str(ROOT / "docs" / "site" / "hooks.py"))
+    assert [text.splitlines()[0] for text in hooks["sections"]("a", group)] == [
+        "## facenet a",
+        "## facenet a b",
+        "## facenet a b c",
+    ]
 
 
 def test_the_help_is_shown_whole(site: Path) -> None:
@@ -144,8 +171,10 @@ def test_every_name_that_a_page_imports_is_there(site: Path) -> None:
 
 def test_every_class_of_errors_is_there(site: Path) -> None:
     found = anchors(site, "reference")
-    for package in ("converter", "facenet_models", "parity_tests"):
-        for name in re.findall(r"^class (\w+Error)\b", page(f"{package}/errors.py"), re.MULTILINE):
+    for package in PACKAGES:
+        for name in re.findall(
+            r"^class ([A-Z]\w+Error)\b", page(f"{package}/errors.py"), re.MULTILINE
+        ):
             assert f"{package}.errors.{name}" in found
 
 

@@ -95,17 +95,27 @@ def _within_docs(path: str) -> str | None:
 
 def cli_reference() -> str:
     """A section for every ``facenet`` command, from the command itself."""
-    commands = {point.name: point.load() for point in entry_points(group=COMMANDS)}
+    points = sorted(entry_points(group=COMMANDS), key=lambda point: point.name)
     intro = (
         "# Commands\n\nThis page is made from the program, and says what `--help` says. Every "
         "command has `-h` or `--help`; `convert` is also a program of its own. What the exit "
         "codes mean is in [Troubleshooting](../troubleshooting.md#exit-codes).\n"
     )
-    return "\n".join([intro, *(section(name, commands[name]) for name in sorted(commands))])
+    return "\n".join([intro, *(text for p in points for text in sections(p.name, p.load()))])
 
 
-def section(name: str, command: click.Command) -> str:
+def sections(name: str, command: click.Command) -> Iterator[str]:
+    """A section for the command, and one for each that is below it."""
     context = click.Context(command, info_name=f"facenet {name}")
+    yield section(name, command, context)
+    if isinstance(command, click.Group):
+        for child in command.list_commands(context):
+            below = command.get_command(context, child)
+            if below is not None:
+                yield from sections(f"{name} {child}", below)
+
+
+def section(name: str, command: click.Command, context: click.Context) -> str:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     lines = [f"## facenet {name}", "", "```text", usage, "```", "", *prose(command.help or "")]
     for parameter in command.get_params(context):
