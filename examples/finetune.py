@@ -37,7 +37,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from facenet_models import MTCNN, fixed_image_standardization, training
 
-torch.manual_seed(0)
+_ = torch.manual_seed(0)  # the same numbers every time
 
 # %% [markdown]
 # ## The data set

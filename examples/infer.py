@@ -81,13 +81,13 @@ print("their lengths:", np.linalg.norm(embeddings, axis=1).round(4))
 # %% [markdown]
 # ## Compare
 #
-# `distance` gives the *squared* Euclidean distance, the unit of the original FaceNet: 0 for the
-# same point, 2 for unrelated directions, 4 for opposite ones. With trained weights, two
-# photographs of one person are usually below about 1.1, and two people above it; measure the
-# threshold for your own pictures ([lfw_evaluate](lfw_evaluate.py) does).
+# `distance` gives the *squared* Euclidean distance, as the original FaceNet does: 0 for the same
+# point, 2 for unrelated directions, 4 for opposite ones. The FaceNet paper (Schroff et al., 2015)
+# tells its examples apart at 1.1; the right threshold depends on the weights and on your pictures,
+# and [lfw_evaluate](lfw_evaluate.py) measures it.
 #
-# If the title below says *untrained*, the picture shows what the arithmetic gives for random
-# weights: all faces end up next to each other, whoever they are.
+# If the title below says *untrained*, the distances come from light and colours as random weights
+# happen to mix them, not from who is in the pictures.
 
 # %%
 table = distance(embeddings[:, None], embeddings[None])
