@@ -129,8 +129,15 @@ draw(bad.probes, "Two tensors exchanged")
 # %%
 for result in bad.probes:
     if result.verdict == "source":
-        print(f"{result.probe}: {result.hint}")
+        print(f"{result.probe}: {result.hint or 'its output differs, its input does not'}")
 print(dict(Counter(result.verdict for result in bad.probes)))
+
+# %% [markdown]
+# The block was found without the original's weights. With them, the first gate names the tensors:
+
+# %%
+for finding in bad.gates[0].findings:
+    print(finding)
 
 # %% [markdown]
 # ## Bug 2: a setting
