@@ -136,7 +136,9 @@ show([as_picture(face) for face in chosen], methods, columns=3, size=2)
 #
 # `min_face_size` is the smallest face to look for, in pixels. It decides how long detection
 # takes: the image is shrunk until such a face is 12 pixels high, which is what P-Net sees. If the
-# faces that you want are 100 pixels high, say so.
+# faces that you want are 100 pixels high, say so. It is no
+# filter: somewhat smaller faces may still be found, because P-Net's search is coarse and the boxes
+# are adjusted afterwards.
 #
 # `thresholds` are the least probabilities of the three networks. Lower ones find more faces,
 # and more that are none.
