@@ -14,7 +14,7 @@ export CHECKPOINT OUT
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help convert convert-demo convert-given test lint benchmark clean same-python always
+.PHONY: help convert convert-demo convert-given test lint benchmark release docs notebooks clean same-python always
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | \
@@ -60,11 +60,20 @@ lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
+release: $(VENV)/.dev ## Build the release of release.toml into OUT (default: dist), or go on with it
+	$(BIN)/facenet release build release.toml --out $(or $(OUT),dist) $(ARGS)
+
+notebooks: $(VENV)/.dev ## Run the notebooks of examples/, and render them to rendered/
+	$(BIN)/python examples/render.py --html $(ARGS)
+
+docs: $(VENV)/.dev ## Build the documentation into site/
+	$(BIN)/python -m mkdocs build --strict $(ARGS)
+
 benchmark: $(VENV)/.dev ## Measure the converter's speed and memory
 	$(BIN)/python benchmarks/convert.py $(ARGS)
 
 clean: ## Remove the environment, the demo and every cache
-	rm -rf $(VENV) $(DEMO) $(DEMO).pt build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(DEMO).pt build dist site rendered .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	if [ -d demo ]; then rmdir demo || true; fi
 	find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 

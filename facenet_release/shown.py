@@ -66,7 +66,8 @@ def show_built(built: Built) -> None:
         click.echo(f"{built.folder} holds this release already; it was checked")
     else:
         files = sum(len(job.result.made) for job in built.jobs)
-        click.echo(f"{built.folder}: {len(built.jobs)} models in {files} files, all gates passed")
+        models = f"{len(built.jobs)} model{'s' * (len(built.jobs) != 1)}"
+        click.echo(f"{built.folder}: {models} in {files} files, all gates passed")
         for job in built.jobs:
             if job.result.comparison:
                 name = job.result.input.model.name
@@ -92,9 +93,7 @@ def show_checked(checked: Checked, options: CheckOptions, place: str, as_json: b
     manifest = checked.manifest
     click.echo(f"{place}: {manifest.name} {manifest.version} is what it says it is")
     click.echo(f"  models     {', '.join(model.name for model in manifest.models)}")
-    click.echo(
-        f"  files      {len(manifest.files)}, {checked.size / 1e6:,.1f} MB; hashes, contents"
-    )
+    click.echo(f"  files      {len(manifest.files)}, {checked.size / 1e6:,.1f} MB: hashes, tensors")
     click.echo("  evidence   every gate was passed, by these very files")
     click.echo(f"  manifest   {checked.manifest_sha256} (SHA-256)")
     click.echo(f"  signature  {_signature(checked, options)}")

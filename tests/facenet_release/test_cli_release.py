@@ -46,7 +46,7 @@ def test_build_tells_what_it_does_and_what_it_made(inputs: Path) -> None:
 
     done = run("build", recipe, "--out", out)
     assert done.exit_code == 0, done.output
-    assert "1 models in 2 files, all gates passed" in done.stdout
+    assert "1 model in 2 files, all gates passed" in done.stdout
     assert "] pnet: judging pnet.pt" in done.stderr
     assert "float64" not in done.stderr  # minor, and standard error is no terminal
     again = run("build", recipe, "--out", out, "--json")

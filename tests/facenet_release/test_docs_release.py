@@ -1,0 +1,71 @@
+"""docs/release.md: its commands run and print what it shows, and it knows every error."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from support.pages import (
+    ROOT,
+    Block,
+    assert_output,
+    blocks,
+    messages,
+    page,
+    shell,
+    undocumented,
+)
+
+from converter import errors as general
+from facenet_release import errors
+from facenet_release.recipe import read
+
+PAGE = "docs/release.md"
+RAISED = {
+    name
+    for module in (general, errors)
+    for name, value in vars(module).items()
+    if isinstance(value, type) and issubclass(value, Exception)
+}
+FORMS = ("facenet release check PLACE", "FACENET_WEIGHTS=oci://")  # text that shows what to type
+
+
+def steps() -> list[Block]:
+    return [block for block in blocks(PAGE) if not block.text.startswith(FORMS)]
+
+
+@pytest.mark.tensorflow
+@pytest.mark.timeout(1200)
+def test_the_page_can_be_followed(tmp_path: Path) -> None:
+    output = ""
+    for block in steps():
+        if block.language == "sh":
+            output = shell(block.text, tmp_path)
+        else:
+            assert block.language == "text"
+            assert_output(block.text, output)
+    assert (tmp_path / "published" / "model.sig").is_file()
+
+
+def test_every_error_is_documented() -> None:
+    found = list(messages("facenet_release", RAISED))
+    assert len(found) > 60
+    assert undocumented(found, page(PAGE)) == []
+    assert undocumented(found, page(PAGE).replace("another build is at work here", "")) != []
+
+
+def test_every_key_of_a_recipe_is_documented() -> None:
+    import json
+
+    schema = json.loads((ROOT / "facenet_release" / "recipe-1.schema.json").read_text())
+    section = page(PAGE).partition("## The recipe")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?`) \|", section, re.MULTILINE)
+    keys = {key.strip("`") for row in rows for key in row.split(", ")}
+    assert keys == set(schema["$defs"]["model"]["properties"])
+
+
+def test_the_repositorys_own_recipe_is_one() -> None:
+    recipe = read(ROOT / "release.toml")
+    names = ["20180402-114759-vggface2", "20180408-102900-casia-webface", "pnet", "rnet", "onet"]
+    assert [model.name for model in recipe.models] == names
