@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support.pages import blocks, page, run_page, shell
+from support.pages import blocks, run_page, section, shell
 
 MIGRATE = "docs/migrate.md"
 
@@ -44,8 +44,8 @@ def test_the_refusal_shown_is_one(folder: Path) -> None:
 
 def test_every_name_that_is_promised_is_there() -> None:
     pytest.importorskip("torch", reason="the networks need torch")
-    section = page(MIGRATE).partition("## Change the import")[2].partition("\n## ")[0]
-    promised = re.findall(r"\| `facenet_models\.(.+?)` \|?", section)
+    rows = section(MIGRATE, "Change the import")
+    promised = re.findall(r"\| `facenet_models\.(.+?)` \|?", rows)
     names = [name for row in promised for name in re.findall(r"\w+", row)]
     assert {"PNet", "extract_face", "fixed_image_standardization"} <= set(names)
     for name in [*names, "training"]:
@@ -56,8 +56,8 @@ def test_every_name_that_is_left_was_there() -> None:
     """The left column names what facenet-pytorch has, as far as the alias knows it."""
     from facenet_models.compat import ALIASES
 
-    section = page(MIGRATE).partition("## Change the import")[2].partition("\n## ")[0]
-    left = re.findall(r"^\| `(facenet_pytorch\.[\w.]+)\.(\w+)`", section, re.MULTILINE)
+    rows = section(MIGRATE, "Change the import")
+    left = re.findall(r"^\| `(facenet_pytorch\.[\w.]+)\.(\w+)`", rows, re.MULTILINE)
     assert len(left) >= 3
     for module, name in left:
         assert name in ALIASES[module], f"{module}.{name}"

@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import os
 import re
-import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from support.pages import (
+    ROOT,
+    Block,
+    assert_output,
+    blocks,
+    classes,
+    messages,
+    page,
+    python,
+    section,
+    shell,
+    undocumented,
+)
 
 from facenet_models import errors
 from facenet_models.pretrained import Pretrained
 
-ROOT = Path(__file__).parents[1]
-DOCS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
-CLASSES = {
-    name: value
-    for name, value in vars(errors).items()
-    if isinstance(value, type) and issubclass(value, errors.ModelsError)
-}
-RAISING = {*CLASSES, "failed"}  # `failed` makes a DownloadError that names the address
-SHORT = 6  # characters; a shorter piece of an f-string, such as "the ", shows nothing
-
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-EXEMPT = {"pip install": "installs from a package registry"}  # a block's start, and the reason
-
-
-class Block(NamedTuple):
-    language: str
-    text: str
-
-
-BLOCKS = [Block(*match) for match in BLOCK.findall(DOCS)]
+PAGE = "docs/models.md"
+DOCS = page(PAGE)
+CLASSES = classes(errors, errors.ModelsError)
+# `failed` makes a DownloadError that names the address.
+MESSAGES = list(messages("facenet_models", {*CLASSES, "failed"}))
+BLOCKS = blocks(PAGE)
 SHELL = [block for block in BLOCKS if block.language == "sh"]
+EXEMPT = {"pip install": "installs from a package registry"}  # a block's start, and the reason
 
 
 def exempt(block: Block) -> bool:
@@ -93,8 +88,7 @@ def test_the_python_code_runs_in_order(folder: Path) -> None:
     try:
         for block in BLOCKS:
             if block.language == "python":
-                with contextlib.redirect_stdout(None):
-                    exec(compile(block.text, "docs/models.md", "exec"), names)
+                python(block.text, PAGE, names)
     finally:
         for name in set(sys.modules) - before:
             if name.partition(".")[0] == "facenet_pytorch":
@@ -110,13 +104,10 @@ def test_the_python_code_runs_in_order(folder: Path) -> None:
 def test_the_commands_run(block: Block, folder: Path) -> None:
     for module in ("onnxruntime", "matplotlib", "av"):
         pytest.importorskip(module)
-    call = ["bash", "-euo", "pipefail", "-c", block.text]
-    done = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"
+    output = shell(block.text, folder)
     after = BLOCKS[BLOCKS.index(block) + 1]
     if after.language == "text":
-        pattern = re.escape(after.text).replace("…", ".+")
-        assert re.fullmatch(pattern, done.stdout), f"{after.text}\n--- is now ---\n{done.stdout}"
+        assert_output(after.text, output)
 
 
 def test_every_block_is_tested() -> None:
@@ -130,40 +121,15 @@ def test_every_block_is_tested() -> None:
 # --- The tables -----------------------------------------------------------------------------------
 
 
-def messages() -> Iterator[tuple[str, list[str]]]:
-    """Every first argument of an error raised in facenet_models: where, and its fixed pieces."""
-    for path in sorted((ROOT / "facenet_models").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
-                continue
-            if node.func.id in RAISING and node.args:
-                yield f"{path.relative_to(ROOT)}:{node.lineno}", pieces(node.args[0])
-
-
-def pieces(message: ast.expr) -> list[str]:
-    values = message.values if isinstance(message, ast.JoinedStr) else [message]
-    texts = [str(v.value).strip() for v in values if isinstance(v, ast.Constant)]
-    return [text.strip(" :!'\"") for text in texts]
-
-
-def undocumented(docs: str) -> list[str]:
-    return [
-        f"{where}: {piece}"
-        for where, found in messages()
-        for piece in found
-        if len(piece) >= SHORT and piece not in docs
-    ]
-
-
 def test_every_error_is_documented() -> None:
     """A new message belongs into the table of docs/models.md that it fits."""
-    assert len(list(messages())) > 80
-    assert undocumented(DOCS) == []
+    assert len(MESSAGES) > 80
+    assert undocumented(MESSAGES, DOCS) == []
 
 
 @pytest.mark.parametrize("piece", ["the server refuses", "this is no image", "the model gives log"])
 def test_an_undocumented_error_is_caught(piece: str) -> None:
-    assert undocumented(DOCS.replace(piece, "")) != []
+    assert undocumented(MESSAGES, DOCS.replace(piece, "")) != []
 
 
 def test_every_class_of_errors_is_documented_with_its_exit_code() -> None:
@@ -172,11 +138,11 @@ def test_every_class_of_errors_is_documented_with_its_exit_code() -> None:
 
 
 def test_every_weight_file_is_documented() -> None:
-    section = DOCS.partition("## Weights")[2].partition("\n## ")[0]
+    shown = section(PAGE, "Weights")
     for weights in (entry.value for entry in Pretrained):
         classes, accuracy = weights.classes or "", weights.lfw_accuracy or ""
         row = f"| `{weights.name}` | `{weights.file}` | {weights.training_set} |"
-        assert f"{row} {classes} | {accuracy} |".replace("  ", " ") in section
+        assert f"{row} {classes} | {accuracy} |".replace("  ", " ") in shown
 
 
 @pytest.mark.parametrize("variable", ["WEIGHTS", "MIRROR", "OFFLINE"])

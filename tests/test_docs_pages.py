@@ -17,6 +17,7 @@ from support.pages import (
     outputs_follow_code,
     page,
     run_page,
+    section,
     shell,
     undocumented,
 )
@@ -75,10 +76,17 @@ def test_every_output_is_compared(name: str) -> None:
     assert outputs_follow_code(name)
 
 
-@pytest.mark.parametrize("shown", ["a …\n", "a b\nc\n"])
-def test_another_output_is_caught(shown: str) -> None:
+@pytest.mark.parametrize(
+    ("shown", "printed"),
+    [("a …\n", "b a\n"), ("a b\nc\n", "a b\n"), ("a …\n", "a b\nc\n"), ("a …\n", "a \n")],
+)
+def test_another_output_is_caught(shown: str, printed: str) -> None:
     with pytest.raises(AssertionError):
-        assert_output(shown, "a b\n" if "c" in shown else "b a\n")
+        assert_output(shown, printed)
+
+
+def test_a_line_of_dots_stands_for_lines() -> None:
+    assert_output("a\n…\nd …\n", "a\nb\nc\nd e\n")
 
 
 def test_the_bundle_read_by_hand(tmp_path: Path) -> None:
@@ -123,11 +131,11 @@ def test_every_key_of_the_doctor_is_documented() -> None:
     from converter.cli.doctor import command
 
     facts = json.loads(CliRunner().invoke(command, ["--json"]).stdout)
-    section = page("docs/shell.md").partition("## Doctor")[2]
-    rows = re.findall(r"^\| (`.+?`) \|", section, re.MULTILINE)
+    shown = section("docs/shell.md", "Doctor")
+    rows = re.findall(r"^\| (`.+?`) \|", shown, re.MULTILINE)
     assert [key for row in rows for key in re.findall(r"`(\w+)`", row)] == list(facts)
-    assert f'"{facts["schema"]}"' in section
-    assert "`{" + ", ".join(facts["checks"][0]) + "}`" in section
+    assert f'"{facts["schema"]}"' in shown
+    assert "`{" + ", ".join(facts["checks"][0]) + "}`" in shown
 
 
 def test_completion_is_switched_on_as_shown() -> None:

@@ -12,8 +12,10 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
+from typing import NamedTuple, TypeVar
 
+E = TypeVar("E", bound=Exception)
 ROOT = Path(__file__).parents[2]
 SHORT = 6  # characters; a shorter piece of an f-string, such as "the ", shows nothing
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -34,13 +36,20 @@ def blocks(name: str) -> list[Block]:
     return [Block(*match) for match in _BLOCK.findall(page(name))]
 
 
+def section(name: str, title: str) -> str:
+    """What a page says below this heading of the second level."""
+    heading, rest = f"\n## {title}\n", page(name)
+    assert heading in rest, f"{name} has no section {title!r}"
+    return rest.partition(heading)[2].partition("\n## ")[0]
+
+
 def run_page(
     name: str, folder: Path, *, exits: Mapping[str, int] | None = None
 ) -> dict[str, object]:
     """Run every block of a page in order, in `folder`; the Python blocks share their names.
 
-    A text block must be what the block before it printed; ``…`` in it stands for anything. `exits`
-    has the exit codes of blocks that are meant to fail.
+    A text block must be what the block before it printed, as `assert_output` compares. `exits` has
+    the exit codes of blocks that are meant to fail.
     """
     names: dict[str, object] = {}
     output = ""
@@ -86,11 +95,24 @@ def python(text: str, name: str, names: dict[str, object]) -> str:
 
 
 def assert_output(shown: str, printed: str) -> None:
-    pattern = re.escape(shown).replace("…", ".*")
-    assert re.fullmatch(pattern, printed, re.DOTALL), f"{shown}\n--- is now ---\n{printed}"
+    """A line that is ``…`` stands for any lines, and one that has it for anything in that place."""
+    lines = (
+        r"(?:.*\n)+" if line == "…" else re.escape(line).replace("…", ".+") + r"\n"
+        for line in shown.splitlines()
+    )
+    assert re.fullmatch("".join(lines), printed), f"{shown}\n--- is now ---\n{printed}"
 
 
 # --- messages -------------------------------------------------------------------------------------
+
+
+def classes(module: ModuleType, root: type[E]) -> dict[str, type[E]]:
+    """The errors that a module has below `root`, itself included, by name, as they stand there."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, root)
+    }
 
 
 def messages(package: str, raising: Collection[str]) -> Iterator[tuple[str, list[str]]]:
