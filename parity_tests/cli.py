@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
+from click.core import ParameterSource
 
 from converter.cli.common import (
     INTERRUPTED,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from parity_tests.report import Form
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+SELF_TEST_TAKES = ("self_test", "seed", "step", "mutants", "json_file")
 _FEEDS = (
     click.option("--images", type=click.Path(path_type=Path), help="Add the faces of this folder."),
     click.option(
@@ -129,9 +131,7 @@ def verify_command(
     130 interrupted (what was found until then is reported, and called partial).
     """
     if self_test:
-        others = (junit_file, markdown_file, html_file, images, count)
-        if any(value is not None for value in others):
-            raise UsageError("--self-test goes with --seed, --step, --mutants and --json only")
+        _refuse_others(click.get_current_context())
         sys.exit(_self_test(reference, candidate, seed, step, mutants, json_file))
     if mutants is not None:
         raise UsageError("--mutants goes with --self-test")
@@ -156,6 +156,22 @@ def verify_command(
             save(report, path, cast("Form", form))
     show(report)
     sys.exit(INTERRUPTED if report.partial else 0 if report.passed else 1)
+
+
+def _refuse_others(context: click.Context) -> None:
+    """UsageError if an option is given that the self-test can't heed; defaults are not given."""
+    given = [
+        option
+        for option in context.command.params
+        if isinstance(option, click.Option)
+        and context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        and option.name not in SELF_TEST_TAKES
+    ]
+    if given:
+        raise UsageError(
+            "--self-test goes with --seed, --step, --mutants and --json only",
+            found=", ".join(option.opts[0] for option in given),
+        )
 
 
 def _self_test(

@@ -15,7 +15,7 @@ from support.tf_checkpoints import write_checkpoint
 from converter.convert import Request, convert
 from converter.demo import value
 from parity_tests import selftest as module
-from parity_tests.cli import verify_command
+from parity_tests.cli import SELF_TEST_TAKES, verify_command
 from parity_tests.errors import ParityError
 from parity_tests.pair import FeedOptions, open_candidate, open_live
 from parity_tests.selftest import Outcome, reference_feeds, selftest
@@ -128,6 +128,38 @@ def test_a_survivor_fails_the_self_test() -> None:
     assert json.loads(json.dumps(endless, allow_nan=False))["mutants"][0]["moved"] is None
 
 
-def test_options_that_do_not_go_together(tmp_path: Path) -> None:
+def test_mutants_go_with_the_self_test_only() -> None:
     assert run("a", "b", "--mutants", 3).exit_code == 2
-    assert run("a", "b", "--self-test", "--html", tmp_path / "a.html").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--junit=a.xml",
+        "--markdown=a.md",
+        "--html=a.html",
+        "--images=faces",
+        "--count=5",
+        "--batch=32",  # the default too: who gives it expects that it is heeded
+        "--probes=blocks",
+        "--device=cuda",
+        "--dtype=float16",
+        "--compile",
+    ],
+)
+def test_what_the_self_test_does_not_heed_is_refused(option: str) -> None:
+    result = run("a", "b", "--self-test", option)
+    assert result.exit_code == 2
+    assert "--self-test goes with --seed, --step, --mutants and --json only" in result.stderr
+    assert f"found:    {option.partition('=')[0]}\n" in result.stderr
+
+
+def test_the_self_test_heeds_options_that_there_are() -> None:
+    assert set(SELF_TEST_TAKES) <= {parameter.name for parameter in verify_command.params}
+
+
+def test_what_the_self_test_heeds_is_not_refused(tmp_path: Path) -> None:
+    options = ("--seed=1", "--step=0", "--mutants=1", f"--json={tmp_path / 'a.json'}")
+    result = run(tmp_path / "absent", "b", "--self-test", *options)
+    assert result.exit_code != 0
+    assert "goes with" not in result.stderr
