@@ -27,7 +27,8 @@ def distance(a: ArrayLike, b: ArrayLike, metric: Metric = "euclidean") -> np.nda
     """Distances along the last axis, as the original's ``facenet.distance`` measures them.
 
     Args:
-        a, b: ``(..., D)``; the axes before the last are broadcast.
+        a: ``(..., D)``.
+        b: ``(..., D)``; the axes before the last are broadcast.
         metric: ``"euclidean"`` is the SQUARED Euclidean distance, 0 to 4 for embeddings of unit
             length; ``"cosine"`` the angle as a part of a half turn, ``arccos(similarity) / pi``,
             0 to 1.

@@ -53,7 +53,9 @@ def video_info(path: str | Path) -> VideoInfo:
     """Size (before it is turned upright), mean frame rate and number of frames of a video.
 
     Raises:
-        As `frames`.
+        UsageError: there is no such file.
+        ModelsError: it is no video, or holds none.
+        ImportError: PyAV is not installed; the message says how to install it.
     """
     with _opened(Path(path)) as (_, stream):
         return VideoInfo(stream.width, stream.height, stream.average_rate, stream.frames or None)
