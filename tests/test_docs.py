@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from support.pages import classes, messages, page, section, undocumented
+from support.pages import blocks, classes, inside, messages, page, python, section, undocumented
 
 from converter import errors
 from converter.architectures import INCEPTION_RESNET_V1
@@ -52,3 +52,12 @@ def test_every_key_of_the_receipt_is_documented(tmp_path: Path) -> None:
     for key in ("mapped", "synthesized"):
         (row,) = re.findall(rf"^\| `{key}` \| (.*) \|$", shown, re.MULTILINE)
         assert "{" + ", ".join(receipt[key][0]) + "}" in row  # type: ignore[index] # a list of objects
+
+
+def test_the_tensor_digest_is_made_as_shown(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the snippet loads weights with torch")
+    write_demo(tmp_path / "demo", embedding=4, classes=2)
+    receipt = convert(Request(str(tmp_path / "demo"), str(tmp_path / "vggface2.pt")))
+    (snippet,) = (block for block in blocks(PAGE) if block.language == "python")
+    with inside(tmp_path):
+        assert python(snippet.text, PAGE, {}).strip() == receipt.digest
