@@ -151,15 +151,15 @@ def _without_markup(text: str) -> str:
 
 def index_of_messages(docs: Path) -> str:
     """Every message in the pages' tables, in the order of the alphabet, with a link to its row's
-    section.
+    section; a message that two sections explain stands there twice.
     """
     found = {
-        message: f"{page}#{anchor}" if page != "troubleshooting.md" else f"#{anchor}"
+        (message, f"{page}#{anchor}" if page != "troubleshooting.md" else f"#{anchor}")
         for page in MESSAGE_PAGES
         if (docs / page).exists()
         for anchor, message in messages((docs / page).read_text(encoding="utf-8"))
     }
-    rows = sorted(found.items(), key=lambda row: row[0].strip("`").lower())
+    rows = sorted(found, key=lambda row: (row[0].strip("`").lower(), row[1]))
     return "\n".join(f"- [{message}]({where})" for message, where in rows)
 
 
