@@ -35,7 +35,9 @@ from facenet_release.manifest import (
     Manifest,
     parse,
 )
+from facenet_release.recipe import RECIPE
 from facenet_release.statements import PARITY, check_parity_statement, check_provenance
+from facenet_release.structure import check_recipe, check_structure
 
 
 @dataclass(frozen=True)
@@ -73,37 +75,26 @@ def check(folder: Path, options: CheckOptions, listener: Listener | None = None)
             file=folder / MANIFEST,
         )
     manifest = parse(data, folder / MANIFEST)
-    whole = {file.name: file for file in manifest.files}
-    findings = [*_sums(folder, manifest, digest), *_presence(folder, manifest)]
-    contents = Contents(folder)
-    listener.stage("checking", sum(file.size for file in manifest.files))
-    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
-        hashed = {
-            file.name: pool.submit(_hashed, folder, file, listener.advance)
-            for file in sorted(manifest.files, key=lambda file: -file.size)
-        }
-        looked = {
-            artifact.file: pool.submit(contents.look, model, artifact)
-            for model in manifest.models
-            for artifact in model.artifacts
-        }
-        altered = {name: found for name, job in hashed.items() if (found := job.result())}
-        seen = {name: job.result() for name, job in looked.items()}
-    findings += altered.values()
-    # Of what is altered, nothing more needs to be said.
-    findings += [row for name, rows in seen.items() if name not in altered for row in rows]
-    findings += [row for model in manifest.models for row in contents.compare(model)]
-    if not altered:
+    size = sum(file.size for file in manifest.files)
+    findings = [
+        *_sums(folder, manifest, digest),
+        *_strangers(folder, manifest),
+        *check_structure(manifest),
+    ]
+    listener.stage("checking", size)
+    altered, wrong = _files(folder, manifest, listener.advance)
+    findings += [*altered, *wrong]
+    if not altered:  # of what is altered, nothing more needs to be said
         findings += _documents(folder, manifest, digest)
     signature = "none"
     if options.public_key is not None:
         findings += _signature(folder, options.public_key)
         signature = "good"
-    elif (folder / SIGNATURE).exists():
+    elif os.path.lexists(folder / SIGNATURE):
+        findings += _unreadable(folder, SIGNATURE)
         signature = "not checked"
     if findings:
         raise CheckFailedError("the release is not what it says it is", findings, file=folder)
-    size = sum(file.size for file in whole.values())
     return Checked(folder, manifest, digest, size, signature)
 
 
@@ -134,15 +125,39 @@ def _sums(folder: Path, manifest: Manifest, digest: str) -> Iterator[str]:
         yield f"{SUMS}: {error.problem}"
 
 
-def _presence(folder: Path, manifest: Manifest) -> Iterator[str]:
-    """What is in the folder and should not be; what the manifest lacks that no release lacks."""
-    names = {file.name for file in manifest.files}
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name not in names and entry.name not in UNNAMED:
-            yield f"{one_line(entry.name)}: no file of this release"
-    for name in (PARITY, BOM):
-        if name not in names:
-            yield f"{name}: missing from the manifest"
+def _unreadable(folder: Path, name: str) -> list[str]:
+    try:
+        read_small(folder, name)
+    except (UsageError, CheckFailedError) as error:
+        return [f"{name}: {error.problem}"]
+    return []
+
+
+def _strangers(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """What is in the folder and should not be."""
+    known = {file.name for file in manifest.files} | set(UNNAMED)
+    for name in sorted({path.name for path in folder.iterdir()} - known):
+        yield f"{one_line(name)}: no file of this release"
+
+
+def _files(
+    folder: Path, manifest: Manifest, advance: Callable[[int], object]
+) -> tuple[list[str], list[str]]:
+    """Which files are not those that the manifest names; what is wrong with weights that are."""
+    contents = Contents(folder)
+    weights = {a.file: (model, a) for model in manifest.models for a in model.artifacts}
+
+    def examine(file: File) -> tuple[str | None, list[str]]:
+        altered = _hashed(folder, file, advance)
+        looks = altered is None and file.name in weights
+        return altered, contents.look(*weights[file.name]) if looks else []
+
+    largest_first = sorted(manifest.files, key=lambda file: -file.size)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the interpreter lock
+        found = list(pool.map(examine, largest_first))
+    wrong = [row for _, rows in found for row in rows]
+    wrong += [row for model in manifest.models for row in contents.compare(model)]
+    return [altered for altered, _ in found if altered is not None], wrong
 
 
 def _hashed(folder: Path, file: File, advance: Callable[[int], object]) -> str | None:
@@ -177,6 +192,8 @@ def _documents(folder: Path, manifest: Manifest, digest: str) -> list[str]:
     for model in manifest.models:
         findings += check_evidence(folder, manifest, model, reports)
     names = manifest.by_name()
+    if RECIPE in names:
+        findings += check_recipe(folder, manifest)
     if PARITY in names:
         data = read_small(folder, PARITY)
         findings += _about(PARITY, check_parity_statement(data, manifest, reports))

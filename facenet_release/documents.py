@@ -28,6 +28,7 @@ def read(data: bytes, file: str) -> dict[str, Any]:
             raise ValueError(f"it has {len(data)} bytes; {MAX_BYTES} are the most allowed")
         text = data.decode("utf-8")
         said = json.loads(text, object_pairs_hook=_no_twins, parse_constant=_no_constant)
+        json.dumps(said, ensure_ascii=False).encode("utf-8")  # JSON can spell lone surrogates
     except (ValueError, RecursionError) as error:
         raise CheckFailedError("a document can't be read", [str(error)], file=file) from error
     if not isinstance(said, dict):

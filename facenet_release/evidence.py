@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.errors import FacenetError, one_line
-from facenet_release import documents
+from facenet_release import documents, names
 from facenet_release.errors import CheckFailedError
 from facenet_release.inputs import CLASSES
 from facenet_release.job import CONVERSION, judged
@@ -64,13 +64,16 @@ def _unproved(model: Model, artifact: Artifact, report: ParityReport, sha256: st
     for name in needed:
         if name not in passed:
             yield f"the gate {name} was not passed"
+    for gate in report.gates:
+        # NaN is within no limit.
+        if gate.name in passed and (gate.findings or not gate.measured <= gate.tolerance):
+            yield f"the gate {one_line(gate.name)} passed, its own figures say it did not"
 
 
 def _conversion(folder: Path, manifest: Manifest, model: Model) -> Iterator[str]:
     """What the record of the conversion says otherwise than the manifest."""
-    name = f"{model.name}.conversion.json"
-    if name not in manifest.by_name():
-        yield f"{name}: missing from the manifest"
+    name = names.conversion(model.name)
+    if name not in manifest.by_name():  # said already
         return
     try:
         with (folder / name).open("rb") as opened:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -140,28 +141,42 @@ def parse(data: bytes, file: Path | str = MANIFEST) -> Manifest:
         raise _damaged(file, problems)
     manifest = _build(said)
     problems = _inconsistencies(manifest)
-    if not problems and manifest.to_bytes() != data:
+    if not problems and not _canonical(manifest, data):
         problems = ["it is not in canonical form (RFC 8785): something has rewritten it"]
     if problems:
         raise _damaged(file, problems)
     return manifest
 
 
+def _canonical(manifest: Manifest, data: bytes) -> bool:
+    try:
+        return manifest.to_bytes() == data
+    except ValueError:  # a text or a number that canonical JSON can't say
+        return False
+
+
 def _inconsistencies(manifest: Manifest) -> list[str]:
     names = [file.name for file in manifest.files]
-    folded = [name.lower() for name in names]
-    problems = [f"{name}: named twice" for name in names if folded.count(name.lower()) > 1]
+    folded = Counter(name.lower() for name in names)
+    problems = [f"{name}: named twice" for name in names if folded[name.lower()] > 1]
+    folded = Counter(model.name.lower() for model in manifest.models)
+    problems += [
+        f"{model.name}: two models of this name"
+        for model in manifest.models
+        if folded[model.name.lower()] > 1
+    ]
     problems += [f"{name}: a name that is taken" for name in names if name in UNNAMED]
     if names != sorted(names):
         problems.append("files: not in the order of their names")
+    known = set(names)
     used = [(model.name, name) for model in manifest.models for name in model.files()]
     problems += [
-        f"{model}: {name} is not among the files" for model, name in used if name not in names
+        f"{model}: {name} is not among the files" for model, name in used if name not in known
     ]
     weights = {file.name for file in manifest.files if file.role == "weights"}
-    owned = [name for _, name in used if name in weights]
-    problems += [f"{name}: weights of no model" for name in sorted(weights - set(owned))]
-    problems += [f"{name}: weights of two models" for name in weights if owned.count(name) > 1]
+    owned = Counter(name for _, name in used if name in weights)
+    problems += [f"{name}: weights of no model" for name in sorted(weights - owned.keys())]
+    problems += [f"{name}: weights of two models" for name in sorted(owned) if owned[name] > 1]
     return problems
 
 

@@ -123,7 +123,7 @@ def read(file: Path, base: Path | None = None) -> Recipe:
     try:
         text = data.decode("utf-8")
         said = tomllib.loads(text)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are
         raise RecipeError("the recipe is not TOML", [error], file=file) from error
     problems = [
         (tuple(error.absolute_path), error.message) for error in _validator().iter_errors(said)

@@ -12,6 +12,7 @@ else:
     import tomli as tomllib
 
 Place = tuple[str | int, ...]
+DEPTH = 8  # levels that are looked at; a recipe has 4
 
 
 def lines(text: str) -> dict[Place, int]:
@@ -44,8 +45,8 @@ def line_of(places: Mapping[Place, int], place: Place) -> int:
 def _statements(text: str) -> Iterator[tuple[int, str]]:
     """Each statement with its first line. It ends with the first line that makes it parse."""
     start, held = 1, ""
-    for number, line in enumerate(text.splitlines(keepends=True), 1):
-        held += line
+    for number, line in enumerate(text.split("\n"), 1):  # TOML has no other ends of lines
+        held += f"{line}\n"
         try:
             said = tomllib.loads(held)
         except tomllib.TOMLDecodeError:
@@ -70,11 +71,13 @@ def _enter(said: Mapping[str, Any], counts: dict[Place, int]) -> Place:
     return place
 
 
-def _places(value: Any) -> Iterator[Place]:
-    """Every path into `value`."""
+def _places(value: Any, depth: int = DEPTH) -> Iterator[Place]:
+    """Every path into `value`, `depth` levels down."""
+    if not depth:
+        return
     rows = value.items() if isinstance(value, Mapping) else ()
     if isinstance(value, list):
         rows = enumerate(value)  # type: ignore[assignment] # numbers are names here
     for name, below in rows:
         yield (name,)
-        yield from ((name, *place) for place in _places(below))
+        yield from ((name, *place) for place in _places(below, depth - 1))

@@ -15,9 +15,19 @@ from support.small_release import release_copy, reseal, small_release
 
 from converter.errors import UsageError
 from facenet_release.check import CheckOptions, check
+from facenet_release.contents import _misfits
 from facenet_release.documents import canonical
 from facenet_release.errors import CheckFailedError
-from facenet_release.manifest import MANIFEST, SUMS, Manifest, parse
+from facenet_release.manifest import (
+    MANIFEST,
+    MAX_BYTES,
+    SIGNATURE,
+    SUMS,
+    Artifact,
+    File,
+    Manifest,
+    parse,
+)
 
 __all__ = ["release_copy", "small_release"]
 pytestmark = pytest.mark.tensorflow
@@ -81,6 +91,27 @@ def test_nothing_can_be_added_or_linked(release_copy: Path) -> None:
     assert "pnet.pt: no plain file" in wrong(release_copy)
 
 
+def test_nothing_that_is_no_plain_file_stands_for_a_signature(release_copy: Path) -> None:
+    path = release_copy / SIGNATURE
+    path.symlink_to("nowhere")
+    assert wrong(release_copy) == f"{SIGNATURE}: this is no plain file"
+    path.unlink()
+    os.mkfifo(path)
+    assert wrong(release_copy) == f"{SIGNATURE}: this is no plain file"
+    path.unlink()
+    path.write_bytes(b" " * (MAX_BYTES + 1))
+    assert wrong(release_copy) == f"{SIGNATURE}: a file is too large"
+    path.write_bytes(b"{}")
+    assert check(release_copy, NOTHING).signature == "not checked"
+
+
+def test_a_pipe_is_not_waited_for(release_copy: Path) -> None:
+    for name in ("rnet.pt", "pnet.onnx", SUMS):
+        (release_copy / name).unlink()
+        os.mkfifo(release_copy / name)
+        assert f"{name}: " in wrong(release_copy)
+
+
 @pytest.mark.parametrize(
     ("edit", "finding"),
     [
@@ -91,6 +122,7 @@ def test_nothing_can_be_added_or_linked(release_copy: Path) -> None:
         (lambda said: said | {"files": said["files"][::-1]}, "not in the order"),
         (lambda said: said | {"models": said["models"][1:]}, "weights of no model"),
         (lambda said: said | {"models": said["models"] * 2}, "weights of two models"),
+        (lambda said: said | {"models": said["models"] * 2}, "two models of this name"),
     ],
 )
 def test_a_manifest_must_be_sound(
@@ -119,6 +151,11 @@ def test_a_manifest_that_is_written_otherwise_is_refused(release_copy: Path) -> 
         data + b"\n",
     ):
         path.write_bytes(other)
+        assert "not in canonical form" in wrong(release_copy)
+    # Text and numbers that canonical JSON can't say.
+    for start, more in ((b'"notes":"', b"\\ud800"), (b'"image_size":[', b"1" + b"0" * 30)):
+        assert start in data
+        path.write_bytes(data.replace(start, start + more, 1))
         assert "not in canonical form" in wrong(release_copy)
     for other in (b"", b"[]", b"{", b"\xff", b"[" * 100_000, b" " * (17 << 20)):
         path.write_bytes(other)
@@ -185,6 +222,9 @@ def test_what_is_no_weight_file_is_noticed_and_not_run(release_copy: Path) -> No
     assert not (release_copy.parent / "run").exists()
 
 
+FINDING = {"layer": "conv1", "what": "differs", "expected": "", "found": ""}
+
+
 @pytest.mark.parametrize(
     ("file", "edit", "finding"),
     [
@@ -194,6 +234,10 @@ def test_what_is_no_weight_file_is_noticed_and_not_run(release_copy: Path) -> No
         ("rnet.parity.json", set_in("gates", 0, "status", "skipped"), "gate weights was not"),
         ("rnet.parity.json", set_in("gates", 2, "name", "other"), "gate float64 was not"),
         ("rnet.parity.json", set_in("passed", False), "rnet.parity.json"),
+        ("rnet.parity.json", set_in("gates", 2, "measured", 5.0), "float64 passed, its own"),
+        ("rnet.parity.json", set_in("gates", 2, "measured", "NaN"), "float64 passed, its own"),
+        ("rnet.parity.json", set_in("gates", 0, "findings", [FINDING]), "weights passed, its own"),
+        ("rnet.parity.json", set_in("command", "\ud800"), "surrogates not allowed"),
         ("pnet.onnx.parity.json", set_in("candidate", "x"), "not about pnet.onnx"),
         ("rnet.conversion.json", set_in("sources", {"det2.npy": "0" * 64}), "other sources"),
         ("rnet.conversion.json", set_in("schema", "x"), "not the record"),
@@ -223,12 +267,93 @@ def test_evidence_of_one_model_does_not_serve_another(release_copy: Path) -> Non
 
 
 def test_files_that_no_release_lacks(release_copy: Path) -> None:
-    for name in ("bom.cdx.json", "parity.intoto.json", "rnet.conversion.json"):
+    lost = ("bom.cdx.json", "parity.intoto.json", "README.md", "release.toml")
+    lost += ("rnet.conversion.json", "rnet.parity.html", "pnet.onnx.parity.html")
+    for name in lost:
         (release_copy / name).unlink()
     reseal(release_copy)
     said = wrong(release_copy)
-    for name in ("bom.cdx.json", "parity.intoto.json", "rnet.conversion.json"):
+    for name in lost:
         assert f"{name}: missing from the manifest" in said
+
+
+def test_files_that_no_release_has(release_copy: Path) -> None:
+    (release_copy / "more.exe").write_bytes(b"x")
+    more = File("more.exe", 1, hashlib.sha256(b"x").hexdigest(), "card")
+
+    def edit(manifest: Manifest) -> Manifest:
+        rows = sorted([*manifest.files, more], key=lambda file: file.name)
+        return replace(manifest, files=tuple(rows))
+
+    reseal(release_copy, edit)
+    assert "more.exe: named in the manifest, and of no use in a release" in wrong(release_copy)
+
+
+def test_files_are_what_they_are_called(release_copy: Path) -> None:
+    def edit(manifest: Manifest) -> Manifest:
+        files = [
+            replace(row, role="card" if "rnet" in row.name else row.role) for row in manifest.files
+        ]
+        one, two = manifest.models
+        onnx = replace(one.artifacts[-1], part="logits", tensor_digest="0" * 64)
+        one = replace(one, artifacts=(*one.artifacts[:-1], onnx), card="rnet.md")
+        return replace(manifest, files=tuple(files), models=(one, two))
+
+    reseal(release_copy, edit)
+    said = wrong(release_copy)
+    for name in ("rnet.pt: called card; it is weights", "rnet.parity.html: called card"):
+        assert name in said
+    assert "pnet.onnx: ONNX of logits alone" in said
+    assert "pnet.onnx: a tensor digest" in said
+    assert "pnet: pnet.onnx stands where pnet-logits.onnx belongs" in said
+    assert "pnet: rnet.md stands where pnet.md belongs" in said
+
+
+@pytest.mark.parametrize(
+    ("edit", "finding"),
+    [
+        (lambda text: text.replace('"1.0.0"', '"1.0.1"'), "of small 1.0.1"),
+        (lambda text: text.replace('"small"', '"other"'), "of other 1.0.0"),
+        (lambda text: text[: text.index("[[model]]", 60)], "of other models"),
+        (lambda text: text.replace("det2.npy", "det9.npy"), "rnet is made from other sources"),
+        (lambda text: text + "wrong = 1", "the recipe is wrong"),
+        (lambda text: text + '"', "the recipe is not TOML"),
+        (lambda text: text + "#" * (64 << 10), "the recipe is too large"),
+    ],
+)
+def test_a_recipe_of_another_release(
+    edit: Callable[[str], str], finding: str, release_copy: Path
+) -> None:
+    path = release_copy / "release.toml"
+    path.write_text(edit(path.read_text()))
+    reseal(release_copy)
+    assert f"release.toml: {finding}" in wrong(release_copy)
+
+
+@pytest.mark.parametrize(
+    ("part", "form", "dims", "finding"),
+    [
+        ("all", "pt", {"embedding": 128, "classes": 100}, ""),
+        ("features", "pt", {"embedding": 128}, ""),
+        ("logits", "safetensors", {"embedding": 128, "classes": 100}, ""),
+        ("all", "onnx", {"embedding": 128}, ""),
+        ("all", "pt", {"embedding": 128}, "classes 100 was expected, is None"),
+        ("logits", "pt", {"embedding": 128}, "classes 100 was expected, is None"),
+        ("features", "pt", {"embedding": 128, "classes": 100}, "classes None was expected"),
+        ("all", "pt", {"classes": 100}, "embedding 128 was expected"),
+        ("all", "onnx", {"embedding": 64}, "embedding 128 was expected, is 64"),
+        ("all", "onnx", {"embedding": 128, "classes": 9}, "classes 100 was expected, is 9"),
+    ],
+)
+def test_a_part_has_the_sizes_of_that_part(
+    part: Any, form: str, dims: dict[str, int], finding: str, release_maker: Any, tmp_path: Path
+) -> None:
+    model = release_maker(tmp_path / "r").models[0]
+    model = replace(model, architecture="InceptionResnetV1", embedding_size=128, classes=100)
+    artifact = Artifact("x", part, form, None, "x")
+    found = "; ".join(_misfits(model, "inception_resnet_v1", dims, artifact))
+    assert found.startswith(finding)
+    assert bool(found) == bool(finding)
 
 
 def test_what_the_manifest_says_of_a_network_is_held_against_it(release_copy: Path) -> None:

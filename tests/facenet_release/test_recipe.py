@@ -80,6 +80,24 @@ def test_what_is_no_toml_or_no_text_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "x = " + "[" * 20_000,
+        "x = " + "[" * 200 + "]" * 200,
+        "a" + ".a" * 3000 + " = 1",
+        "x = 1" + "0" * 5000,
+    ],
+)
+def test_what_only_a_forger_would_write_is_refused(text: str, tmp_path: Path) -> None:
+    assert findings(text, tmp_path)
+
+
+def test_lines_end_where_toml_has_them_end(tmp_path: Path) -> None:
+    text = "# a\u2028b\x85c\r\n[release]\r\nname = 3\r\n"
+    assert "line 3: release.name" in "".join(findings(text, tmp_path))
+
+
+@pytest.mark.parametrize(
     "text", ["", "model = 3\nrelease = 4", "[[release]]\n[model]", "model = [1]"]
 )
 def test_the_wrong_kinds_of_values_are_findings_too(text: str, tmp_path: Path) -> None:
