@@ -2,156 +2,321 @@
 
 from __future__ import annotations
 
-import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import NamedTuple
+from xml.etree import ElementTree
 
-import numpy as np
 import pytest
+from click.testing import CliRunner
+from support.pages import (
+    ROOT,
+    Block,
+    assert_output,
+    blocks,
+    inside,
+    outputs_follow_code,
+    page,
+    python,
+    section,
+    shell,
+)
+from support.small_release import write_inputs
 
-from converter.architectures import PNET
-from converter.digest import digest
-from converter.resolve import resolve
+from converter.cli.doctor import VARIABLES
+from facenet_models.pretrained import Pretrained
 
-ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
-CHINESE = ROOT / "README_cn.md"
+README = "README.md"
+CHINESE = "README_cn.md"
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^(#+) ", re.MULTILINE)
-LINK = re.compile(r"\]\(([^)#:]+)\)")
+TITLE = re.compile(r"^#+ (.+)$", re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#:]+)(?:#([^)]+))?\)")
 
 # Blocks that are not run here, by how they start, with the reason.
 EXEMPT = {
     "make convert": "installs from a package registry; what it runs then is tested below",
     "make test": "runs this test",
+    "pip install": "installs from a package registry; the extras are compared below",
 }
+# The sections with code, each followed by a fixture or test below.
+FOLLOWED = ("Quick start", "Convert", "Verify", "Release", "Detect and embed", "Install")
+OWN_GRAPH = "the project's own graph"
 
 
-class Block(NamedTuple):
-    language: str
-    text: str
+def prose(name: str) -> str:
+    return BLOCK.sub("", page(name))
 
 
-def blocks(path: Path) -> list[Block]:
-    return [Block(*match) for match in BLOCK.findall(path.read_text(encoding="utf-8"))]
-
-
-def prose(path: Path) -> str:
-    return BLOCK.sub("", path.read_text(encoding="utf-8"))
+def blocks_of(title: str) -> list[Block]:
+    return [Block(*match) for match in BLOCK.findall(section(README, title))]
 
 
 def exempt(block: Block) -> bool:
     return any(block.text.startswith(start) for start in EXEMPT)
 
 
-def needs_torch(block: Block) -> bool:
-    return "import torch" in block.text
+def follow(title: str, folder: Path) -> tuple[dict[str, object], str]:
+    """Run a section's blocks in order, in `folder`: Python's names, and what was printed last.
+
+    What the section shows as output must be what the block before it printed, measured figures
+    aside.
+    """
+    names: dict[str, object] = {}
+    output = ""
+    for block in blocks_of(title):
+        if exempt(block):
+            continue
+        if block.language == "sh":
+            output = shell(block.text, folder)
+        elif block.language == "python":
+            with inside(folder):
+                output = python(block.text, f"{README}, {title}", names)
+        else:
+            assert_output(re.sub(r"passed +\S+ +", "passed…", block.text), output)
+    return names, output
 
 
-def run(block: Block, folder: Path) -> str:
-    """Run a block in `folder` with this Python's scripts first on the path; return its output."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    call = {
-        "sh": ["bash", "-euo", "pipefail", "-c", block.text],
-        "python": [sys.executable, "-c", block.text],
-    }[block.language]
-    done = subprocess.run(
-        call,
-        cwd=folder,
-        env=os.environ | {"PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+# --- the sections ---------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files that the README names: stand-ins of full size."""
+    """A folder with the files that the README names: an untrained checkpoint of full size, and
+    MTCNN's nets, the real ones where the reference data is.
+    """
     folder = tmp_path_factory.mktemp("readme")
     write = [sys.executable, "-m", "converter.demo", str(folder / "20180402-114759")]
     subprocess.run(write, check=True, capture_output=True)
-    layers: dict[str, dict[str, np.ndarray]] = {}
-    for rule in PNET.rules:
-        layer, parameter = rule.source.split("/")
-        layers.setdefault(layer, {})[parameter] = np.ones(rule.shape, np.float32)  # type: ignore[arg-type] # P-Net has no named sizes
-    np.save(folder / "det1.npy", layers, allow_pickle=True)  # type: ignore[arg-type] # a dict, as in det1.npy
+    write_inputs(folder)
     return folder
 
 
-@pytest.fixture
-def folder(demo: Path, tmp_path: Path) -> Path:
-    """A fresh folder with links to the README's files."""
-    for file in demo.iterdir():
-        (tmp_path / file.name).symlink_to(file)
-    return tmp_path
+@pytest.fixture(scope="module")
+def converted(demo: Path) -> Path:
+    """That folder, when the section Convert has been followed."""
+    follow("Convert", demo)
+    return demo
 
 
-def test_commands_and_snippets_run_in_order(folder: Path) -> None:
-    for block in blocks(README):
-        elsewhere = exempt(block) or needs_torch(block) or "verify" in block.text
-        if block.language in ("sh", "python") and not elsewhere:
-            run(block, folder)
-    assert (folder / "vggface2.pt").is_file()
-
-
-def test_snippets_with_torch(folder: Path) -> None:
-    pytest.importorskip("torch")
-    convert, *_ = (b for b in blocks(README) if b.text.startswith("convert"))
-    run(convert, folder)
-    use, own_digest = (b for b in blocks(README) if needs_torch(b))
-    assert run(use, folder).strip() == "torch.Size([1, 512])"
-    expected = digest(resolve(str(folder / "vggface2.pt")).open())
-    assert run(own_digest, folder).strip() == expected
-
-
-@pytest.mark.tensorflow
-def test_the_commands_that_verify(folder: Path) -> None:
-    convert, verify, record = (
-        b for b in blocks(README) if b.language == "sh" and "verify" in b.text
-    )
-    assert "5 of 5 embeddings" in run(convert, folder)
-    (folder / "verified.pt").rename(folder / "vggface2.pt")
-    assert run(verify, folder).startswith("PASSED")
-    assert "PASSED" in run(record, folder)
-    assert (folder / "report.html").is_file()
-    assert (folder / "parity.xml").is_file()
+@pytest.fixture(scope="module")
+def released(demo: Path, reference_dir: Path) -> Path:
+    """That folder, when the section Release has been followed."""
+    pytest.importorskip("tensorflow", reason="judging needs TensorFlow")
+    pytest.importorskip("model_signing")
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    sources = demo / "third_party" / "davidsandberg_facenet" / "src" / "align"
+    sources.mkdir(parents=True)
+    for file in (reference_dir / "mtcnn").glob("det?.npy"):
+        (sources / file.name).symlink_to(file)
+    _, rebuilt = follow("Release", demo)
+    assert "byte for byte" in rebuilt
+    return demo
 
 
 def test_the_output_shown_is_the_output(demo: Path, tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "20180402-demo").symlink_to(demo / "20180402-114759")
+    _, shown, _ = blocks_of("Quick start")
     call = "convert --checkpoint demo/20180402-demo --out demo/20180402-demo.pt"
-    (shown,) = (b.text for b in blocks(README) if b.language == "text")
-    pattern = re.escape(shown).replace("…", ".+")
-    printed = run(Block("sh", call), tmp_path)
-    assert re.fullmatch(pattern, printed), f"{shown}\n--- is now ---\n{printed}"
+    assert_output(shown.text, shell(call, tmp_path))
 
 
-@pytest.mark.parametrize("block", [b for b in blocks(README) if b.language not in ("sh", "python")])
-def test_blocks_that_are_not_run_are_output(block: Block) -> None:
-    assert block.language == "text"
+def test_convert(converted: Path) -> None:
+    for name in ("vggface2.pt", "embeddings.safetensors", "pnet.pt", "tensorflow/checkpoint"):
+        assert (converted / name).is_file()
 
 
-def test_every_exemption_is_used() -> None:
-    for start in EXEMPT:
-        assert any(block.text.startswith(start) for block in blocks(README)), start
+@pytest.mark.tensorflow
+def test_verify(converted: Path) -> None:
+    pytest.importorskip("torch", reason="the candidate runs in torch")
+    _, output = follow("Verify", converted)
+    assert "5 of 5 embeddings" in output
+    assert (converted / "report.html").is_file()
+    assert (converted / "parity.xml").is_file()
 
 
-def test_a_block_that_fails_is_caught(tmp_path: Path) -> None:
-    for block in (Block("sh", "false\ntrue\n"), Block("python", "raise SystemExit(3)\n")):
-        with pytest.raises(AssertionError):
-            run(block, tmp_path)
+@pytest.mark.tensorflow
+def test_release(released: Path) -> None:
+    for name in ("manifest.json", "SHA256SUMS", "pnet.parity.html", "model.sig"):
+        assert (released / "published" / name).is_file()
 
 
-# --- the Chinese README
+@pytest.mark.tensorflow
+def test_detect_and_embed(
+    converted: Path, released: Path, reference_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On real photographs, with the released nets; the demo stands for trained weights."""
+    folder, images = released, reference_dir / "images"
+    (folder / "photo.jpg").symlink_to(images / "multiface.jpg")
+    for image in images.glob("Anthony_*.jpg"):
+        (folder / "people" / "Anthony").mkdir(parents=True, exist_ok=True)
+        (folder / "people" / "Anthony" / image.name).symlink_to(image)
+    (folder / "weights").mkdir()
+    for net in ("pnet.pt", "rnet.pt", "onet.pt"):
+        (folder / "weights" / net).symlink_to(folder / "published" / net)
+    stand_in = folder / "weights" / Pretrained.VGGFACE2.value.file
+    stand_in.symlink_to(converted / "vggface2.pt")
+    monkeypatch.setenv("FACENET_WEIGHTS", str(folder / "weights"))
+    monkeypatch.setenv("FACENET_OFFLINE", "1")
+
+    names, output = follow("Detect and embed", folder)
+    assert (folder / "marked" / "photo.jpg").is_file()
+    assert len(names["boxes"]) == 6  # type: ignore[arg-type] # an array
+    assert tuple(names["embeddings"].shape) == (6, 512)  # type: ignore[attr-defined] # a tensor
+    assert output.startswith("people.npz: 2 embeddings")
+
+
+def test_install_as_a_submodule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("this is no clone")
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    monkeypatch.setenv("REPOSITORY", str(ROOT))
+    settings = {"protocol.file.allow": "always", "safe.directory": "*"}
+    monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(settings)))
+    for number, (key, value) in enumerate(settings.items()):
+        monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", key)
+        monkeypatch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
+    _, output = follow("Install", tmp_path)
+    assert Path(output.strip()) == (
+        tmp_path / "third_party" / "facenet-parity" / "facenet_models" / "__init__.py"
+    )
+
+
+def test_every_block_is_followed() -> None:
+    assert [block for title in FOLLOWED for block in blocks_of(title)] == blocks(README)
+    assert {block.language for block in blocks(README)} == {"sh", "python", "text"}
+    assert outputs_follow_code(README)
+
+
+@pytest.mark.parametrize("start", EXEMPT)
+def test_every_exemption_is_used(start: str) -> None:
+    found = [block.text for block in blocks(README) if block.text.startswith(start)]
+    assert found
+    for line in "".join(found).splitlines():  # nothing else hides in an exempt block
+        assert line.startswith(start)
+
+
+# --- commands in sentences ------------------------------------------------------------------------
+
+
+def commands(name: str) -> list[str]:
+    return sorted(set(re.findall(r"`((?:make|python|facenet|convert) [^`]+)`", prose(name))))
+
+
+@pytest.mark.parametrize("command", commands(README))
+def test_commands_in_sentences_are_there(command: str) -> None:
+    program, name, *rest = shlex.split(command)
+    if program == "make":
+        assert re.search(rf"^{name}:", page("Makefile"), re.MULTILINE)
+        known = page("benchmarks/convert.py") + page("Makefile")
+    elif program == "python":
+        known = page(name)
+    else:
+        (point,) = entry_points(group="facenet.commands", name=name)
+        loaded = point.load()
+        while rest and rest[0] in getattr(loaded, "commands", {}):
+            loaded = loaded.commands[rest.pop(0)]
+        known = CliRunner().invoke(loaded, ["--help"]).output
+    for option in re.findall(r"--[a-z-]+|[A-Z]+(?==)", command):
+        assert option in known
+
+
+# --- tables and figures ---------------------------------------------------------------------------
+
+
+def table(title: str) -> list[list[str]]:
+    """The rows of the tables of a section, headings and rules included, cell by cell."""
+    rows = re.findall(r"^\| (.*) \|$", section(README, title), re.MULTILINE)
+    return [[cell.strip() for cell in row.split(" |")] for row in rows]
+
+
+def test_the_models_are_those_of_the_registry() -> None:
+    classifier = 513 * 4  # bytes to a class: 512 weights and a bias, float32
+    base = 111_906_444 - 8631 * classifier  # what `convert` writes
+    (*_, heading), _, *rows = table("Pretrained models")
+    for entry, row in zip((e.value for e in Pretrained), rows, strict=True):
+        name, checkpoint, accuracy, training_set, classes, embedding, size, input_size = row
+        assert name == f"`{entry.name}`"
+        assert training_set == entry.training_set
+        assert accuracy == (str(entry.lfw_accuracy) if entry.lfw_accuracy else "")
+        assert classes == (str(entry.classes) if entry.classes else "")
+        assert embedding == (str(entry.embedding_size) if entry.embedding_size else "")
+        assert entry.image_size is not None
+        assert input_size.removeprefix("from ") == "{}x{}".format(*entry.image_size)
+        if entry.classes:
+            assert entry.file.startswith(checkpoint)
+            assert size == f"{(base + entry.classes * classifier) / 1e6:.0f} MB"
+        colours, scale, _ = entry.preprocessing.split(", ")
+        assert heading == f"Input, {colours}"
+        assert f"`{scale}`" in section(README, "Pretrained models")
+
+
+def test_the_sizes_of_files(converted: Path, reference_dir: Path) -> None:
+    assert (converted / "vggface2.pt").stat().st_size == pytest.approx(111_906_444, abs=1000)
+    for name, *_, size, _ in table("Pretrained models")[-3:]:
+        file = reference_dir / "published" / f"{name.strip('`')}.pt"
+        assert size == f"{file.stat().st_size / 1000:.0f} kB"
+
+
+def test_the_speeds_of_detection_are_those_of_the_benchmark() -> None:
+    measured = re.findall(
+        r"^\| (\d+x\d+) \| (\d) \| (.*?) \| (.*?) \| (.*?) \|",
+        section("benchmarks/README.md", "Detecting faces"),
+        re.MULTILINE,
+    )
+    expected = [
+        [size, batch, frames(ours), frames(theirs), ratio]
+        for size, batch, ours, theirs, ratio in measured
+    ]
+    assert len(expected) == 6
+    assert table("Measured")[2:8] == expected
+
+
+def frames(milliseconds: str) -> str:
+    """Frames a second, of a figure or a range in milliseconds a frame."""
+    ends = sorted(1000 / float(end) for end in milliseconds.split(" to "))
+    return " to ".join(f"{end:.1f}" for end in ends)
+
+
+def test_all_other_figures_are_from_the_benchmarks() -> None:
+    known = page("benchmarks/README.md") + section("docs/verify.md", "The gates")
+    figures = {
+        figure
+        for row in table("Measured")[8:]
+        for figure in re.findall(r"\d+(?:[.,]\d+)*(?:e-\d+)?", " ".join(row))
+        if figure not in ("64", "32")  # of float64, float32
+    }
+    assert len(figures) == 9
+    for figure in figures:
+        assert re.search(rf"(?<![\d.,]){re.escape(figure)}(?![\d,])", known), figure
+
+
+def test_every_variable_is_explained() -> None:
+    _, _, *rows = table("Environment variables")
+    told = set(re.findall(r"`(\w+)`", " ".join(name for name, _ in rows)))
+    assert set(VARIABLES) <= told
+    assert {name for name in told if name.startswith("FACENET_")} <= set(VARIABLES)
+
+
+def test_every_extra_is_explained() -> None:
+    extras = page("pyproject.toml").partition("[project.optional-dependencies]\n")[2]
+    declared = re.findall(r"^(\w+) = \[", extras.partition("\n[")[0], re.MULTILINE)
+    told = [name.strip("`") for name, _ in table("Install")[3:]]
+    assert sorted(told) == sorted(declared)
+    used = re.findall(r"\[(\w+)\]", "".join(block.text for block in blocks_of("Install")))
+    assert used
+    assert set(used) <= set(declared)
+
+
+# --- the Chinese README ---------------------------------------------------------------------------
 
 
 def test_both_have_the_same_blocks() -> None:
@@ -163,19 +328,59 @@ def test_both_have_the_same_blocks() -> None:
     [
         pytest.param(HEADING.findall, id="headings"),
         pytest.param(re.compile(r"^\|", re.MULTILINE).findall, id="table rows"),
-        pytest.param(re.compile(r"^- ", re.MULTILINE).findall, id="list items"),
+        pytest.param(re.compile(r"^(?:- |\d\. )", re.MULTILINE).findall, id="list items"),
         pytest.param(lambda text: sorted(set(re.findall(r"`[^`\n]+`", text))), id="code"),
+        pytest.param(lambda text: sorted(re.findall(r"\d+(?:[.,]\d+)*", text)), id="figures"),
+        pytest.param(lambda text: sorted(set(re.findall(r"https?://[^)]+", text))), id="addresses"),
     ],
 )
 def test_both_have_the_same_structure(part: Callable[[str], list[str]]) -> None:
     assert part(prose(CHINESE)) == part(prose(README))
 
 
-def links() -> Iterator[tuple[Path, str]]:
+# --- pictures and links ---------------------------------------------------------------------------
+
+
+def drawing(name: str) -> tuple[list[str], list[str]]:
+    """The shapes of a picture, and its words."""
+    shapes, words = [], []
+    for element in ElementTree.fromstring(page(f"docs/images/{name}")).iter():
+        tag = element.tag.rpartition("}")[2]
+        shapes.append(f"{tag} {sorted(element.attrib.items())}")
+        if tag in ("text", "title", "desc"):
+            words.append(element.text or "")
+    return shapes, words
+
+
+def test_the_pictures_are_one_in_two_languages() -> None:
+    (english, words), (chinese, translated) = drawing("flow.svg"), drawing("flow_cn.svg")
+    assert english == chinese
+    assert all(words)
+    assert all(translated)
+    assert any(a != b for a, b in zip(words, translated, strict=True))
+
+
+@pytest.mark.parametrize("name", ["flow.svg", "flow_cn.svg"])
+def test_pictures_need_nothing_else(name: str) -> None:
+    text = page(f"docs/images/{name}").replace('xmlns="http://www.w3.org/2000/svg"', "")
+    assert "prefers-color-scheme: dark" in text
+    assert not re.search(r"href|url\(|@import|<script|https?:", text)
+
+
+def links() -> Iterator[tuple[Path, str, str]]:
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
-        yield from ((path, target) for target in LINK.findall(path.read_text(encoding="utf-8")))
+        yield from ((path, *link) for link in LINK.findall(path.read_text(encoding="utf-8")))
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = TITLE.findall(path.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_links_within_the_project_lead_somewhere() -> None:
-    for path, target in links():
-        assert (path.parent / target).exists(), f"{path.name}: {target}"
+    for path, target, anchor in links():
+        where = path.parent / target
+        assert where.exists(), f"{path.name}: {target}"
+        if anchor and where.suffix == ".md":
+            assert anchor in anchors(where), f"{path.name}: {target}#{anchor}"
