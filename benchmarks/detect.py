@@ -16,7 +16,6 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sides import Side
 
 SIZES = ("1920x1080", "1280x720", "960x540")
 BATCH = 8
@@ -58,38 +58,6 @@ for line in sys.stdin:
 """
 
 
-class Side:
-    """A process that detects faces when asked to."""
-
-    def __init__(self, python: str, package: str, threads: int, weights: str) -> None:
-        self.process = subprocess.Popen(
-            [python, "-c", SIDE, package, str(threads), weights],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.versions = self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.process.args!s:.60} ended without an answer")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def detect(self, file: Path, index: int, count: int) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{file} {index} {count}\n")
-        self.process.stdin.flush()
-        return self._answer()
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-
-
 def frames_of(video: Path, count: int) -> list[np.ndarray]:
     """`count` frames, RGB, evenly spread over the video. SystemExit without OpenCV and PyAV."""
     every = list(_decoded(video))
@@ -119,10 +87,10 @@ def measure(sides: dict[str, Side], file: Path, runs: int) -> list[dict[str, Any
         calls = [(0, count)] * runs if count else [(i % BATCH, 0) for i in range(runs)]
         answers: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
         for side in sides.values():
-            side.detect(file, 0, count)  # warm
+            side.ask(file, 0, count)  # warm
         for index, number in calls:
             for name, side in sides.items():
-                answers[name].append(side.detect(file, index, number))
+                answers[name].append(side.ask(file, index, number))
         row: dict[str, Any] = {"size": file.stem, "batch": count or 1}
         for name, own in answers.items():
             row[name] = statistics.median(a["seconds"] for a in own) / (count or 1)
@@ -158,9 +126,12 @@ def main() -> None:
 
     from PIL import Image
 
-    sides = {"ours": Side(sys.executable, "facenet_models", args.threads, args.weights)}
+    def started(name: str, python: str, package: str) -> Side:
+        return Side(name, python, SIDE, package, args.threads, args.weights)
+
+    sides = {"ours": started("ours", sys.executable, "facenet_models")}
     if args.peer_python:
-        sides["peer"] = Side(args.peer_python, "facenet_pytorch", args.threads, args.weights)
+        sides["peer"] = started("peer", args.peer_python, "facenet_pytorch")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         frames = [Image.fromarray(frame) for frame in frames_of(args.video, BATCH)]

@@ -19,7 +19,6 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sides import Side
 
 SEED = 20180402
 SIZE = 160  # pixels, as the published weights were trained
@@ -73,52 +73,23 @@ EAGER, PEER = "as it is", "facenet-pytorch"
 CONTENDERS = (EAGER, "optimize torch", "optimize onnxruntime")
 
 
-class Side:
-    """A process that embeds when asked to."""
-
-    def __init__(self, python: str, contender: str, threads: int, weights: Path) -> None:
-        self.contender = contender
-        self.process = subprocess.Popen(
-            [python, "-c", SIDE, contender, str(threads), str(weights)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.versions = self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.contender}: the process ended without an answer")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def embed(self, images: Path) -> tuple[dict[str, Any], np.ndarray]:
-        """Seconds of calls on the images in that file, peak memory, and the embeddings."""
-        assert self.process.stdin is not None
-        target = images.with_name("embeddings.npy")
-        time.sleep(PAUSE)
-        self.process.stdin.write(f"{images} {target} {CALLS}\n")
-        self.process.stdin.flush()
-        return self._answer(), np.load(target)
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+def embed(side: Side, images: Path) -> tuple[dict[str, Any], np.ndarray]:
+    """Seconds of calls on the images in that file, peak memory, and the embeddings."""
+    target = images.with_name("embeddings.npy")
+    time.sleep(PAUSE)
+    return side.ask(images, target, CALLS), np.load(target)
 
 
 def measure(sides: list[Side], images: Path, runs: int) -> list[dict[str, Any]]:
     """A row for each contender."""
-    seconds: dict[str, list[float]] = {side.contender: [] for side in sides}
+    seconds: dict[str, list[float]] = {side.name: [] for side in sides}
     peaks: dict[str, float] = {}
     embeddings: dict[str, np.ndarray] = {}
     for _ in range(runs):
         for side in sides:
-            answer, embeddings[side.contender] = side.embed(images)
-            seconds[side.contender] += answer["seconds"]
-            peaks[side.contender] = answer["peak_mb"]
+            answer, embeddings[side.name] = embed(side, images)
+            seconds[side.name] += answer["seconds"]
+            peaks[side.name] = answer["peak_mb"]
     batch = len(embeddings[EAGER])
     medians = {name: statistics.median(own) for name, own in seconds.items()}
     return [
@@ -173,9 +144,11 @@ def main() -> None:
         weights = args.weights or Path(folder) / "weights.pt"
         if args.weights is None:
             write_weights(weights)
-        sides = [Side(sys.executable, name, args.threads, weights) for name in CONTENDERS]
+        sides = [
+            Side(name, sys.executable, SIDE, name, args.threads, weights) for name in CONTENDERS
+        ]
         if args.peer_python:
-            sides.append(Side(args.peer_python, PEER, args.threads, weights))
+            sides.append(Side(PEER, args.peer_python, SIDE, PEER, args.threads, weights))
         for batch in args.batches:
             rng = np.random.default_rng(SEED)
             images = Path(folder) / f"{batch}.npy"
@@ -187,7 +160,7 @@ def main() -> None:
         "machine": platform.processor() or platform.machine(),
         "threads": args.threads,
         "runs": args.runs,
-        "versions": {side.contender: side.versions for side in sides},
+        "versions": {side.name: side.versions for side in sides},
         "rows": rows,
     }
     print(json.dumps(report, indent=1) if args.json else table(report))
