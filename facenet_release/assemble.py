@@ -17,10 +17,11 @@ from typing import Any
 
 from converter import __version__
 from converter.sources.mapped import sha256_file
+from facenet_release import names
 from facenet_release.bom import BOM, bom
 from facenet_release.builder import builder_of, versions
 from facenet_release.cards import README, model_card, release_readme
-from facenet_release.files import write_file
+from facenet_release.files import remove, write_file
 from facenet_release.inputs import CLASSES
 from facenet_release.job import Result
 from facenet_release.manifest import (
@@ -61,8 +62,10 @@ def assemble(folder: Path, recipe: Recipe, results: Sequence[Result], started: d
     for result in results:
         for made in result.made:
             filled.add(made.output.file, "weights")
-        for name in evidence_files(result):
-            filled.add(name, "evidence")
+        kinds = [(made.output.part, made.output.format) for made in result.made]
+        for name, role in names.of_model(result.input.model.name, kinds).items():
+            if role == "evidence":
+                filled.add(name, role)
     draft = _manifest(recipe, [_model(result) for result in results], filled)
     reports = read_reports(folder, draft)
     for model in draft.models:
@@ -80,7 +83,7 @@ def assemble(folder: Path, recipe: Recipe, results: Sequence[Result], started: d
         whole,
         digest,
         started=started,
-        finished=datetime.now(timezone.utc),
+        finished=max(started, datetime.now(timezone.utc)),  # clocks are set back now and then
         builder=builder_of(environ),
         versions=versions(),
     )
@@ -88,14 +91,7 @@ def assemble(folder: Path, recipe: Recipe, results: Sequence[Result], started: d
     wanted = {file.name for file in whole.files} | {MANIFEST, SUMS, PROVENANCE}
     for path in folder.iterdir():
         if path.name not in wanted:  # of another recipe, or half a file of a build that was killed
-            path.unlink()
-
-
-def evidence_files(result: Result) -> list[str]:
-    """The names of a model's evidence: reports as data and as pages, and what conversion did."""
-    reports = {made.evidence for made in result.made}
-    pages = {name.removesuffix(".json") + ".html" for name in reports}
-    return sorted({*reports, *pages, f"{result.input.model.name}.conversion.json"})
+            remove(path)
 
 
 def read_reports(folder: Path, manifest: Manifest) -> dict[str, Any]:
@@ -133,5 +129,5 @@ def _model(result: Result) -> Model:
             for m in result.made
         ),
         evidence=main.evidence,
-        card=f"{said.name}.md",
+        card=names.card(said.name),
     )

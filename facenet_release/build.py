@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from converter.errors import UsageError
-from converter.sources.mapped import sha256_file
+from converter.writers.atomic import output_error
 from facenet_release.assemble import assemble
 from facenet_release.check import CheckOptions, check
 from facenet_release.inputs import Input, find_inputs
@@ -43,34 +44,34 @@ def build(
     Raises RecipeError, UsageError, and what converting, judging and checking raise; then `out` is
     as it was.
     """
-    _check_target(out)
+    target = _target(out)
+    if _holds(target, recipe):
+        return _existing(target, out)
     inputs = find_inputs(recipe)
-    before = _existing(out, recipe)
-    if before is not None:
-        return before
     started = datetime.now(timezone.utc)
-    with staging(out) as place:
-        before = _existing(out, recipe)  # another build may just have finished
-        if before is None:
-            jobs = [_job(one, place) for one in inputs]
-            done = run(jobs, _processes(processes, len(jobs)), place.logs, told)
-            told("", "checking", False)
-            assemble(place.release, recipe, [one.result for one in done], started)
-            check(place.release, CheckOptions())
-            place.become()
-            before = Built(out, sha256_file(out / MANIFEST), tuple(done))
+    with staging(target) as place:
+        if _holds(target, recipe):  # another build has just finished
+            place.remove()
+            return _existing(target, out)
+        jobs = [_job(one, place) for one in inputs]
+        done = run(jobs, _processes(processes, len(jobs)), place.logs, told)
+        told("", "checking", False)
+        assemble(place.release, recipe, [one.result for one in done], started)
+        digest = check(place.release, CheckOptions()).manifest_sha256
+        place.become()
         place.remove()
-    return before
+    return Built(out, digest, tuple(done))
 
 
 def plan(recipe: Recipe, out: Path) -> list[tuple[Input, dict[str, bool]]]:
     """What a build would do: each input with its files, and whether each is made already."""
-    _check_target(out)
-    place = Staging(out.absolute())
+    target = _target(out)
+    whole = _holds(target, recipe)
     rows = []
     for one in find_inputs(recipe):
-        steps = _job(one, place).conversions()
-        rows.append((one, {step.outputs[0]: step.record() is not None for step in steps}))
+        steps = _job(one, Staging(target)).conversions()
+        made = {step.outputs[0]: whole or step.record() is not None for step in steps}
+        rows.append((one, made))
     return rows
 
 
@@ -82,26 +83,51 @@ def _processes(asked: int | None, jobs: int) -> int:
     return min(asked or os.cpu_count() or 1, jobs)
 
 
-def _check_target(out: Path) -> None:
-    if not out.absolute().parent.is_dir():
-        raise UsageError("the folder to build in does not exist", file=out.absolute().parent)
-    if os.path.lexists(out) and not out.is_dir():
-        raise UsageError("the release would be a folder, and a file has its name", file=out)
-
-
-def _existing(out: Path, recipe: Recipe) -> Built | None:
-    """What is in `out` if it is the recipe's release; None if there is nothing."""
-    if not out.is_dir() or not any(out.iterdir()):
-        return None
+def _target(out: Path) -> Path:
+    """The folder that is meant by `out`, which may be a link to it. UsageError if it can't be."""
     try:
-        same = (out / RECIPE).read_bytes() == recipe.data
+        target = out.resolve()
+    except (OSError, RuntimeError):  # links in a circle
+        target = out.absolute()
+    if not target.parent.is_dir():
+        raise UsageError("the folder to build in does not exist", file=target.parent)
+    if os.path.lexists(target) and not target.is_dir():
+        raise UsageError("the release would be a folder, and a file has its name", file=out)
+    return target
+
+
+def _holds(target: Path, recipe: Recipe) -> bool:
+    """Whether `target` has a release of the recipe; UsageError if nothing could be built there."""
+    try:
+        empty = not target.is_dir() or not any(target.iterdir())
+    except OSError as error:
+        raise output_error(target, error) from error
+    if empty and target.is_mount():
+        raise UsageError(
+            "the folder is where a disk is mounted, so nothing can be renamed to it",
+            file=target,
+            next_step=f"name a folder in it: --out {shlex.quote(str(target / 'release'))}",
+        )
+    if empty:
+        return False
+    try:
+        # A folder in which the recipe lies beside its checkpoints has no manifest.
+        same = (target / MANIFEST).is_file() and (target / RECIPE).read_bytes() == recipe.data
     except OSError:
         same = False
     if not same:
         raise UsageError(
             "there is something else already; a release is never overwritten",
-            file=out,
+            file=target,
             next_step="give --out another folder, or delete this one",
         )
-    check(out, CheckOptions())
-    return Built(out, sha256_file(out / MANIFEST), None)
+    return True
+
+
+def _existing(target: Path, out: Path) -> Built:
+    """The release that is there, checked; of the build that made it nothing is left."""
+    digest = check(target, CheckOptions()).manifest_sha256
+    if Staging(target).root.exists():  # it was killed after it had finished
+        with staging(target) as place:
+            place.remove()
+    return Built(out, digest, None)

@@ -67,13 +67,7 @@ def check(folder: Path, options: CheckOptions, listener: Listener | None = None)
     """
     listener = listener or Listener()
     data = read_small(folder, MANIFEST)
-    digest = hashlib.sha256(data).hexdigest()
-    if options.manifest_sha256 not in (None, digest):
-        raise CheckFailedError(
-            "this is another release than the one that was asked for",
-            [f"the manifest's SHA-256 is {digest}, not {options.manifest_sha256}"],
-            file=folder / MANIFEST,
-        )
+    digest = require_asked(data, options, folder / MANIFEST)
     manifest = parse(data, folder / MANIFEST)
     size = sum(file.size for file in manifest.files)
     findings = [
@@ -96,6 +90,18 @@ def check(folder: Path, options: CheckOptions, listener: Listener | None = None)
     if findings:
         raise CheckFailedError("the release is not what it says it is", findings, file=folder)
     return Checked(folder, manifest, digest, size, signature)
+
+
+def require_asked(manifest: bytes, options: CheckOptions, file: Path | str) -> str:
+    """The manifest's SHA-256. CheckFailedError if it is another release's than was asked for."""
+    digest = hashlib.sha256(manifest).hexdigest()
+    if options.manifest_sha256 not in (None, digest):
+        raise CheckFailedError(
+            "this is another release than the one that was asked for",
+            [f"the manifest's SHA-256 is {digest}, not {options.manifest_sha256}"],
+            file=file,
+        )
+    return digest
 
 
 def read_small(folder: Path, name: str) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,27 @@ def known_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_KNOWN):
         command = option(command)
     return command
+
+
+def spares_iris(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Save a second of a short command's time.
+
+    Where rfc3987_syntax is installed, jsonschema has it build a grammar of IRIs while it is
+    imported. No schema that is checked here asks for IRIs.
+    """
+    grammar = "rfc3987_syntax"
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        known: dict[str, Any] = sys.modules  # None stands for a module that isn't there
+        absent = known.setdefault(grammar, None) is None
+        try:
+            return command(*args, **kwargs)
+        finally:
+            if absent:
+                del known[grammar]
+
+    return run
 
 
 @click.group(
@@ -123,6 +146,7 @@ def build_command(recipe: Path, out: Path, dry_run: bool, jobs: int | None, as_j
 @click.argument("place")
 @known_options
 @json_option
+@spares_iris
 @reports_errors
 def check_command(
     place: str, public_key: Path | None, manifest_sha256: str | None, as_json: bool

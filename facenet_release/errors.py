@@ -20,6 +20,7 @@ from pathlib import Path
 from converter.errors import FacenetError, printable
 
 SHOWN = 40  # findings that a message repeats; the rest are counted
+LONG = 2000  # characters of one: the hashes of a source's files must fit, to be pasted
 
 
 class ReleaseError(FacenetError):
@@ -44,7 +45,7 @@ class _FoundError(ReleaseError):
         return super().to_json() | {"findings": list(self.findings)}
 
     def __str__(self) -> str:
-        shown = [f"  - {printable(finding)}" for finding in self.findings[:SHOWN]]
+        shown = [f"  - {printable(finding, LONG)}" for finding in self.findings[:SHOWN]]
         if len(self.findings) > len(shown):
             shown.append(f"  … and {len(self.findings) - len(shown)} more (all with --json)")
         return "\n".join([super().__str__(), *shown])

@@ -1,7 +1,8 @@
-"""Small files, written whole or not at all."""
+"""Files written whole or not at all, and deleted whatever they are."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from converter.writers.atomic import atomic_file, output_error
@@ -14,3 +15,14 @@ def write_file(path: Path, data: bytes) -> None:
             partial.write_bytes(data)
         except OSError as error:
             raise output_error(path, error) from error
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a whole folder, if it is there. Raises OutputError."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error

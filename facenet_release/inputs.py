@@ -12,9 +12,10 @@ from converter.errors import FacenetError, MappingError, UsageError
 from converter.plan import Plan, make_plan
 from converter.resolve import Source, resolve
 from converter.sources.mapped import sha256_file
-from facenet_release import manifest
-from facenet_release.errors import RecipeError
+from facenet_release import manifest, names
+from facenet_release.errors import RecipeError, ReleaseError
 from facenet_release.recipe import PARTS, ModelRecipe, Recipe
+from facenet_release.structure import ALWAYS
 
 # Architectures as the converter names them, and the classes that hold them.
 CLASSES = {
@@ -46,11 +47,31 @@ class Input:
     dims: Mapping[str, int]
     outputs: tuple[Output, ...]
     published: Path | None
+    paths: tuple[Path, ...]  # of `files`, in the same order
 
     @property
     def main(self) -> Output:
         """The file that is judged: all tensors, for PyTorch."""
         return next(out for out in self.outputs if (out.part, out.format) == ("all", "pt"))
+
+    def require_unchanged(self) -> None:
+        """ReleaseError unless all that it is made of is still what was hashed."""
+        rows = [(path, file.sha256) for path, file in zip(self.paths, self.files, strict=True)]
+        if self.published is not None and self.model.published is not None:
+            rows.append((self.published, self.model.published.sha256))
+        for path, expected in rows:
+            try:
+                found = sha256_file(path)
+            except OSError as error:
+                found = str(error.strerror)
+            if found != expected:
+                raise ReleaseError(
+                    "a file changed while it was worked on",
+                    file=path,
+                    expected=f"SHA-256 {expected}, as before",
+                    found=found,
+                    next_step="build again when nothing writes to it",
+                )
 
 
 def find_inputs(recipe: Recipe) -> list[Input]:
@@ -85,7 +106,8 @@ def _find(recipe: Recipe, index: int) -> tuple[Input | None, list[str]]:
     if catalog.naming != "tensorflow":
         text = f"{source.path} is {catalog.format}; a release starts from TensorFlow's weights"
         return None, [f"{recipe.where(index, 'source')}: {text}"]
-    files = _hashed([*catalog.files, *([source.graph] if source.graph else [])])
+    paths = _distinct([*catalog.files, *([source.graph] if source.graph else [])])
+    files = tuple(manifest.Source(p.name, p.stat().st_size, sha256_file(p)) for p in paths)
     published, more = _published(recipe, model)
     problems = [f"{recipe.where(index, 'sha256')}: {p}" for p in _altered(model, files)]
     problems += [f"{recipe.where(index, 'published')}: {p}" for p in more]
@@ -98,6 +120,7 @@ def _find(recipe: Recipe, index: int) -> tuple[Input | None, list[str]]:
         dims=dict(plan.dims),
         outputs=tuple(_outputs(model, plan)),
         published=published,
+        paths=paths,
     )
     return one, problems
 
@@ -110,10 +133,8 @@ def _resolve(base: Path, model: ModelRecipe) -> Source:
         return resolve(model.source, model.step)
 
 
-def _hashed(paths: list[Path]) -> tuple[manifest.Source, ...]:
-    distinct = dict.fromkeys(paths)
-    rows = [manifest.Source(p.name, p.stat().st_size, sha256_file(p)) for p in distinct]
-    return tuple(sorted(rows, key=lambda row: row.name))
+def _distinct(paths: list[Path]) -> tuple[Path, ...]:
+    return tuple(sorted(dict.fromkeys(paths), key=lambda path: path.name))
 
 
 def _altered(model: ModelRecipe, files: tuple[manifest.Source, ...]) -> Iterator[str]:
@@ -162,23 +183,20 @@ def _parts(plan: Plan) -> tuple[str, ...]:
 
 
 def _outputs(model: ModelRecipe, plan: Plan) -> Iterator[Output]:
-    """Names as people know them: NAME.pt, NAME-features.pt, NAME-logits.pt, …"""
     for part in model.parts or _parts(plan):
-        stem = model.name if part == "all" else f"{model.name}-{part}"
         for form in model.formats:
             if form != "onnx" or part == "all":  # one network is enough
-                yield Output(f"{stem}.{form}", part, form)
+                yield Output(names.weights(model.name, part, form), part, form)
 
 
 def _clashes(inputs: list[Input]) -> list[str]:
-    owners: dict[str, str] = {}
+    owners = {name.lower(): "the release itself" for name in (*ALWAYS, *manifest.UNNAMED)}
     problems = []
     for one in inputs:
-        for out in one.outputs:
-            if out.file.lower() in owners:
-                other = owners[out.file.lower()]
-                problems.append(f"{out.file} would be made of {other} and of {one.model.name}")
-            owners[out.file.lower()] = one.model.name
+        for name in names.of_model(one.model.name, ((o.part, o.format) for o in one.outputs)):
+            other = owners.setdefault(name.lower(), one.model.name)
+            if other != one.model.name:
+                problems.append(f"{name} would be of {other} and of {one.model.name}")
     return problems
 
 

@@ -6,6 +6,7 @@ Runs in a process of its own. torch and TensorFlow are imported here only when a
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +17,7 @@ from converter.convert import Request, convert
 from converter.errors import ParityFailedError
 from converter.progress import Listener
 from converter.sources import open_source
+from facenet_release import names
 from facenet_release.files import write_file
 from facenet_release.inputs import Input, Output
 from facenet_release.steps import Step
@@ -146,8 +148,8 @@ class Job:
 
     def _judge(self, output: Output, sha256: str, say: Say) -> str:
         """Run every gate on a file, as it lies on the disk; the name of the report's JSON."""
-        name = self.input.model.name if output is self.input.main else output.file
-        outputs = [f"{name}.parity.json", f"{name}.parity.html"]
+        data = names.report(self.input.model.name, output.format)
+        outputs = [data, names.page(data)]
         facts = self._facts(file=output.file, sha256=sha256)
         step = Step(f"judge {output.file}", facts, outputs, self.folder, self.records)
 
@@ -156,11 +158,12 @@ class Job:
 
             source, weights = str(self.input.source), str(self.folder / output.file)
             report = verify(source, weights, listener=_Talker(say, f"judging {output.file}"))
+            self.input.require_unchanged()  # what it was judged by has the hashes that are said
             self._save(self._anywhere(report, output, sha256), *outputs)
             return {}
 
         step.do(work)
-        return outputs[0]
+        return data
 
     def _anywhere(self, report: ParityReport, output: Output, sha256: str) -> ParityReport:
         """The report as it would be on any other day, and in any other folder."""
@@ -169,7 +172,7 @@ class Job:
             report,
             reference=report.reference.replace(str(source), source.name),
             candidate=judged(output.file, sha256),
-            command=f"facenet verify {source.name} {output.file}",
+            command=shlex.join(["facenet", "verify", source.name, output.file]),
             gates=tuple(replace(gate, seconds=0.0) for gate in report.gates),
         )
 
@@ -193,13 +196,14 @@ class Job:
     def _conclude(self, receipts: Mapping[Output, Mapping[str, Any]], sha256: str) -> str | None:
         model = self.input.model
         published = model.published.sha256 if model.published else None
-        name = f"{model.name}.conversion.json"
+        name = names.conversion(model.name)
         hashes = {output.file: said["sha256"] for output, said in receipts.items()}
         facts = self._facts(main=sha256, published=published, hashes=hashes)
         step = Step(f"conclude {model.name}", facts, [name], self.folder, self.records)
 
         def work() -> Mapping[str, object]:
             comparison = self._compare()
+            self.input.require_unchanged()
             said = {
                 "schema": CONVERSION,
                 "model": model.name,

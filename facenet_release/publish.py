@@ -11,7 +11,7 @@ from pathlib import Path
 from converter.progress import Listener
 from converter.sources.mapped import sha256_file
 from facenet_release.channels import Channel, open_channel
-from facenet_release.check import Checked, CheckOptions, check
+from facenet_release.check import Checked, CheckOptions, check, require_asked
 from facenet_release.errors import AbsentError, ChannelError, CheckFailedError
 from facenet_release.manifest import MANIFEST, MAX_BYTES, UNNAMED, parse
 
@@ -24,7 +24,7 @@ def publish(folder: Path, address: str, options: CheckOptions, listener: Listene
     channel = open_channel(address)
     ours = check(folder, options, listener)
     channel.publish(sorted(folder.iterdir()), ours.manifest, listener)
-    with _downloaded(channel, listener) as copy:
+    with _downloaded(channel, options, listener) as copy:
         strangers = [name for name in UNNAMED if _hash(copy / name) != _hash(folder / name)]
         if strangers:
             raise ChannelError(
@@ -33,19 +33,28 @@ def publish(folder: Path, address: str, options: CheckOptions, listener: Listene
                 found=f"other bytes in {', '.join(strangers)}",
                 next_step="publish again, under another name if that is refused",
             )
-        return replace(check(copy, options, listener), folder=Path(address))
+        return _checked(copy, address, options, listener)
 
 
 def check_address(address: str, options: CheckOptions, listener: Listener) -> Checked:
     """Download what is published at `address` into a temporary folder, and check it."""
-    with _downloaded(open_channel(address), listener) as copy:
+    with _downloaded(open_channel(address), options, listener) as copy:
+        return _checked(copy, address, options, listener)
+
+
+def _checked(copy: Path, address: str, options: CheckOptions, listener: Listener) -> Checked:
+    """`check`, about the address rather than about a copy that will be gone."""
+    try:
         return replace(check(copy, options, listener), folder=Path(address))
+    except CheckFailedError as error:
+        error.file = address
+        raise
 
 
 @contextmanager
-def _downloaded(channel: Channel, listener: Listener) -> Iterator[Path]:
+def _downloaded(channel: Channel, options: CheckOptions, listener: Listener) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="facenet-release-") as name:
-        fetch(channel, Path(name), listener)
+        fetch(channel, Path(name), options, listener)
         yield Path(name)
 
 
@@ -53,7 +62,7 @@ def _hash(path: Path) -> str | None:
     return sha256_file(path) if path.is_file() else None
 
 
-def fetch(channel: Channel, folder: Path, listener: Listener) -> None:
+def fetch(channel: Channel, folder: Path, options: CheckOptions, listener: Listener) -> None:
     """Download a whole release into the empty `folder`, trusting only what its manifest says.
 
     No file may be larger than there; a name that it doesn't know is refused. Raises AbsentError,
@@ -69,6 +78,7 @@ def fetch(channel: Channel, folder: Path, listener: Listener) -> None:
         )
     channel.download(MANIFEST, folder / MANIFEST, MAX_BYTES, lambda _: None)
     data = (folder / MANIFEST).read_bytes()
+    require_asked(data, options, channel.address)
     manifest = parse(data, f"{channel.address}: {MANIFEST}")
     sizes = {file.name: file.size for file in manifest.files}
     rest = {name: MAX_BYTES for name in UNNAMED if name in names and name != MANIFEST}

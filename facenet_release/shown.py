@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,8 @@ def show_built(built: Built) -> None:
                 name = job.result.input.model.name
                 click.echo(f"  published  {name}: {job.result.comparison}")
     click.echo(f"  manifest   {built.manifest_sha256} (SHA-256)")
-    click.echo(f"  next       facenet release sign {built.folder} --private-key key.pem")
+    folder = shlex.quote(str(built.folder))
+    click.echo(f"  next       facenet release sign {folder} --private-key key.pem")
 
 
 def show_checked(checked: Checked, options: CheckOptions, place: str, as_json: bool) -> None:

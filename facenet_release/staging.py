@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from converter.errors import UsageError
 from converter.writers.atomic import output_error
 from facenet_release.errors import ReleaseError
 
@@ -68,26 +70,43 @@ def staging(out: Path) -> Iterator[Staging]:
     from filelock import FileLock, Timeout
 
     made = Staging(out.absolute())
-    try:
-        for name in _FOLDERS:
-            (made.root / name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise output_error(out, error) from error
     lock = FileLock(made.root / "lock")
     try:
+        made.root.mkdir(exist_ok=True)
+        _require_ours(made.root)
         lock.acquire(timeout=0)
-    except Timeout:
+    except Timeout:  # an OSError too
         raise ReleaseError(
             "another build is at work here",
             file=made.root,
             next_step="wait for it, or give this one another --out",
         ) from None
+    except OSError as error:
+        raise output_error(out, error) from error
     try:
-        for name in _FOLDERS:  # the build that had the lock may have removed them at its end
-            (made.root / name).mkdir(parents=True, exist_ok=True)
+        _make_folders(made)
         yield made
     finally:
         lock.release()
+
+
+def _make_folders(place: Staging) -> None:
+    try:
+        for name in _FOLDERS:
+            (place.root / name).mkdir(exist_ok=True)
+    except OSError as error:
+        raise output_error(place.out, error) from error
+
+
+def _require_ours(folder: Path) -> None:
+    """UsageError where somebody else could have prepared what a build takes for its own."""
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise UsageError(
+            "the folder to work in is somebody else's, or a link",
+            file=folder,
+            next_step="delete it, or give --out another place",
+        )
 
 
 def _sync(path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.sources.mapped import sha256_file
-from facenet_release.files import write_file
+from facenet_release.files import remove, write_file
 
 PACKAGES = ("converter", "facenet_models", "facenet_release", "parity_tests")
 LIBRARIES = ("numpy", "torch", "tensorflow", "onnx", "onnxruntime")
@@ -51,7 +51,8 @@ class Step:
             if said["key"] != self.key or list(hashes) != list(self.outputs):
                 return None
             for name, sha256 in hashes.items():
-                if sha256_file(self.folder / name) != sha256:
+                path = self.folder / name
+                if path.is_symlink() or sha256_file(path) != sha256:
                     return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
@@ -63,7 +64,7 @@ class Step:
         if before is not None:
             return before
         for name in self.outputs:
-            (self.folder / name).unlink(missing_ok=True)
+            remove(self.folder / name)
         result = dict(work())
         said = {
             "key": self.key,

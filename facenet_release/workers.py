@@ -12,9 +12,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,7 +49,8 @@ def run(jobs: Sequence[Job], processes: int, logs: Path, told: Told) -> list[Don
     listening.start()
     pool = ProcessPoolExecutor(processes, context, _start, (queue, stay, str(logs)))
     try:
-        futures = [pool.submit(_run, job) for job in jobs]
+        with _uninterrupted():
+            futures = [pool.submit(_run, job) for job in jobs]
         _raise_first(futures, logs)
         return [future.result() for future in futures]
     finally:
@@ -56,6 +58,16 @@ def run(jobs: Sequence[Job], processes: int, logs: Path, told: Told) -> list[Don
         pool.shutdown(wait=True, cancel_futures=True)
         queue.put(None)
         listening.join()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Processes that are started meanwhile never hear of Ctrl-C, which is the parent's business."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _raise_first(futures: Sequence[Future[Done]], logs: Path) -> None:
@@ -76,17 +88,17 @@ def _raise_first(futures: Sequence[Future[Done]], logs: Path) -> None:
 
 def _listen(queue: Any, told: Told) -> None:
     while (said := queue.get()) is not None:
-        told(*said)
+        with suppress(OSError):  # nobody looks any more; the build goes on
+            told(*said)
 
 
 def _start(queue: Any, stay: Connection, logs: str) -> None:
-    """In a new process: print to a file, leave Ctrl-C to the parent, end with it."""
+    """In a new process: print to a file, end with the parent."""
     global _queue  # a process's only way from its start to its jobs
     _queue = queue
     for name in _THREADS:  # read when torch is imported, which is later
         os.environ.setdefault(name, "1")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    log = os.open(Path(logs) / f"{os.getpid()}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(Path(logs) / f"{os.getpid()}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     sys.stdout.flush()
     os.dup2(log, 1)
     os.dup2(log, 2)

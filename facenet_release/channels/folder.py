@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from converter.errors import UsageError
@@ -36,10 +36,10 @@ class FolderChannel:
     def download(self, name: str, target: Path, limit: int, advance: Advance) -> None:
         if name not in self.names():  # so that no name leads out of the folder
             raise AbsentError("there is no such file", file=self._folder / name)
-        done = 0
         try:
-            with (self._folder / name).open("rb") as source, target.open("xb") as copy:
-                while chunk := source.read(_CHUNK):
+            with target.open("xb") as copy:
+                done = 0
+                for chunk in self._chunks(name):
                     done += len(chunk)
                     if done > limit:
                         raise ChannelError(
@@ -49,6 +49,14 @@ class FolderChannel:
                         )
                     copy.write(chunk)
                     advance(len(chunk))
+        except OSError as error:
+            raise output_error(target, error) from error
+
+    def _chunks(self, name: str) -> Iterator[bytes]:
+        try:
+            with (self._folder / name).open("rb") as source:
+                while chunk := source.read(_CHUNK):
+                    yield chunk
         except OSError as error:
             raise self._failed(error) from error
 
@@ -63,7 +71,7 @@ class FolderChannel:
             raise UsageError("the place to publish to is a file", file=folder)
         if not folder.parent.is_dir():
             raise UsageError("the folder to publish in does not exist", file=folder.parent)
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and self.names():
             self._same(files)
             return
         listener.stage("copying", sum(file.stat().st_size for file in files))

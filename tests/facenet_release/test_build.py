@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -9,7 +10,9 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +30,7 @@ from support.small_release import (
 from converter.errors import OutputError, ParityFailedError, UsageError
 from facenet_release import job as jobs
 from facenet_release import rebuild as rebuilding
+from facenet_release import workers
 from facenet_release.build import build, plan
 from facenet_release.check import CheckOptions, check
 from facenet_release.errors import CheckFailedError, ReleaseError
@@ -204,11 +208,166 @@ def test_places_that_no_release_can_have(inputs: Path) -> None:
     with pytest.raises(UsageError, match="a file has its name"):
         build(recipe, inputs / "det1.npy")
 
+    with pytest.raises(UsageError, match="something else"):
+        plan(recipe, Path("/"))
+    with pytest.raises(UsageError, match="something else"):
+        plan(recipe, inputs)
+
+
+def test_a_folder_that_can_not_be_renamed_is_refused_at_once(
+    inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (inputs / "disk").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "disk")
+    recipe = read(write_recipe(inputs))
+    for given in (inputs / "disk", inputs / "disk" / "." / ""):
+        with pytest.raises(UsageError, match="a disk is mounted") as error:
+            build(recipe, given)
+        assert "disk/release" in str(error.value)
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("given", ["link", ".", "dist"])
+def test_an_empty_folder_becomes_the_release_whatever_it_is_called(
+    given: str, inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, real = read(write_recipe(inputs, ("rnet",))), inputs / "real"
+    real.mkdir()
+    (inputs / "link").symlink_to(real)
+    monkeypatch.chdir(real if given == "." else inputs)
+    assert build(recipe, Path(given)).folder == Path(given)
+    check(inputs / "dist" if given == "dist" else real, CheckOptions())
+    assert not list(inputs.glob(".*"))
+
+
+def test_what_others_may_have_prepared_is_not_built_upon(
+    inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, out = read(write_recipe(inputs)), inputs / "dist"
+    root = Staging(out).root
+    (inputs / "elsewhere").mkdir()
+    root.symlink_to(inputs / "elsewhere")
+    with pytest.raises(UsageError, match="somebody else's"):
+        build(recipe, out)
+    assert not list((inputs / "elsewhere").iterdir())
+    root.unlink()
+    root.mkdir()
+    monkeypatch.setattr(os, "getuid", lambda: root.stat().st_uid + 1)
+    with pytest.raises(UsageError, match="somebody else's"):
+        build(recipe, out)
+    assert not list(root.iterdir())
+
+
+def test_a_build_killed_at_its_very_end_leaves_nothing(
+    release_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the renaming and the removal of what is left."""
+    monkeypatch.setattr("facenet_release.build.run", None)
+    with staging(release_copy) as place:
+        (place.steps / "x").write_bytes(b"x")
+    recipe = read(release_copy / "release.toml")
+    assert build(recipe, release_copy).jobs is None
+    assert not place.root.exists()
+
+
+@pytest.mark.usefixtures("in_process")
+def test_links_and_folders_are_no_finished_files(inputs: Path, tmp_path: Path) -> None:
+    recipe, out = read(write_recipe(inputs, ("rnet",))), inputs / "dist"
+    with staging(out) as place:
+        (one,) = find_inputs(recipe)
+        step, _ = Job(one, place.release, place.steps, place.failed).conversions()
+        (place.release / "folder").mkdir()
+        (place.release / "folder" / "x").write_bytes(b"x")
+        (place.release / "rnet.safetensors").mkdir()
+        (place.release / "rnet.pt").write_bytes(b"x")
+        sha256 = hashlib.sha256(b"x").hexdigest()
+        said = {"key": step.key, "outputs": {"rnet.pt": sha256}, "result": {}}
+        (place.steps / "convert rnet.pt.json").write_text(json.dumps(said))
+        assert step.record() is not None
+        (place.release / "rnet.pt").rename(tmp_path / "x")
+        (place.release / "rnet.pt").symlink_to(tmp_path / "x")
+        assert step.record() is None
+    build(recipe, out)
+    check(out, CheckOptions())
+    assert (tmp_path / "x").read_bytes() == b"x"
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_clock_that_is_set_back_does_no_harm(
+    inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = datetime(2999, 1, 31, tzinfo=timezone.utc)
+    monkeypatch.setattr("facenet_release.build.datetime", SimpleNamespace(now=lambda _: late))
+    build(read(write_recipe(inputs, ("rnet",))), inputs / "dist")
+    said = json.loads((inputs / "dist" / PROVENANCE).read_bytes())["predicate"]["runDetails"]
+    assert said["metadata"] == {
+        "startedOn": "2999-01-31T00:00:00Z",
+        "finishedOn": "2999-01-31T00:00:00Z",
+    }
+
+
+def test_a_build_goes_on_when_nobody_looks() -> None:
+    queue: Any = SimpleQueue()
+    seen = []
+
+    def told(*said: object) -> None:
+        seen.append(said)
+        raise BrokenPipeError
+
+    for row in (("a", "b", False), ("c", "d", True), None):
+        queue.put(row)
+    workers._listen(queue, told)
+    assert len(seen) == 2
+
 
 def test_two_builds_are_not_at_work_in_one_folder(inputs: Path) -> None:
     recipe = read(write_recipe(inputs))
     with staging(inputs / "dist"), pytest.raises(ReleaseError, match="another build"):
         build(recipe, inputs / "dist")
+
+
+@pytest.mark.usefixtures("in_process")
+def test_what_is_released_comes_from_the_bytes_that_are_named(
+    inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source is written to after it was hashed, while it is converted and judged."""
+    before, source = jobs.convert, inputs / "det2.npy"
+    data = source.read_bytes()
+
+    def late(request: Any, listener: Any) -> Any:
+        altered = bytearray(data)
+        altered[-20] ^= 1
+        source.write_bytes(altered)
+        return before(request, listener)
+
+    recipe, out = read(write_recipe(inputs, ("rnet",))), inputs / "dist"
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "convert", late)
+        with pytest.raises(ReleaseError, match="changed while") as error:
+            build(recipe, out)
+    assert error.value.file == str(source)
+    assert not out.exists()
+    # The bytes are right again. What was made of the others is there, and is not taken.
+    source.write_bytes(data)
+    with pytest.raises(ParityFailedError, match="rnet did not pass"):
+        build(recipe, out)
+    assert not out.exists()
+
+
+def test_all_that_a_model_is_made_of_must_stay_as_it_was(inputs: Path) -> None:
+    sha256 = hashlib.sha256((inputs / "det3.npy").read_bytes()).hexdigest()
+    more = {"rnet": f'published = {{ file = "det3.npy", sha256 = "{sha256}" }}'}
+    (one,) = find_inputs(read(write_recipe(inputs, ("rnet",), more)))
+    one.require_unchanged()
+    for name in ("det2.npy", "det3.npy"):
+        data = (inputs / name).read_bytes()
+        (inputs / name).write_bytes(data + b"x")
+        with pytest.raises(ReleaseError, match="changed while"):
+            one.require_unchanged()
+        (inputs / name).unlink()
+        with pytest.raises(ReleaseError, match="changed while"):
+            one.require_unchanged()
+        (inputs / name).write_bytes(data)
 
 
 @pytest.mark.usefixtures("in_process")
@@ -321,3 +480,22 @@ def test_a_killed_build_leaves_no_process_and_goes_on(
     assert plan(read(recipe), out)[0][1]["pnet.pt"]
     build(read(recipe), out, processes=1)
     check(out, CheckOptions())
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_ctrl_c_while_processes_start_is_heard_by_one_alone(inputs: Path) -> None:
+    """A terminal sends it to all; those that are just importing would print where they were."""
+    command = [sys.executable, "-c", "from converter.cli.main import facenet; facenet()"]
+    started = subprocess.Popen(
+        [*command, "release", "build", str(write_recipe(inputs)), "--out", str(inputs / "dist")],
+        env={**os.environ, "MARK": str(inputs)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while len(processes_of(inputs)) < 3:  # with the one that tracks resources
+        assert started.poll() is None, started.communicate()[1]
+    os.killpg(started.pid, signal.SIGINT)
+    _, said = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert said.strip() == "Interrupted; the same command goes on where this one was"

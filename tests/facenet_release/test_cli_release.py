@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,9 @@ from support.small_release import (
     write_recipe,
 )
 
+from facenet_release.build import Built
 from facenet_release.cli import release
+from facenet_release.shown import show_built
 
 __all__ = ["in_process", "inputs", "release_copy", "small_release"]
 
@@ -54,6 +58,11 @@ def test_build_tells_what_it_does_and_what_it_made(inputs: Path) -> None:
     assert json.loads(again.stdout)["manifest_sha256"] in done.stdout
 
 
+def test_a_command_to_go_on_with_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
+    show_built(Built(Path("my dist"), "0" * 64, ()))
+    assert "facenet release sign 'my dist' --private-key" in capsys.readouterr().out
+
+
 def test_a_wrong_recipe_ends_in_code_2(inputs: Path) -> None:
     recipe = inputs / "r.toml"
     recipe.write_text("[release]\nname = 3\n")
@@ -80,6 +89,15 @@ def test_check_tells_what_was_checked(small_release: Path) -> None:
     assert "the one that was asked for" in asked.stdout
     assert run("check", small_release, "--manifest-sha256", "12").exit_code == 2
     assert run("check", small_release, "--manifest-sha256", "0" * 64).exit_code == 1
+
+
+@pytest.mark.tensorflow
+def test_check_waits_for_no_grammar_of_iris(small_release: Path) -> None:
+    code = "import sys; from converter.cli.main import facenet; facenet(standalone_mode=False); "
+    code += "print([name for name in sys.modules if name.startswith(('rfc3987', 'torch', 'lark'))])"
+    command = [sys.executable, "-c", code, "release", "check", str(small_release)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.tensorflow

@@ -119,7 +119,7 @@ class Lying(FolderChannel):
 
 def fetched(channel: FolderChannel, folder: Path) -> None:
     folder.mkdir()
-    fetch(channel, folder, Listener())
+    fetch(channel, folder, NOTHING, Listener())
     check(folder, NOTHING)
 
 
@@ -145,6 +145,37 @@ def test_what_was_altered_on_the_way_is_noticed(small_release: Path, tmp_path: P
     with pytest.raises(CheckFailedError) as error:
         fetched(Lying(small_release, other, ()), tmp_path / "a")
     assert "rnet.pt: altered" in str(error.value)
+
+
+def test_another_release_than_was_asked_for_is_not_downloaded(
+    small_release: Path, tmp_path: Path
+) -> None:
+    options = CheckOptions(manifest_sha256="0" * 64)
+    (tmp_path / "a").mkdir()
+    with pytest.raises(CheckFailedError, match="another release"):
+        fetch(FolderChannel(str(small_release)), tmp_path / "a", options, Listener())
+    assert [path.name for path in (tmp_path / "a").iterdir()] == [MANIFEST]
+
+
+def test_what_is_wrong_is_said_of_the_address(release_copy: Path) -> None:
+    """And not of the copy, which is gone by then."""
+    data = bytearray((release_copy / "rnet.pt").read_bytes())
+    data[-1] ^= 1
+    (release_copy / "rnet.pt").write_bytes(data)
+    with pytest.raises(CheckFailedError) as error:
+        check_address(str(release_copy), NOTHING, Listener())
+    assert error.value.file == str(release_copy)
+
+
+def test_a_copy_that_can_not_be_written_is_not_the_folders_fault(
+    small_release: Path, tmp_path: Path
+) -> None:
+    channel = FolderChannel(str(small_release))
+    with pytest.raises(OutputError, match="could not be written"):
+        channel.download("rnet.pt", tmp_path / "no" / "x", 10**6, lambda _: None)
+    (tmp_path / "folder" / "x").mkdir(parents=True)
+    with pytest.raises(ChannelError, match="can't be read"):
+        FolderChannel(str(tmp_path / "folder")).download("x", tmp_path / "y", 10**6, lambda _: None)
 
 
 def test_larger_files_than_the_manifest_allows_are_not_read(

@@ -13,8 +13,9 @@ from support.small_release import inputs, recipe_of, write_recipe
 from converter.demo import write_demo
 from converter.errors import UsageError
 from facenet_release.errors import RecipeError
-from facenet_release.inputs import find_inputs
-from facenet_release.recipe import MAX_BYTES, read
+from facenet_release.inputs import _altered, find_inputs
+from facenet_release.manifest import Source
+from facenet_release.recipe import MAX_BYTES, _model, read, tomllib
 from facenet_release.recipe_lines import line_of, lines
 
 __all__ = ["inputs"]
@@ -206,6 +207,39 @@ def test_two_models_may_not_make_one_file(inputs: Path) -> None:
     )
     with pytest.raises(RecipeError, match="used twice"):
         read(recipe)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "file"),
+    [
+        ("readme", "other", "readme.md"),  # the release's own, where case makes no difference
+        ("a", "A.onnx", "A.onnx.parity.json"),
+        ("a", "a.onnx", "a.onnx.parity.html"),
+    ],
+)
+def test_no_model_takes_the_name_of_another_file(
+    one: str, other: str, file: str, inputs: Path
+) -> None:
+    sha256 = hashlib.sha256((inputs / "det1.npy").read_bytes()).hexdigest()
+    text = '[release]\nname = "r"\nversion = "1"\n'
+    for name in (one, other):
+        text += f'[[model]]\nname = "{name}"\nsource = "det1.npy"\ntraining_set = "x"\n'
+        text += f'licence = "y"\nsha256 = {{ "det1.npy" = "{sha256}" }}\n'
+        text += 'formats = ["pt", "onnx"]\n' if name == "a" else ""
+    (inputs / "release.toml").write_text(text)
+    assert f"{file} would be of " in wrong_inputs(inputs / "release.toml")
+
+
+def test_hashes_that_must_be_written_are_shown_whole() -> None:
+    """Those of the published checkpoints, whose files have long names."""
+    names = ["model-20180402-114759.ckpt-275." + end for end in ("data-00000-of-00001", "index")]
+    files = tuple(Source(name, 1, "0" * 63 + str(i)) for i, name in enumerate([*names, "x.meta"]))
+    text = '[release]\nname = "r"\nversion = "1"\n[[model]]\nname = "20180402-114759-vggface2"\n'
+    recipe = tomllib.loads(text)["model"][0]
+    (finding,) = _altered(_model(recipe), files)
+    said = str(RecipeError("wrong", [f"line 4: {recipe['name']}: {finding}"]))
+    for file in files:
+        assert f'"{file.name}" = "{file.sha256}"' in said
 
 
 def test_paths_start_from_the_recipe_or_from_the_folder_that_is_given(
