@@ -7,11 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from functools import partial
 from hashlib import sha256
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ pytest.importorskip("torch", reason="the networks need torch")
 pytest.importorskip("pooch", reason="downloads need pooch")
 
 import torch
+from support.loopback import Files, serving
 from torch import nn
 
 import facenet_models
@@ -75,18 +74,8 @@ def here(release: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def address(release: Path) -> Iterator[str]:
     """`release` over HTTP."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Nothing on the terminal."""
-
-    handler = partial(Quiet, directory=release)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with serving(partial(Files, directory=release)) as address:
+        yield address
 
 
 def same(model: nn.Module, state: dict[str, torch.Tensor], *, but: str = " ") -> bool:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import torch
 from safetensors.torch import save_file
 from support import registry as registries
 from support.file_server import serve
+from support.loopback import Files, serving
 from support.registry import Registry, gate
 
 from facenet_models import PNet, oci, pretrained, release
@@ -85,20 +85,13 @@ def asked() -> list[str]:
 def address(folder: Path, asked: list[str]) -> Iterator[str]:
     """`folder` over HTTP."""
 
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Nothing on the terminal."""
-
+    class Noting(Files, SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
             super().do_GET()
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with serving(partial(Noting, directory=folder)) as address:
+        yield address
 
 
 @pytest.fixture

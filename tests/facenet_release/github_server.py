@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from support.loopback import Json, Service
 
 API, UPLOADS = "/api/v3", "/api/uploads"  # as GitHub Enterprise Server has them
 WRITER, READER, SECRET_QUERY = "ghp_writer0123456789", "ghp_reader0123456789", "sig=s3cr3tsignature"
@@ -45,30 +46,13 @@ class Release:
 
 
 @dataclass
-class Fault:
-    """What to do at the next requests that match; `skip` of them go well before."""
-
-    verb: str
-    path: str
-    kind: str
-    times: int = 1
-    skip: int = 0
-
-
-@dataclass
-class GitHubServer:
+class GitHubServer(Service):
     """The repository ``owner/repo`` and everything that was asked."""
 
-    url: str = ""
-    elsewhere: str = ""
     releases: list[Release] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
     digests: bool = True
     page: int = 2  # never more than this on a page, so that small tests have pages
     tokens: set[str] = field(default_factory=lambda: {WRITER, READER})
-    requests: list[tuple[str, str]] = field(default_factory=list)
-    elsewhere_headers: list[dict[str, str]] = field(default_factory=list)
-    before: dict[tuple[str, str], Callable[[], object]] = field(default_factory=dict)
     last_id: int = 0
 
     def new_id(self) -> int:
@@ -83,60 +67,21 @@ class GitHubServer:
         self.releases.append(release)
         return release
 
-    def fail(self, verb: str, path: str, kind: str, times: int = 1, skip: int = 0) -> None:
-        self.faults.append(Fault(verb, path, kind, times, skip))
-
-    def fault(self, verb: str, path: str) -> str:
-        for fault in self.faults:
-            if fault.times and fault.verb == verb and re.search(fault.path, path):
-                if fault.skip:
-                    fault.skip -= 1
-                    continue
-                fault.times -= 1
-                return fault.kind
-        return ""
-
     def public(self) -> list[Release]:
         return [release for release in self.releases if not release.draft]
-
-    def count(self, verb: str, path: str) -> int:
-        """How many such requests came."""
-        return sum(v == verb and bool(re.search(path, p)) for v, p in self.requests)
 
 
 @contextmanager
 def serve() -> Iterator[GitHubServer]:
     """Runs one, and the other host, until the block is left."""
     state = GitHubServer()
-    with ExitStack() as stack:
-        for handler, name in ((_Api, "url"), (_Elsewhere, "elsewhere")):
-            bound = type("Bound", (handler,), {"state": state})
-            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), bound))
-            server.daemon_threads = True
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(server.shutdown)
-            setattr(state, name, f"http://127.0.0.1:{server.server_address[1]}")
+    with state.running(_Api, _Elsewhere):
         state.url += API
         yield state
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Json, BaseHTTPRequestHandler):
     state: GitHubServer
-
-    def log_message(self, *_: object) -> None:
-        """Nothing on the terminal."""
-
-    def answer(self, status: int, body: Any = None, **headers: str) -> None:
-        data = b"" if body is None else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json; charset=utf-8")
-        self.send_header("Content-Length", str(len(data)))
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(data)
 
     def refuse(self, status: int, message: str, *codes: str, **headers: str) -> None:
         errors = {"errors": [{"resource": "R", "code": c, "field": "name"} for c in codes]}
@@ -190,14 +135,9 @@ class _Api(_Handler):
 
     def route(self, verb: str) -> None:
         state, path = self.state, urlsplit(self.path).path
-        state.requests.append((verb, path))
         self.query = {k: v[0] for k, v in parse_qs(urlsplit(self.path).query).items()}
         scheme, _, self.token = self.headers.get("Authorization", "").partition(" ")
-        self.fault = state.fault(verb, path)
-        for (wanted, pattern), act in list(state.before.items()):
-            if wanted == verb and re.search(pattern, path):
-                del state.before[wanted, pattern]
-                act()
+        self.fault = state.asked(verb, path)
         if self.fault == "cut":
             return
         if self.fault == "500":

@@ -11,13 +11,14 @@ import base64
 import hashlib
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from http.server import BaseHTTPRequestHandler
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
+
+from support.loopback import Json, Service
 
 TOKEN, SECRET_QUERY = "hf_writer0123456789", "X-Amz-Signature=s3cr3tsignature"
 LARGE = (".pt", ".safetensors")  # what goes to the large-file storage
@@ -51,19 +52,13 @@ class Repo:
 
 
 @dataclass
-class HubServer:
+class HubServer(Service):
     """All repositories, large objects, and everything that was asked."""
 
-    url: str = ""
-    elsewhere: str = ""
     repos: dict[str, Repo] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=lambda: {TOKEN})
-    faults: list[list[Any]] = field(default_factory=list)
-    requests: list[tuple[str, str]] = field(default_factory=list)
     agents: set[str] = field(default_factory=set)
-    elsewhere_headers: list[dict[str, str]] = field(default_factory=list)
-    before: dict[tuple[str, str], Callable[[], object]] = field(default_factory=dict)
 
     def add(self, name: str = "owner/repo", **files: bytes) -> Repo:
         """A repository that is there already; dots in names are written as ``__``."""
@@ -71,23 +66,6 @@ class HubServer:
         entries = {key.replace("__", "."): Entry(data) for key, data in files.items()}
         repo.commit({".gitattributes": Entry(b"*.pt filter=lfs\n")} | entries)
         return repo
-
-    def fail(self, verb: str, path: str, kind: str, times: int = 1, skip: int = 0) -> None:
-        self.faults.append([verb, path, kind, times, skip])
-
-    def fault(self, verb: str, path: str) -> str:
-        for fault in self.faults:
-            if fault[3] and fault[0] == verb and re.search(fault[1], path):
-                if fault[4]:
-                    fault[4] -= 1
-                    continue
-                fault[3] -= 1
-                return str(fault[2])
-        return ""
-
-    def count(self, verb: str, path: str) -> int:
-        """How many such requests came."""
-        return sum(v == verb and bool(re.search(path, p)) for v, p in self.requests)
 
     def contents(self, repo: Repo, commit: str) -> dict[str, bytes]:
         """What a download of that commit gives."""
@@ -102,34 +80,12 @@ class HubServer:
 def serve() -> Iterator[HubServer]:
     """Runs one, and the other host, until the block is left."""
     state = HubServer()
-    with ExitStack() as stack:
-        for handler, name in ((_Api, "url"), (_Elsewhere, "elsewhere")):
-            bound = type("Bound", (handler,), {"state": state})
-            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), bound))
-            server.daemon_threads = True
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(server.shutdown)
-            setattr(state, name, f"http://127.0.0.1:{server.server_address[1]}")
+    with state.running(_Api, _Elsewhere):
         yield state
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Json, BaseHTTPRequestHandler):
     state: HubServer
-
-    def log_message(self, *_: object) -> None:
-        """Nothing on the terminal."""
-
-    def answer(self, status: int, body: Any = None, **headers: str) -> None:
-        data = b"" if body is None else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json; charset=utf-8")
-        self.send_header("Content-Length", str(len(data)))
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(data)
 
     def refuse(self, status: int, message: str, code: str = "") -> None:
         headers = {"X_Error_Message": message} | ({"X_Error_Code": code} if code else {})
@@ -140,12 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def begin(self, verb: str) -> str:
         path = unquote(urlsplit(self.path).path)
-        self.state.requests.append((verb, path))
-        self.fault = self.state.fault(verb, path)
-        for (wanted, pattern), act in list(self.state.before.items()):
-            if wanted == verb and re.search(pattern, path):
-                del self.state.before[wanted, pattern]
-                act()
+        self.fault = self.state.asked(verb, path)
         return path
 
 

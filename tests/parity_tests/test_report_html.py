@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.server
 import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import pytest
 
 pytest.importorskip("jinja2", reason="needs Jinja: pip install -e '.[parity]'")
 
+from support.loopback import Files, serving
 from test_report import EVERY, HOSTILE, MEASURE, hostile
 
 from parity_tests import report as reports
@@ -153,19 +153,12 @@ def server(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
     """Serves `tmp_path` on this machine, and lists what is asked for."""
     asked: list[str] = []
 
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments, directory=str(tmp_path))  # type: ignore[arg-type] # socketserver's
-
+    class Noting(Files):
         def log_message(self, *_: object) -> None:
             asked.append(self.path)
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}", asked
-        running.shutdown()
-        thread.join()
+    with serving(partial(Noting, directory=tmp_path)) as address:
+        yield address, asked
 
 
 @pytest.mark.parametrize("name", ["failed", "hostile1"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import NamedTuple
+
+from support.loopback import Quiet, serving
 
 PAGE = b"\n<!DOCTYPE html><html><title>Sign in</title></html>"
 
@@ -27,9 +28,9 @@ class FileServer:
     between pieces.
     """
 
-    def __init__(self, body: bytes, port: int) -> None:
+    def __init__(self, body: bytes, address: str) -> None:
         self.body = body
-        self.url = f"http://127.0.0.1:{port}/some/file.pt"
+        self.url = f"{address}/some/file.pt"
         self.etag: str | None = '"v1"'
         self.ranges = True
         self.validate = True
@@ -45,23 +46,13 @@ def serve(body: bytes) -> Iterator[FileServer]:
     class Handler(_Handler):
         pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        Handler.state = FileServer(body, server.server_address[1])
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield Handler.state
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as address:
+        Handler.state = FileServer(body, address)
+        yield Handler.state
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Quiet, BaseHTTPRequestHandler):
     state: FileServer
-
-    def log_message(self, *_: object) -> None:
-        """Nothing on the terminal."""
 
     def do_GET(self) -> None:
         state, wanted = self.state, self.headers.get("Range")

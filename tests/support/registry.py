@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
+
+from support.loopback import Quiet, serving
 
 USER, PASSWORD = "me", "s3cret-pass"
 # bcrypt of PASSWORD, at the cost of 2**5 rounds: crypt(3) has made it.
@@ -116,9 +118,9 @@ class Gate:
     was shown, path by path. Blobs are at `elsewhere`, if that is set.
     """
 
-    def __init__(self, port: int) -> None:
-        self.host = f"127.0.0.1:{port}"
-        self.realm = f"http://{self.host}/token"
+    def __init__(self, address: str) -> None:
+        self.host = address.removeprefix("http://")
+        self.realm = f"{address}/token"
         self.token: object = "t0ken-of-the-gate"
         self.elsewhere: str | None = None
         self.files: dict[str, bytes] = {}
@@ -132,23 +134,13 @@ def gate() -> Iterator[Gate]:
     class Handler(_GateHandler):
         pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        Handler.state = Gate(server.server_address[1])
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield Handler.state
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as address:
+        Handler.state = Gate(address)
+        yield Handler.state
 
 
-class _GateHandler(BaseHTTPRequestHandler):
+class _GateHandler(Quiet, BaseHTTPRequestHandler):
     state: Gate
-
-    def log_message(self, *_: object) -> None:
-        """Nothing on the terminal."""
 
     def do_HEAD(self) -> None:
         self.do_GET()

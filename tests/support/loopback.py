@@ -1,0 +1,115 @@
+"""HTTP servers on loopback: one for the length of a block, quiet ones, ones that fail on demand."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@contextmanager
+def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Answers with `handler` until the block is left; gives the address, without a slash."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Quiet:
+    """A handler that says nothing on the terminal."""
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+class Files(Quiet, SimpleHTTPRequestHandler):
+    """Serves a folder."""
+
+
+class Json(Quiet, BaseHTTPRequestHandler):
+    """Answers with JSON."""
+
+    def answer(self, status: int, body: Any = None, **headers: str) -> None:
+        """`body` None is none; underscores in the names of `headers` are dashes."""
+        data = b"" if body is None else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@dataclass
+class Fault:
+    """What to do at the next requests that match; `skip` of them go well before."""
+
+    verb: str
+    path: str
+    kind: str
+    times: int = 1
+    skip: int = 0
+
+
+@dataclass
+class Service:
+    """What is known of a service of two hosts: `url`, and `elsewhere`, which stores the bytes.
+
+    `before` has what happens once, just before the first request of a verb for a path.
+    """
+
+    url: str = ""
+    elsewhere: str = ""
+    faults: list[Fault] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    elsewhere_headers: list[dict[str, str]] = field(default_factory=list)
+    before: dict[tuple[str, str], Callable[[], object]] = field(default_factory=dict)
+
+    def fail(self, verb: str, path: str, kind: str, times: int = 1, skip: int = 0) -> None:
+        self.faults.append(Fault(verb, path, kind, times, skip))
+
+    def asked(self, verb: str, path: str) -> str:
+        """Note a request, do what is to happen `before` it, and give the kind of its fault."""
+        self.requests.append((verb, path))
+        fault = self.fault(verb, path)
+        for (wanted, pattern), act in list(self.before.items()):
+            if wanted == verb and re.search(pattern, path):
+                del self.before[wanted, pattern]
+                act()
+        return fault
+
+    def fault(self, verb: str, path: str) -> str:
+        """The kind of a fault that is for this request, which uses it up; "" where none is."""
+        for fault in self.faults:
+            if fault.times and fault.verb == verb and re.search(fault.path, path):
+                if fault.skip:
+                    fault.skip -= 1
+                    continue
+                fault.times -= 1
+                return fault.kind
+        return ""
+
+    def count(self, verb: str, path: str) -> int:
+        """How many such requests came."""
+        return sum(v == verb and bool(re.search(path, p)) for v, p in self.requests)
+
+    @contextmanager
+    def running(
+        self, api: type[BaseHTTPRequestHandler], elsewhere: type[BaseHTTPRequestHandler]
+    ) -> Iterator[None]:
+        """Runs both hosts until the block is left; their handlers know it as `state`."""
+        hosts = [type("Bound", (handler,), {"state": self}) for handler in (api, elsewhere)]
+        with serving(hosts[0]) as self.url, serving(hosts[1]) as self.elsewhere:
+            yield
