@@ -9,9 +9,9 @@ from pathlib import Path
 import github_server
 import pytest
 from github_server import READER, SECRET_QUERY, WRITER, GitHubServer
+from publishing import Heard, Tiny, files_of, publish_to
 
 from converter.errors import FacenetError, UsageError
-from converter.progress import Listener
 from facenet_release.channels import http, open_channel
 from facenet_release.errors import (
     AbsentError,
@@ -20,31 +20,11 @@ from facenet_release.errors import (
     TakenError,
     TokenError,
 )
-from facenet_release.manifest import Manifest
 
 pytest.importorskip("github", reason="pip install PyGithub")
 
 ADDRESS = "github:owner/repo@v1.0"
-Tiny = tuple[Path, Manifest]
 ASSETS = 7  # of the tiny release
-
-
-class Heard(Listener):
-    """Counts what it is told."""
-
-    def __init__(self) -> None:
-        self.total, self.done = 0, 0
-        self.said: list[str] = []
-
-    def stage(self, _name: str, total: int) -> None:
-        self.total += total
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def advance(self, size: int) -> None:
-        assert size > 0
-        self.done += size
 
 
 @pytest.fixture
@@ -57,14 +37,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHubServer]:
         yield state
 
 
-def files_of(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir())
-
-
 def publish(tiny: Tiny, address: str = ADDRESS) -> Heard:
-    heard = Heard()
-    open_channel(address).publish(files_of(tiny[0]), tiny[1], heard)
-    return heard
+    return publish_to(address, tiny)
 
 
 def assert_published(server: GitHubServer, tiny: Tiny) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import hub_server
 import pytest
 from hub_server import SECRET_QUERY, TOKEN, Entry, HubServer
+from publishing import Heard, Tiny, files_of, publish_to
 
 from converter.errors import FacenetError, UsageError
-from converter.progress import Listener
 from facenet_release.channels import http, open_channel
 from facenet_release.errors import AbsentError, ChannelError, TakenError, TokenError
 from facenet_release.manifest import Manifest
@@ -19,25 +19,6 @@ from facenet_release.manifest import Manifest
 hub = pytest.importorskip("huggingface_hub", reason="pip install huggingface_hub")
 
 ADDRESS = "hf:owner/repo"
-Tiny = tuple[Path, Manifest]
-
-
-class Heard(Listener):
-    """Counts what it is told."""
-
-    def __init__(self) -> None:
-        self.total, self.done = 0, 0
-        self.said: list[str] = []
-
-    def stage(self, _name: str, total: int) -> None:
-        self.total += total
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def advance(self, size: int) -> None:
-        assert size > 0
-        self.done += size
 
 
 @pytest.fixture
@@ -51,14 +32,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         yield state
 
 
-def files_of(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir())
-
-
 def publish(tiny: Tiny, address: str = ADDRESS) -> Heard:
-    heard = Heard()
-    open_channel(address).publish(files_of(tiny[0]), tiny[1], heard)
-    return heard
+    return publish_to(address, tiny)
 
 
 def assert_published(server: HubServer, tiny: Tiny, tag: str = "v1.0") -> None:

@@ -1,0 +1,39 @@
+"""What the tests of the channels do alike: publish a tiny release, and hear what is said of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from converter.progress import Listener
+from facenet_release.channels import open_channel
+from facenet_release.manifest import Manifest
+
+Tiny = tuple[Path, Manifest]  # a folder, and what its manifest says
+
+
+class Heard(Listener):
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        self.total, self.done = 0, 0
+        self.said: list[str] = []
+
+    def stage(self, _name: str, total: int) -> None:
+        self.total += total
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def advance(self, size: int) -> None:
+        assert size > 0
+        self.done += size
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+def publish_to(address: str, tiny: Tiny) -> Heard:
+    heard = Heard()
+    open_channel(address).publish(files_of(tiny[0]), tiny[1], heard)
+    return heard
