@@ -31,6 +31,7 @@ _DETECTOR = Path("src", "align", "detect_face.py")  # what is run of the origina
 # Every variable that the program heeds; any other FACENET_… is shown as unknown: a slip, perhaps.
 VARIABLES = (
     "FACENET_CHECKPOINTS",
+    "FACENET_EXAMPLES_DATA",
     "FACENET_MIRROR",
     "FACENET_OFFLINE",
     ORIGINAL,
@@ -42,6 +43,7 @@ VARIABLES = (
     "HF_ENDPOINT",
     "HF_TOKEN",
     "OCI_PASSWORD",
+    "OCI_USERNAME",
     "TORCH_HOME",
     "XDG_CACHE_HOME",
 )
