@@ -18,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import Empty
 from typing import Any, NamedTuple
 
 from facenet_release.errors import ReleaseError
@@ -45,7 +46,8 @@ def run(jobs: Sequence[Job], processes: int, logs: Path, told: Told) -> list[Don
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     stay, leave = context.Pipe(duplex=False)  # the processes go when `leave` is closed
-    listening = threading.Thread(target=_listen, args=(queue, told), daemon=True)
+    finished = threading.Event()
+    listening = threading.Thread(target=_listen, args=(queue, told, finished), daemon=True)
     listening.start()
     pool = ProcessPoolExecutor(processes, context, _start, (queue, stay, str(logs)))
     try:
@@ -56,8 +58,8 @@ def run(jobs: Sequence[Job], processes: int, logs: Path, told: Told) -> list[Don
     finally:
         leave.close()
         pool.shutdown(wait=True, cancel_futures=True)
-        queue.put(None)
-        listening.join()
+        finished.set()
+        listening.join(1)  # a process that was killed in the middle of a word keeps it waiting
 
 
 @contextmanager
@@ -86,8 +88,18 @@ def _raise_first(futures: Sequence[Future[Done]], logs: Path) -> None:
     raise errors[0]
 
 
-def _listen(queue: Any, told: Told) -> None:
-    while (said := queue.get()) is not None:
+def _listen(queue: Any, told: Told, finished: threading.Event) -> None:
+    """Hand on what is said, until nothing more is and everything is finished.
+
+    Nothing is sent to end it: a killed process may have left the queue locked.
+    """
+    while True:
+        try:
+            said = queue.get(timeout=0.1)
+        except Empty:
+            if finished.is_set():
+                return
+            continue
         with suppress(OSError):  # nobody looks any more; the build goes on
             told(*said)
 

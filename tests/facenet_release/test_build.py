@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -314,9 +315,11 @@ def test_a_build_goes_on_when_nobody_looks() -> None:
         seen.append(said)
         raise BrokenPipeError
 
-    for row in (("a", "b", False), ("c", "d", True), None):
+    for row in (("a", "b", False), ("c", "d", True)):
         queue.put(row)
-    workers._listen(queue, told)
+    finished = threading.Event()
+    finished.set()
+    workers._listen(queue, told, finished)
     assert len(seen) == 2
 
 
@@ -499,3 +502,19 @@ def test_ctrl_c_while_processes_start_is_heard_by_one_alone(inputs: Path) -> Non
     _, said = started.communicate(timeout=60)
     assert started.returncode == 130
     assert said.strip() == "Interrupted; the same command goes on where this one was"
+
+
+class Dies:
+    """A job whose process is killed while it tells what it does."""
+
+    input = SimpleNamespace(model=SimpleNamespace(name="dies"))
+
+    def run(self, _: object) -> None:
+        workers._queue._wlock.acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_dies_is_reported_and_not_waited_for(tmp_path: Path) -> None:
+    jobs: Any = [Dies()]
+    with pytest.raises(ReleaseError, match="process of the build died"):
+        workers.run(jobs, 1, tmp_path, lambda *_: None)
