@@ -129,8 +129,11 @@ def _resolve(base: Path, model: ModelRecipe) -> Source:
     """The source, from the recipe's folder, else wherever `convert` would look for it."""
     try:
         return resolve(str(base / model.source), model.step)
-    except UsageError:
-        return resolve(model.source, model.step)
+    except UsageError as error:
+        try:
+            return resolve(model.source, model.step)
+        except UsageError:
+            raise error from None  # which names the place where it should be
 
 
 def _distinct(paths: list[Path]) -> tuple[Path, ...]:

@@ -71,6 +71,8 @@ class FolderChannel:
             raise UsageError("the place to publish to is a file", file=folder)
         if not folder.parent.is_dir():
             raise UsageError("the folder to publish in does not exist", file=folder.parent)
+        if any(file.parent.resolve() in folder.resolve().parents for file in files):
+            raise UsageError("a release can't be published inside itself", file=folder)
         if folder.is_dir() and self.names():
             self._same(files)
             return

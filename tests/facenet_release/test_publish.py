@@ -52,6 +52,15 @@ def test_nothing_is_overwritten(change: str, small_release: Path, tmp_path: Path
     assert contents(target) == before
 
 
+def test_a_release_is_not_published_inside_itself(release_copy: Path) -> None:
+    before = contents(release_copy)
+    for place in (release_copy / "sub", release_copy / ".." / release_copy.name / "sub"):
+        with pytest.raises(UsageError, match="inside itself"):
+            publish(release_copy, str(place), NOTHING, Listener())
+    assert contents(release_copy) == before
+    publish(release_copy, str(release_copy), NOTHING, Listener())  # there is nothing to do
+
+
 def test_what_is_no_release_is_not_published(release_copy: Path, tmp_path: Path) -> None:
     (release_copy / "pnet.pt").write_bytes(b"altered")
     with pytest.raises(CheckFailedError):
