@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from support.small_release import release_copy, reseal, small_release
 
 from converter.errors import UsageError
+from converter.sources.mapped import sha256_file
 from facenet_release.check import CheckOptions, check
 from facenet_release.contents import _misfits
 from facenet_release.documents import canonical
@@ -76,6 +78,23 @@ def test_no_file_can_be_cut_emptied_or_lost(release_copy: Path) -> None:
             else:
                 assert wrong(release_copy), path.name
             path.write_bytes(before)
+
+
+def test_a_file_of_another_size_is_not_read(
+    release_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (release_copy / "rnet.pt").open("ab") as file:
+        file.truncate(1 << 38)  # which would take minutes
+    read: list[str] = []
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return sha256_file(path)
+
+    monkeypatch.setattr("facenet_release.check.sha256_file", counted)
+    assert re.fullmatch(f"rnet.pt: [0-9]+ bytes were expected, has {1 << 38}", wrong(release_copy))
+    assert "rnet.pt" not in read
+    assert "pnet.pt" in read
 
 
 def test_nothing_can_be_added_or_linked(release_copy: Path) -> None:

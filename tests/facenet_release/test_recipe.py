@@ -180,6 +180,17 @@ def test_what_a_recipe_says_of_the_network_is_held_against_it(tmp_path: Path) ->
     assert "no hash of what it starts from" in said
 
 
+def test_the_graph_beside_a_checkpoint_is_one_of_its_files(tmp_path: Path) -> None:
+    write_demo(tmp_path / "small", embedding=128, classes=0)
+    (tmp_path / "small" / "model.ckpt.meta").write_bytes(b"x")
+    text = '[release]\nname = "r"\nversion = "1"\n[[model]]\nname = "small"\nsource = "small"\n'
+    text += 'training_set = "x"\nlicence = "y"\nclasses = 0\n'  # zero is what it has
+    (tmp_path / "release.toml").write_text(text)
+    said = wrong_inputs(tmp_path / "release.toml")
+    assert f'"model.ckpt.meta" = "{hashlib.sha256(b"x").hexdigest()}"' in said
+    assert "was expected" not in said
+
+
 def test_published_weights_must_be_the_ones_named(inputs: Path) -> None:
     more = 'published = { file = "det2.npy", sha256 = "%s" }'
     said = wrong_inputs(write_recipe(inputs, ("pnet",), {"pnet": more % ("0" * 64)}))
