@@ -41,6 +41,7 @@ from facenet_release.manifest import MANIFEST, PROVENANCE, parse
 from facenet_release.rebuild import rebuild
 from facenet_release.recipe import read
 from facenet_release.staging import Staging, staging
+from facenet_release.steps import Step
 
 __all__ = ["in_process", "inputs", "release_copy", "small_release"]
 pytestmark = pytest.mark.tensorflow
@@ -181,6 +182,26 @@ def test_a_step_is_known_by_all_that_it_depends_on(inputs: Path) -> None:
     renamed = replace(one, model=replace(one.model, name="other"))
     part = replace(one, outputs=(replace(one.outputs[0], part="features"),))
     assert len({key(given) for given in (one, replace(one), altered, renamed, part)}) == 4
+
+
+def test_what_another_step_left_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(fact: int, *outputs: str) -> Step:
+        return Step("x", {"fact": fact}, outputs, tmp_path, tmp_path)
+
+    def work() -> dict[str, object]:
+        for name in ("a", "b"):
+            (tmp_path / name).write_bytes(b"x")
+        return {"made": (1,)}
+
+    assert step(1, "a", "b").do(work) == {"made": [1]}
+    assert step(1, "a", "b").record() == {"made": [1]}
+    assert step(2, "a", "b").record() is None
+    assert step(1, "a").record() is None
+    monkeypatch.setattr("facenet_release.steps.program", lambda: {"text": "another"})
+    assert step(1, "a", "b").record() is None
+    assert step(1, "a", "b").do(lambda: work() | {"made": 2}) == {"made": 2}
 
 
 def test_an_existing_release_is_checked_and_left_alone(
@@ -442,6 +463,15 @@ def test_a_full_disk_is_said_and_nothing_is_half(inputs: Path, tmp_path: Path) -
         subprocess.run(["umount", str(disk)], check=True)
 
 
+# A program that is started in a shell's background would leave Ctrl-C unheard.
+FACENET = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from converter.cli.main import facenet
+facenet()
+"""
+
+
 def processes_of(folder: Path) -> list[int]:
     """Processes that have `folder` in their environment: of a build that was started with it."""
     found = []
@@ -460,7 +490,7 @@ def test_a_killed_build_leaves_no_process_and_goes_on(
     inputs: Path, signals: signal.Signals
 ) -> None:
     recipe, out = write_recipe(inputs, ("pnet",)), inputs / "dist"
-    command = [sys.executable, "-c", "from converter.cli.main import facenet; facenet()"]
+    command = [sys.executable, "-c", FACENET]
     started = subprocess.Popen(
         [*command, "release", "build", str(recipe), "--out", str(out)],
         env={**os.environ, "MARK": str(inputs)},
@@ -488,7 +518,7 @@ def test_a_killed_build_leaves_no_process_and_goes_on(
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 def test_ctrl_c_while_processes_start_is_heard_by_one_alone(inputs: Path) -> None:
     """A terminal sends it to all; those that are just importing would print where they were."""
-    command = [sys.executable, "-c", "from converter.cli.main import facenet; facenet()"]
+    command = [sys.executable, "-c", FACENET]
     started = subprocess.Popen(
         [*command, "release", "build", str(write_recipe(inputs)), "--out", str(inputs / "dist")],
         env={**os.environ, "MARK": str(inputs)},
