@@ -446,6 +446,23 @@ def test_comparison_with_what_was_published(inputs: Path) -> None:
     assert set(kinds.values()) == {"identical"}
 
 
+@pytest.mark.usefixtures("in_process")
+def test_another_comparison_is_made_anew(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from converter.convert import Request, convert
+    from converter.sources.mapped import sha256_file
+
+    convert(Request(str(inputs / "det2.npy"), str(inputs / "old.pt")))
+    more = f'published = {{ file = "old.pt", sha256 = "{sha256_file(inputs / "old.pt")}" }}'
+    recipe = read(write_recipe(inputs, ("rnet",)))
+    with monkeypatch.context() as patch:
+        patch.setattr("facenet_release.build.assemble", None)  # so all steps are done, and kept
+        with pytest.raises(TypeError):
+            build(recipe, inputs / "dist")
+    built = build(read(write_recipe(inputs, ("rnet",), {"rnet": more})), inputs / "dist")
+    assert built.jobs is not None
+    assert [done.result.comparison for done in built.jobs] == ["identical"]
+
+
 def test_a_full_disk_is_said_and_nothing_is_half(inputs: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

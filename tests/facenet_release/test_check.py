@@ -15,9 +15,10 @@ import pytest
 from support.small_release import release_copy, reseal, small_release
 
 from converter.errors import UsageError
+from converter.progress import Listener
 from converter.sources.mapped import sha256_file
 from facenet_release.check import CheckOptions, check
-from facenet_release.contents import _misfits
+from facenet_release.contents import Contents, _misfits
 from facenet_release.documents import canonical
 from facenet_release.errors import CheckFailedError
 from facenet_release.manifest import (
@@ -30,6 +31,7 @@ from facenet_release.manifest import (
     Manifest,
     parse,
 )
+from facenet_release.signing import sign
 
 __all__ = ["release_copy", "small_release"]
 pytestmark = pytest.mark.tensorflow
@@ -176,6 +178,10 @@ def test_a_manifest_that_is_written_otherwise_is_refused(release_copy: Path) -> 
         assert start in data
         path.write_bytes(data.replace(start, start + more, 1))
         assert "not in canonical form" in wrong(release_copy)
+    with path.open("wb") as file:
+        file.truncate(1 << 38)
+    with pytest.raises(CheckFailedError, match="too large"):
+        check(release_copy, NOTHING)
     for other in (b"", b"[]", b"{", b"\xff", b"[" * 100_000, b" " * (17 << 20)):
         path.write_bytes(other)
         with pytest.raises(CheckFailedError):
@@ -399,6 +405,58 @@ def test_sums_that_say_something_else(release_copy: Path) -> None:
     sums = release_copy / SUMS
     sums.write_text(sums.read_text().replace("a", "b", 1))
     assert wrong(release_copy) == f"{SUMS}: not what the manifest says"
+
+
+def test_a_key_asks_for_a_signature_by_it(release_copy: Path, tmp_path: Path) -> None:
+    pytest.importorskip("model_signing")
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    pem = serialization.Encoding.PEM
+    for name in ("mine", "other"):
+        key = ec.generate_private_key(ec.SECP256R1())
+        private = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        public = serialization.PublicFormat.SubjectPublicKeyInfo
+        (tmp_path / f"{name}.key").write_bytes(key.private_bytes(pem, *private))
+        (tmp_path / f"{name}.pub").write_bytes(key.public_key().public_bytes(pem, public))
+    mine = CheckOptions(public_key=tmp_path / "mine.pub")
+    assert f"{SIGNATURE}: " in wrong(release_copy, mine)
+    sign(release_copy, tmp_path / "mine.key")
+    assert check(release_copy, mine).signature == "good"
+    assert check(release_copy, NOTHING).signature == "not checked"
+    assert f"{SIGNATURE}: " in wrong(release_copy, CheckOptions(public_key=tmp_path / "other.pub"))
+    # The provenance is in no manifest: the signature alone covers it.
+    provenance = release_copy / "provenance.intoto.json"
+    provenance.write_bytes(provenance.read_bytes() + b" ")
+    check(release_copy, NOTHING)
+    assert f"{SIGNATURE}: " in wrong(release_copy, mine)
+
+
+def test_all_bytes_are_told_of(small_release: Path) -> None:
+    told: list[tuple[str, int]] = []
+
+    class Told(Listener):
+        def stage(self, name: str, total: int) -> None:
+            told.append((name, total))
+
+        def advance(self, size: int) -> None:
+            told.append(("", size))
+
+    checked = check(small_release, NOTHING, Told())
+    assert told[0] == ("checking", checked.size)
+    assert sum(size for _, size in told[1:]) == checked.size
+
+
+def test_a_part_holds_the_tensors_of_the_whole(release_maker: Any, tmp_path: Path) -> None:
+    model = release_maker(tmp_path / "r").models[0]
+    rows = [Artifact(f"{part}.pt", part, "pt", None, "x") for part in ("all", "features")]
+    model = replace(model, artifacts=tuple(rows))
+    contents = Contents(tmp_path)
+    contents._tensors = {"all.pt": {"a": "1", "b": "2"}, "features.pt": {"a": "1"}}
+    assert list(contents.compare(model)) == []
+    for other in ({"a": "2"}, {"c": "1"}):
+        contents._tensors["features.pt"] = other
+        assert list(contents.compare(model)) == ["features.pt: not the weights that all.pt has"]
 
 
 def test_places_without_a_release(tmp_path: Path) -> None:
