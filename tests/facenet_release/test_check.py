@@ -16,7 +16,7 @@ from support.small_release import release_copy, reseal, small_release
 
 from converter.errors import UsageError
 from converter.progress import Listener
-from converter.sources.mapped import sha256_file
+from converter.sources.mapped import MappedFile, sha256_file
 from facenet_release.check import CheckOptions, check
 from facenet_release.contents import Contents, _misfits
 from facenet_release.documents import canonical
@@ -279,6 +279,24 @@ def test_evidence_that_does_not_bear_out_the_weights(
     assert finding in wrong(release_copy)
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda said: said.update(partial=True, passed=False),
+        lambda said: said.update(
+            gates=[*said["gates"], said["gates"][0] | {"name": "more", "status": "failed"}],
+            passed=False,
+        ),
+    ],
+)
+def test_a_report_of_failure_is_taken_at_its_word(
+    edit: Callable[[Any], None], release_copy: Path
+) -> None:
+    edited_json(release_copy / "rnet.parity.json", edit)
+    reseal(release_copy)
+    assert "rnet.parity.json: it did not pass" in wrong(release_copy)
+
+
 def test_evidence_of_one_model_does_not_serve_another(release_copy: Path) -> None:
     def swapped(manifest: Manifest) -> Manifest:
         one, two = manifest.models
@@ -445,6 +463,17 @@ def test_all_bytes_are_told_of(small_release: Path) -> None:
     checked = check(small_release, NOTHING, Told())
     assert told[0] == ("checking", checked.size)
     assert sum(size for _, size in told[1:]) == checked.size
+
+
+def test_memory_is_given_back_after_each_tensor(
+    small_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[int] = []
+    monkeypatch.setattr(MappedFile, "release", lambda _, size: released.append(size))
+    check(small_release, NOTHING)
+    assert len(released) > 20
+    weights = sum(path.stat().st_size for path in small_release.glob("*.safetensors"))
+    assert weights < sum(released) < 2 * weights  # in both formats, without their headers
 
 
 def test_a_part_holds_the_tensors_of_the_whole(release_maker: Any, tmp_path: Path) -> None:
