@@ -55,9 +55,10 @@ def _unproved(model: Model, artifact: Artifact, report: ParityReport, sha256: st
     if CLASSES.get(report.architecture) != model.architecture:
         yield f"about {one_line(report.architecture)}, not {model.architecture}"
     expected = {"embedding": model.embedding_size, "classes": model.classes}
-    for dim, size in report.dims.items():
-        if artifact.format != "onnx" and expected.get(dim) != size:
-            yield f"about a network with {one_line(dim)} {size}, not {expected.get(dim)}"
+    for dim in sorted(expected.keys() | report.dims.keys()):
+        size, found = expected.get(dim), report.dims.get(dim)
+        if found != size and not (found is None and artifact.format == "onnx"):
+            yield f"about a network with {one_line(dim)} {found}, not {size}"
     needed = _ONNX_GATES if artifact.format == "onnx" else GATES
     needed += _EMBEDDING_GATES if model.embedding_size else ()
     passed = {gate.name for gate in report.gates if gate.status == "passed"}

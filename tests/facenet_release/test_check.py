@@ -255,6 +255,9 @@ FINDING = {"layer": "conv1", "what": "differs", "expected": "", "found": ""}
     [
         ("rnet.parity.json", set_in("candidate", "rnet.pt"), "about rnet.pt, not about"),
         ("rnet.parity.json", set_in("architecture", "pnet"), "about pnet"),
+        ("rnet.parity.json", set_in("dims", {"embedding": 5}), "with embedding 5, not None"),
+        ("rnet.parity.json", set_in("dims", {"other": 5}), "with other 5, not None"),
+        ("pnet.onnx.parity.json", set_in("dims", {"classes": 5}), "with classes 5, not None"),
         ("rnet.parity.json", set_in("partial", True), "rnet.parity.json"),
         ("rnet.parity.json", set_in("gates", 0, "status", "skipped"), "gate weights was not"),
         ("rnet.parity.json", set_in("gates", 2, "name", "other"), "gate float64 was not"),
@@ -289,6 +292,17 @@ def test_evidence_that_does_not_bear_out_the_weights(
         ),
     ],
 )
+def test_a_report_must_say_the_sizes_that_the_manifest_says(release_copy: Path) -> None:
+    def edit(manifest: Manifest) -> Manifest:
+        one, two = manifest.models
+        return replace(manifest, models=(one, replace(two, embedding_size=7)))
+
+    reseal(release_copy, edit)
+    said = wrong(release_copy)
+    assert "rnet.parity.json: about a network with embedding None, not 7" in said
+    assert "rnet.parity.json: the gate task was not passed" in said
+
+
 def test_a_report_of_failure_is_taken_at_its_word(
     edit: Callable[[Any], None], release_copy: Path
 ) -> None:
