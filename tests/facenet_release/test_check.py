@@ -260,7 +260,10 @@ FINDING = {"layer": "conv1", "what": "differs", "expected": "", "found": ""}
         ("pnet.onnx.parity.json", set_in("dims", {"classes": 5}), "with classes 5, not None"),
         ("rnet.parity.json", set_in("partial", True), "rnet.parity.json"),
         ("rnet.parity.json", set_in("gates", 0, "status", "skipped"), "gate weights was not"),
+        ("rnet.parity.json", set_in("gates", 1, "name", "other"), "gate settings was not"),
         ("rnet.parity.json", set_in("gates", 2, "name", "other"), "gate float64 was not"),
+        ("rnet.parity.json", set_in("gates", 3, "name", "other"), "gate float32 was not"),
+        ("pnet.onnx.parity.json", set_in("gates", 3, "name", "x"), "gate float32 was not"),
         ("rnet.parity.json", set_in("passed", False), "rnet.parity.json"),
         ("rnet.parity.json", set_in("gates", 2, "measured", 5.0), "float64 passed, its own"),
         ("rnet.parity.json", set_in("gates", 2, "measured", "NaN"), "float64 passed, its own"),
@@ -292,6 +295,14 @@ def test_evidence_that_does_not_bear_out_the_weights(
         ),
     ],
 )
+def test_a_report_of_failure_is_taken_at_its_word(
+    edit: Callable[[Any], None], release_copy: Path
+) -> None:
+    edited_json(release_copy / "rnet.parity.json", edit)
+    reseal(release_copy)
+    assert "rnet.parity.json: it did not pass" in wrong(release_copy)
+
+
 def test_a_report_must_say_the_sizes_that_the_manifest_says(release_copy: Path) -> None:
     def edit(manifest: Manifest) -> Manifest:
         one, two = manifest.models
@@ -301,14 +312,6 @@ def test_a_report_must_say_the_sizes_that_the_manifest_says(release_copy: Path) 
     said = wrong(release_copy)
     assert "rnet.parity.json: about a network with embedding None, not 7" in said
     assert "rnet.parity.json: the gate task was not passed" in said
-
-
-def test_a_report_of_failure_is_taken_at_its_word(
-    edit: Callable[[Any], None], release_copy: Path
-) -> None:
-    edited_json(release_copy / "rnet.parity.json", edit)
-    reseal(release_copy)
-    assert "rnet.parity.json: it did not pass" in wrong(release_copy)
 
 
 def test_evidence_of_one_model_does_not_serve_another(release_copy: Path) -> None:
