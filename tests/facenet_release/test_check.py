@@ -272,6 +272,7 @@ FINDING = {"layer": "conv1", "what": "differs", "expected": "", "found": ""}
         ("pnet.onnx.parity.json", set_in("candidate", "x"), "not about pnet.onnx"),
         ("rnet.conversion.json", set_in("sources", {"det2.npy": "0" * 64}), "other sources"),
         ("rnet.conversion.json", set_in("schema", "x"), "not the record"),
+        ("rnet.conversion.json", set_in("model", "pnet"), "not the record"),
         ("rnet.conversion.json", set_in("conversions", {}), "made another rnet.pt"),
         ("parity.intoto.json", set_in("predicate", "result", "FAILED"), "parity.intoto.json"),
         ("bom.cdx.json", set_in("components", []), "bom.cdx.json"),

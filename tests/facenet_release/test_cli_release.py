@@ -20,6 +20,7 @@ from support.small_release import (
 
 from facenet_release.build import Built
 from facenet_release.cli import release
+from facenet_release.rebuild import Rebuilt
 from facenet_release.shown import show_built
 
 __all__ = ["in_process", "inputs", "release_copy", "small_release"]
@@ -61,6 +62,36 @@ def test_build_tells_what_it_does_and_what_it_made(inputs: Path) -> None:
 def test_a_command_to_go_on_with_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
     show_built(Built(Path("my dist"), "0" * 64, ()))
     assert "facenet release sign 'my dist' --private-key" in capsys.readouterr().out
+
+
+def test_as_many_models_are_worked_on_as_is_said(
+    inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def build(_recipe: object, out: Path, jobs: int | None, _told: object) -> Built:
+        asked.append(jobs)
+        return Built(out, "0" * 64, None)
+
+    monkeypatch.setattr("facenet_release.build.build", build)
+    command = ["build", write_recipe(inputs), "--out", inputs / "dist"]
+    for more in ([], ["--jobs", 3]):
+        assert run(*command, *more).exit_code == 0
+    assert asked == [None, 3]
+    assert run(*command, "--jobs", 0).exit_code == 2
+
+
+def test_other_weights_end_a_rebuild_in_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    rebuilt = Rebuilt(("a.pt",), ("b.pt", "b.md"), (), (), {"b.pt": "weights", "b.md": "card"})
+    monkeypatch.setattr("facenet_release.rebuild.rebuild", lambda *_: rebuilt)
+    done = run("rebuild", "dist")
+    assert done.exit_code == 1
+    assert "DID NOT come out the same" in done.stdout
+    assert "DIFFERENT  b.pt\n" in done.stdout
+    assert "otherwise  b.md\n" in done.stdout
+    done = run("rebuild", "dist", "--json")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["reproduced"] is False
 
 
 def test_a_wrong_recipe_ends_in_code_2(inputs: Path) -> None:
