@@ -29,6 +29,7 @@ from support.small_release import (
 )
 
 from converter.errors import OutputError, ParityFailedError, UsageError
+from facenet_release import build as building
 from facenet_release import job as jobs
 from facenet_release import rebuild as rebuilding
 from facenet_release import workers
@@ -445,6 +446,27 @@ def test_comparison_with_what_was_published(inputs: Path) -> None:
     kinds = {row["name"]: row["kind"] for row in said["tensors"]}
     assert [kinds.pop(f"conv{i}.bias") for i in (1, 2)] == ["differs"] * 2
     assert set(kinds.values()) == {"identical"}
+    # Published weights of another network.
+    one = replace(built.jobs[1].result.input, published=inputs / "old.pt")
+    compared = Job(one, inputs / "dist", inputs, inputs)._compare()
+    assert compared is not None
+    assert compared["verdict"] == "differs"
+
+
+@pytest.mark.usefixtures("in_process")
+def test_what_does_not_pass_its_own_check_gets_no_name(
+    inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = building.assemble
+
+    def damaging(folder: Path, *rest: Any) -> None:
+        before(folder, *rest)
+        (folder / "rnet.md").write_bytes(b"x")
+
+    monkeypatch.setattr(building, "assemble", damaging)
+    with pytest.raises(CheckFailedError, match="not what it says"):
+        build(read(write_recipe(inputs, ("rnet",))), inputs / "dist")
+    assert not (inputs / "dist").exists()
 
 
 @pytest.mark.usefixtures("in_process")

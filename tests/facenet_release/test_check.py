@@ -140,6 +140,16 @@ def test_a_pipe_is_not_waited_for(release_copy: Path) -> None:
         (lambda said: said | {"schema": "facenet-parity/release/2"}, "release/2"),
         (lambda said: said | {"version": "../x"}, "version"),
         (lambda said: said | {"files": [*said["files"], said["files"][0]]}, "named twice"),
+        (
+            lambda said: (
+                said | {"files": [said["files"][0] | {"name": "BOM.cdx.json"}, *said["files"]]}
+            ),
+            "BOM.cdx.json: named twice",
+        ),
+        (
+            lambda said: said | {"files": [said["files"][0] | {"name": MANIFEST}, *said["files"]]},
+            f"{MANIFEST}: a name that is taken",
+        ),
         (lambda said: said | {"files": said["files"][::-1]}, "not in the order"),
         (lambda said: said | {"models": said["models"][1:]}, "weights of no model"),
         (lambda said: said | {"models": said["models"] * 2}, "weights of two models"),
