@@ -150,6 +150,12 @@ def test_a_pipe_is_not_waited_for(release_copy: Path) -> None:
             lambda said: said | {"files": [said["files"][0] | {"name": MANIFEST}, *said["files"]]},
             f"{MANIFEST}: a name that is taken",
         ),
+        (
+            lambda said: (
+                said | {"files": [row for row in said["files"] if row["name"] != "rnet.md"]}
+            ),
+            "rnet: rnet.md is not among the files",
+        ),
         (lambda said: said | {"files": said["files"][::-1]}, "not in the order"),
         (lambda said: said | {"models": said["models"][1:]}, "weights of no model"),
         (lambda said: said | {"models": said["models"] * 2}, "weights of two models"),

@@ -132,6 +132,13 @@ def test_check_waits_for_no_grammar_of_iris(small_release: Path) -> None:
 
 
 @pytest.mark.tensorflow
+def test_a_signature_that_nobody_checked_is_not_called_good(release_copy: Path) -> None:
+    (release_copy / "model.sig").write_bytes(b"{}")
+    assert "there is one; give --public-key" in run("check", release_copy).stdout
+    assert json.loads(run("check", release_copy, "--json").stdout)["signature"] == "not checked"
+
+
+@pytest.mark.tensorflow
 def test_check_ends_in_code_1_and_lists_everything(release_copy: Path) -> None:
     (release_copy / "pnet.pt").write_bytes(b"")
     (release_copy / "rnet.pt").unlink()
