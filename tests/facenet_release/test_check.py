@@ -198,6 +198,8 @@ def test_a_manifest_that_is_written_otherwise_is_refused(release_copy: Path) -> 
         file.truncate(1 << 38)
     with pytest.raises(CheckFailedError, match="too large"):
         check(release_copy, NOTHING)
+    with pytest.raises(CheckFailedError, match="the most allowed"):
+        parse(b" " * (MAX_BYTES + 1))
     for other in (b"", b"[]", b"{", b"\xff", b"[" * 100_000, b" " * (17 << 20)):
         path.write_bytes(other)
         with pytest.raises(CheckFailedError):

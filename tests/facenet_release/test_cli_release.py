@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from support.small_release import (
 
 from facenet_release.build import Built
 from facenet_release.cli import release
+from facenet_release.progress import BuildProgress
 from facenet_release.rebuild import Rebuilt
 from facenet_release.shown import show_built
 
@@ -92,6 +94,21 @@ def test_other_weights_end_a_rebuild_in_code_1(monkeypatch: pytest.MonkeyPatch) 
     done = run("rebuild", "dist", "--json")
     assert done.exit_code == 1
     assert json.loads(done.stdout)["reproduced"] is False
+
+
+def test_on_a_terminal_each_model_has_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with BuildProgress(["a", "b"]) as progress:
+        progress.told("a", "converting", False)
+        progress.told("a", "converting: a part", True)
+        progress.told("a", "done", False)
+        progress.told("", "checking", False)
+        rows = {row.description: row for row in progress._live.tasks}
+    said = {name: (row.fields["what"], row.stop_time is None) for name, row in rows.items()}
+    assert said == {"a": ("done", False), "b": ("waiting", True), "release": ("checking", True)}
+    assert not rows["b"].started
 
 
 def test_a_wrong_recipe_ends_in_code_2(inputs: Path) -> None:

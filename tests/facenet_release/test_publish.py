@@ -68,6 +68,15 @@ def test_what_is_no_release_is_not_published(release_copy: Path, tmp_path: Path)
     assert not (tmp_path / "published").exists()
 
 
+def test_another_release_than_was_asked_for_is_not_published(
+    small_release: Path, tmp_path: Path
+) -> None:
+    options = CheckOptions(manifest_sha256="0" * 64)
+    with pytest.raises(CheckFailedError, match="another release"):
+        publish(small_release, str(tmp_path / "published"), options, Listener())
+    assert not (tmp_path / "published").exists()
+
+
 def test_a_copy_that_breaks_off_leaves_nothing(
     small_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +154,14 @@ def test_what_is_fetched_is_what_the_manifest_names(small_release: Path, tmp_pat
         assert [path.name for path in folder.iterdir()] == [MANIFEST]
     with pytest.raises(AbsentError, match="no release of ours"):
         fetched(Lying(tmp_path / "a" / "..", same, ()), tmp_path / "c")
+
+
+def test_what_is_not_published_whole_is_said_whole(release_copy: Path, tmp_path: Path) -> None:
+    for name in ("rnet.pt", "pnet.md"):
+        (release_copy / name).unlink()
+    with pytest.raises(CheckFailedError) as error:
+        fetched(FolderChannel(str(release_copy)), tmp_path / "a")
+    assert error.value.findings == ("pnet.md: not published", "rnet.pt: not published")
 
 
 def test_what_was_altered_on_the_way_is_noticed(small_release: Path, tmp_path: Path) -> None:
