@@ -109,6 +109,7 @@ def convert(request: Request, listener: Listener | None = None) -> Receipt:
             ),
             digest=digest,
             part=request.part,
+            dtype=request.dtype,
             parity=parity.to_json() if parity else None,
             parity_summary=parity.summary() if parity else None,
         )

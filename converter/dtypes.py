@@ -46,6 +46,13 @@ class DType:
         """Bytes per element; 0 for strings."""
         return 0 if self.storage is None else self.numpy.itemsize
 
+    def widens_to(self, other: DType) -> bool:
+        """Whether each value of this floating type is one of `other`, another floating type.
+
+        Float16 and bfloat16 hold values that the other one lacks.
+        """
+        return self.floating and other.floating and self.itemsize < other.itemsize
+
     def __str__(self) -> str:
         return self.name
 

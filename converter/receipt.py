@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter import __version__
-from converter.plan import Edge, Plan
+from converter.dtypes import DType
+from converter.plan import Edge, Plan, target_dtype
 
-SCHEMA = "facenet-parity/receipt/1"
+SCHEMA = "facenet-parity/receipt/2"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,9 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Receipt:
-    """A finished conversion. `digest` is the tensor digest of the output (see `digest`)."""
+    """A finished conversion. `digest` is the tensor digest of the output (see `digest`); `dtype` is
+    what floating types were cast to, None if each kept its own.
+    """
 
     plan: Plan
     source: Path
@@ -38,6 +41,7 @@ class Receipt:
     output_files: tuple[FileRecord, ...]
     digest: str
     part: str
+    dtype: DType | None = None
     parity: Mapping[str, object] | None = None
     parity_summary: str | None = None
 
@@ -50,6 +54,7 @@ class Receipt:
             "architecture": plan.architecture.name,
             "dimensions": dict(plan.dims),
             "part": self.part,
+            "dtype": self.dtype.name if self.dtype else None,
             "source": {
                 "path": str(self.source),
                 "format": self.source_format,
@@ -70,7 +75,8 @@ class Receipt:
                 {"source": drop.source.name, "reason": drop.reason} for drop in plan.dropped
             ],
             "notes": list(plan.notes),
-            "read_back": "bitwise identical to the source after inverting every layout",
+            "read_back": f"{self._compared('bitwise identical to the source')} after inverting "
+            "every layout",
             "parity": self.parity,
         }
 
@@ -96,10 +102,20 @@ class Receipt:
         lines += _counted("made up", Counter(fill.row.reason for fill in plan.fills))
         lines += _counted("dropped", Counter(drop.reason for drop in plan.dropped))
         lines += [_row("note", note) for note in plan.notes]
-        lines.append(_row("checked", "read back, inverted: identical to the source, bit for bit"))
+        same = self._compared("identical to the source, bit for bit")
+        lines.append(_row("checked", f"read back, inverted: {same}"))
         if self.parity_summary:
             lines.append(_row("parity", self.parity_summary.replace("\n", "\n" + " " * 11)))
         return "\n".join(lines)
+
+    def _compared(self, unchanged: str) -> str:
+        """How the output's values are the source's: `unchanged`, or cast to another type."""
+        made = [(edge.source.dtype, target_dtype(edge, self.dtype)) for edge in self.plan.edges]
+        cast = [pair for pair in made if pair[0] is not pair[1]]
+        if not cast:
+            return unchanged
+        how = "widened" if all(one.widens_to(other) for one, other in cast) else "rounded"
+        return f"each value is the source's, {how} to {self.dtype}"
 
     def _layouts(self) -> str:
         layouts = Counter(edge.layout.name for edge in self.plan.edges if edge.layout.axes)

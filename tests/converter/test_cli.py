@@ -59,7 +59,7 @@ def test_convert_json_is_a_whole_receipt(pnet: Path, tmp_path: Path) -> None:
     out = tmp_path / "pnet.safetensors"
     result = run("convert", "--checkpoint", pnet, "--out", out, "--json")
     receipt = json.loads(result.stdout)
-    assert receipt["schema"] == "facenet-parity/receipt/1"
+    assert receipt["schema"] == "facenet-parity/receipt/2"
     assert receipt["architecture"] == "pnet"
     assert receipt["output"]["files"][0]["size"] == out.stat().st_size
     assert len(receipt["mapped"]) == 13
@@ -69,6 +69,39 @@ def test_convert_json_is_a_whole_receipt(pnet: Path, tmp_path: Path) -> None:
 
     for file in [*receipt["source"]["files"], *receipt["output"]["files"]]:
         assert hashlib.sha256(Path(file["path"]).read_bytes()).hexdigest() == file["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("source", "dtype", "says"),
+    [
+        (None, None, None),
+        (None, "float32", None),
+        (None, "float16", "rounded to float16"),
+        (None, "bfloat16", "rounded to bfloat16"),
+        ("float16", "float32", "widened to float32"),
+        ("float16", "bfloat16", "rounded to bfloat16"),
+        ("float16", None, None),
+    ],
+)
+def test_rounded_values_are_not_called_identical(
+    source: str | None, dtype: str | None, says: str | None, pnet: Path, tmp_path: Path
+) -> None:
+    checkpoint: Path = pnet
+    if source:
+        checkpoint = tmp_path / "source.pt"
+        run("convert", "--checkpoint", pnet, "--out", checkpoint, "--dtype", source)
+    call = ["convert", "--checkpoint", checkpoint, *(["--dtype", dtype] if dtype else [])]
+    text = run(*call, "--out", tmp_path / "text.safetensors").stdout
+    receipt = json.loads(run(*call, "--out", tmp_path / "json.safetensors", "--json").stdout)
+    assert receipt["dtype"] == dtype
+    if says is None:
+        assert "identical to the source, bit for bit" in text
+        assert receipt["read_back"].startswith("bitwise identical to the source")
+    else:
+        assert f"read back, inverted: each value is the source's, {says}\n" in text
+        assert "identical" not in text
+        assert receipt["read_back"].startswith(f"each value is the source's, {says}")
+        assert "identical" not in receipt["read_back"]
 
 
 def test_leftovers_are_listed(tmp_path: Path, values: dict[str, np.ndarray], pnet: Path) -> None:
