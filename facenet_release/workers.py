@@ -64,12 +64,23 @@ def run(jobs: Sequence[Job], processes: int, logs: Path, told: Told) -> list[Don
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Processes that are started meanwhile never hear of Ctrl-C, which is the parent's business."""
+    """Put off Ctrl-C, which processes that are started meanwhile never hear of.
+
+    They inherit what is blocked. Other threads of this process may hear it all the same, and
+    Python would have it raised here, between a process's start and its first words.
+    """
+    heard: list[object] = []
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda *_: heard.append(_)) if main else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if main:
+            signal.signal(signal.SIGINT, handler)
+    if heard:
+        raise KeyboardInterrupt
 
 
 def _raise_first(futures: Sequence[Future[Done]], logs: Path) -> None:
