@@ -52,6 +52,15 @@ def test_nothing_is_overwritten(change: str, small_release: Path, tmp_path: Path
     assert contents(target) == before
 
 
+def test_a_file_is_no_place_to_publish_to(small_release: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(UsageError, match="is a file"):
+        publish(small_release, str(tmp_path / "file"), NOTHING, Listener())
+    with pytest.raises(UsageError, match="does not exist"):
+        publish(small_release, str(tmp_path / "no" / "folder"), NOTHING, Listener())
+    assert (tmp_path / "file").read_bytes() == b"x"
+
+
 def test_a_release_is_not_published_inside_itself(release_copy: Path) -> None:
     before = contents(release_copy)
     for place in (release_copy / "sub", release_copy / ".." / release_copy.name / "sub"):
