@@ -18,13 +18,29 @@ from facenet_models.errors import ModelsError
 Command = TypeVar("Command", bound=Callable[..., Any])
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
+# Modules that are imported without a check of their own, and the extra that brings each.
+EXTRAS = {
+    "PIL": "torch",
+    "av": "video",
+    "filelock": "torch",
+    "matplotlib": "plot",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "pooch": "torch",
+    "pyarrow": "parquet",
+    "requests": "torch",  # pooch needs it
+    "safetensors": "torch",
+    "torch": "torch",
+}
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 def reports_errors(command: Command) -> Command:
     """Print a ModelsError as one message (as JSON with ``--json``) and exit with its code.
 
-    So too a missing dependency, whose ImportError says what to install.
+    So too a missing library that one of this package's extras brings (`EXTRAS`), and an
+    ImportError that says itself what to install. Any other missing module is a bug: a traceback.
     """
 
     @wraps(command)
@@ -43,7 +59,8 @@ def reports_errors(command: Command) -> Command:
             where = f"{error.filename}: " if error.filename else ""
             _fail(f"{where}{error.strerror or error}", as_json=kwargs.get("as_json", False))
         except ImportError as error:
-            _fail(str(error), as_json=kwargs.get("as_json", False))
+            missing = isinstance(error, ModuleNotFoundError)
+            _fail(_install(error) if missing else str(error), as_json=kwargs.get("as_json", False))
         except MemoryError:
             _fail("out of memory", as_json=kwargs.get("as_json", False))
         except KeyboardInterrupt:
@@ -56,6 +73,16 @@ def reports_errors(command: Command) -> Command:
 def print_json(data: object) -> None:
     """Print `data` as JSON, indented, keys in their order, in ASCII: names may hold anything."""
     click.echo(json.dumps(data, indent=2))
+
+
+def _install(error: ImportError) -> str:
+    """What to install; raises `error` again where no extra brings what is missing."""
+    module = (error.name or "").partition(".")[0]
+    if module not in EXTRAS:
+        raise error
+    name = click.get_current_context().info_name
+    extra = EXTRAS[module]
+    return f'{name} needs {module}, which is not installed: pip install "facenet-parity[{extra}]"'
 
 
 def _fail(problem: str, *, as_json: bool) -> None:

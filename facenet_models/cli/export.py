@@ -66,12 +66,16 @@ def command(
 
     Exit codes: 0 written; 1 not, because something failed; 2 wrong usage.
     """
-    from facenet_models.architectures import from_state_dict
     from facenet_models.atomic import check_target
+    from facenet_models.onnx_runtime import require
+
+    check_target(out, overwrite=overwrite)  # before the time that loading takes
+    for package in ("onnx", "onnxruntime"):  # before torch, which the same extra brings
+        require(package)
+    from facenet_models.architectures import from_state_dict
     from facenet_models.export import export_onnx
     from facenet_models.weights_files import load_state_dict
 
-    check_target(out, overwrite=overwrite)  # before the time that loading takes
     model = from_state_dict(load_state_dict(weights))
     if classify:
         set_classify(model)
