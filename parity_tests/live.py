@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converter.catalog import Catalog
+from converter.compare import tensors_by_name
 from converter.resolve import Source
 from parity_tests.answers import Batches
 from parity_tests.errors import ParityError
@@ -69,6 +70,10 @@ class LiveReference:
     def catalog(self) -> Catalog:
         """Its weights."""
         return self._catalog
+
+    def dtypes(self) -> Mapping[str, str]:
+        refs = tensors_by_name(self._catalog, "torch")
+        return {name: ref.dtype.name for name, ref in refs.items()}
 
     def weights_gate(self, candidate: Catalog) -> GateResult:
         return weights_gate(self._catalog, candidate)

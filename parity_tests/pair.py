@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converter.catalog import Catalog
+from converter.dtypes import BY_NAME
 from converter.errors import MappingError, UsageError
 from converter.plan import make_plan
 from converter.resolve import resolve
@@ -147,6 +148,34 @@ def require_same_network(reference: Reference, candidate: Candidate) -> None:
             found=words[1],
             next_step="check that both files belong to one model",
         )
+
+
+def require_unrounded(reference: Reference, candidate: Candidate) -> None:
+    """Raise UsageError if every kernel of the candidate is of a narrower type than the reference's.
+
+    Kernels are what has two dimensions or more: half-precision files may keep the rest in float32.
+    A single tensor of another type is a defect, which the weights gate names.
+    """
+    if candidate.weights is None:
+        return
+    wide = reference.dtypes()
+    kernels = [
+        (ref.dtype, BY_NAME.get(wide[name]))
+        for name, ref in candidate.weights.items()
+        if len(ref.shape) > 1 and name in wide
+    ]
+    if not kernels or not all(other and own.widens_to(other) for own, other in kernels):
+        return
+    narrow = ", ".join(sorted({own.name for own, _ in kernels}))
+    raise UsageError(
+        f"the candidate's weights are rounded to {narrow}: "
+        "a wrong one can't be told from a rounded one",
+        file=candidate.path,
+        expected=", ".join(sorted({str(other) for _, other in kernels})),
+        found=narrow,
+        next_step="verify a conversion without --dtype; with facenet verify --dtype float16 it "
+        "computes in float16",
+    )
 
 
 def _feeds(architecture: str, options: FeedOptions) -> tuple[Feed, ...]:

@@ -56,6 +56,10 @@ class Reference(Protocol):
         """What runs, for people; known once it has run."""
         ...
 
+    def dtypes(self) -> Mapping[str, str]:
+        """The element types of its weights, by PyTorch's names."""
+        ...
+
     def weights_gate(self, candidate: Catalog) -> GateResult:
         """Its weights against the candidate's."""
         ...

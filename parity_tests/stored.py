@@ -153,6 +153,9 @@ class StoredReference:
     def description(self) -> str:
         return f"{self.name} (recorded: {self._title})"
 
+    def dtypes(self) -> Mapping[str, str]:
+        return {row.name: row.dtype for row in self._weights}
+
     def weights_gate(self, candidate: Catalog) -> GateResult:
         return weights_gate_by_hash(self._weights, candidate)
 

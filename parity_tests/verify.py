@@ -41,6 +41,7 @@ from parity_tests.pair import (
     open_candidate,
     open_reference,
     require_same_network,
+    require_unrounded,
 )
 from parity_tests.precision import answer_type
 from parity_tests.probes import probes
@@ -88,6 +89,7 @@ def verify(
     options = options or Options()
     one, two = open_reference(reference, options.feeds, options.step), open_candidate(candidate)
     require_same_network(one, two)
+    require_unrounded(one, two)
     if two.weights is None and (options.compile or (options.device, options.dtype) != _DEFAULTS):
         raise UsageError(
             "an ONNX file runs as it is: --device, --dtype and --compile are for weights",

@@ -14,6 +14,7 @@ from support.tf_checkpoints import write_checkpoint
 
 from converter.convert import Request, convert
 from converter.demo import value
+from converter.dtypes import FLOAT16
 from parity_tests.cli import capture_command, verify_command
 
 pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')
@@ -109,6 +110,15 @@ def test_half_precision_is_held_to_wider_limits(
     gates = {gate["name"]: gate for gate in json.loads(report.read_text())["gates"]}
     assert gates["bfloat16"]["measured"] > 1e-5  # it is not float32 that was measured
     assert gates["bfloat16"]["tolerance"] == pytest.approx(1e-5 * 2**16)
+
+
+def test_rounded_weights_get_no_verdict(recorded: tuple[Path, Path], tmp_path: Path) -> None:
+    rounded = tmp_path / "rounded.pt"
+    convert(Request(str(recorded[1]), str(tmp_path / "tensorflow/")))
+    convert(Request(str(tmp_path / "tensorflow"), str(rounded), dtype=FLOAT16))
+    result = run(verify_command, recorded[0], rounded)
+    assert result.exit_code == 2
+    assert "weights are rounded to float16" in result.stderr
 
 
 def test_interrupted_it_reports_what_it_found(

@@ -14,6 +14,7 @@ from support.tf_checkpoints import write_checkpoint
 
 from converter.convert import Request, convert
 from converter.demo import value
+from converter.dtypes import BY_NAME
 from parity_tests.cli import verify_command
 
 pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')
@@ -170,6 +171,39 @@ def test_faces(pair: tuple[Path, Path], reference_dir: Path, tmp_path: Path) -> 
 
 
 # --- refusals
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_rounded_weights_get_no_verdict(
+    pair: tuple[Path, Path], tmp_path: Path, dtype: str
+) -> None:
+    rounded = tmp_path / "rounded.pt"
+    convert(Request(str(pair[0]), str(rounded), dtype=BY_NAME[dtype]))
+    result = run(pair[0], rounded)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    for words in (f"weights are rounded to {dtype}", "without --dtype", str(rounded)):
+        assert words in result.stderr
+
+
+def test_half_precision_that_keeps_the_batch_norms_is_rounded_too(
+    pair: tuple[Path, Path], damaged: Callable[..., Path]
+) -> None:
+    def halve(state: dict[str, Any]) -> None:
+        state.update({n: v.half() for n, v in state.items() if v.ndim > 1})
+
+    assert "rounded to float16" in run(pair[0], damaged(halve)).stderr
+
+
+def test_one_tensor_of_another_type_is_a_defect(
+    pair: tuple[Path, Path], damaged: Callable[..., Path]
+) -> None:
+    def halve(state: dict[str, Any]) -> None:
+        state["conv2d_2b.conv.weight"] = state["conv2d_2b.conv.weight"].half()
+
+    result = run(pair[0], damaged(halve), "--count", 1, "--probes", "none")
+    assert result.exit_code == 1
+    assert "conv2d_2b.conv.weight: another type: float32 against float16" in result.stdout
 
 
 def test_sides_in_the_wrong_order(pair: tuple[Path, Path]) -> None:
