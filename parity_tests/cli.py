@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +20,7 @@ from converter.cli.common import (
     reports_errors,
     step_option,
 )
-from converter.errors import UsageError
+from converter.errors import FacenetError, UsageError
 from converter.writers.atomic import check_target
 from parity_tests.precision import DTYPES
 
@@ -130,6 +131,10 @@ def verify_command(
     Exit codes: 0 every gate passed; 1 one did not, or no verdict was reached; 2 wrong usage;
     130 interrupted (what was found until then is reported, and called partial).
     """
+    files = {"json": json_file, "junit": junit_file, "markdown": markdown_file, "html": html_file}
+    for path in files.values():
+        if path:
+            check_target(path, overwrite=True)
     if self_test:
         _refuse_others(click.get_current_context())
         sys.exit(_self_test(reference, candidate, seed, step, mutants, json_file))
@@ -150,12 +155,29 @@ def verify_command(
     )
     with TerminalListener(counted=True) as listener:
         report = verify(reference, candidate, options, listener)
-    files = {"json": json_file, "junit": junit_file, "markdown": markdown_file, "html": html_file}
-    for form, path in files.items():
-        if path:
-            save(report, path, cast("Form", form))
+    problems = [
+        _problem(partial(save, report, path, cast("Form", form)))
+        for form, path in files.items()
+        if path
+    ]
     show(report)
+    _raise_first(problems)
     sys.exit(INTERRUPTED if report.partial else 0 if report.passed else 1)
+
+
+def _problem(write: Callable[[], None]) -> FacenetError | None:
+    """What keeps a file from being written. It is said after the verdict, which took longer."""
+    try:
+        write()
+    except FacenetError as error:
+        return error
+    return None
+
+
+def _raise_first(problems: Sequence[FacenetError | None]) -> None:
+    for problem in problems:
+        if problem:
+            raise problem
 
 
 def _refuse_others(context: click.Context) -> None:
@@ -198,16 +220,17 @@ def _self_test(
     side = open_live(reference, FeedOptions(seed=seed), step)
     reference_feeds(side)
     outcomes: list[Outcome] = []
-    partial = False
+    interrupted = False
     with TerminalListener(counted=True) as listener:
         try:
             outcomes.extend(selftest(side, open_candidate(candidate), mutants, listener))
         except KeyboardInterrupt:
-            partial = True
-    if json_file:
-        save_text(json.dumps(to_json(outcomes, partial=partial), indent=1) + "\n", json_file)
-    click.echo(text(outcomes, partial=partial), nl=False)
-    return INTERRUPTED if partial else 0 if passed(outcomes) else 1
+            interrupted = True
+    said = json.dumps(to_json(outcomes, partial=interrupted), indent=1) + "\n"
+    problem = _problem(partial(save_text, said, json_file)) if json_file else None
+    click.echo(text(outcomes, partial=interrupted), nl=False)
+    _raise_first([problem])
+    return INTERRUPTED if interrupted else 0 if passed(outcomes) else 1
 
 
 @click.command(

@@ -15,6 +15,7 @@ from support.tf_checkpoints import write_checkpoint
 from converter.convert import Request, convert
 from converter.demo import value
 from converter.dtypes import BY_NAME
+from converter.errors import OutputError
 from parity_tests.cli import verify_command
 
 pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')
@@ -171,6 +172,39 @@ def test_faces(pair: tuple[Path, Path], reference_dir: Path, tmp_path: Path) -> 
 
 
 # --- refusals
+
+
+@pytest.mark.parametrize("form", ["json", "junit", "markdown", "html"])
+@pytest.mark.parametrize("more", [(), ("--self-test",)])
+def test_a_report_that_has_no_folder_is_refused_first(
+    pair: tuple[Path, Path], tmp_path: Path, form: str, more: tuple[str, ...]
+) -> None:
+    """Before anything is opened: the checkpoint is not even there."""
+    result = run("nowhere", pair[1], f"--{form}", tmp_path / "no" / "report", *more)
+    assert result.exit_code == 2
+    assert f"mkdir -p {tmp_path / 'no'}" in result.stderr
+    assert "no checkpoint" not in result.stderr
+
+
+def test_the_verdict_survives_a_report_that_can_not_be_written(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from parity_tests.report import files
+
+    real = files.atomic_file
+
+    def full(path: Path) -> Any:
+        if path.suffix == ".json":
+            raise OutputError("the output could not be written", found="No space left on device")
+        return real(path)
+
+    monkeypatch.setattr(files, "atomic_file", full)
+    reports = ("--json", tmp_path / "r.json", "--junit", tmp_path / "r.xml")
+    result = run(*pair, "--count", 1, "--probes", "none", *reports)
+    assert result.exit_code == 1
+    assert result.stdout.startswith("PASSED")
+    assert "No space left on device" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["r.xml"]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
