@@ -72,8 +72,8 @@ docs: $(VENV)/.dev ## Build the documentation into site/
 benchmark: $(VENV)/.dev ## Measure the converter's speed and memory
 	$(BIN)/python benchmarks/convert.py $(ARGS)
 
-clean: ## Remove the environment, the demo and every cache
-	rm -rf $(VENV) $(DEMO) $(DEMO).pt build dist site rendered .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## Remove the environment, the demo, the site and every cache; a release in dist stays
+	rm -rf $(VENV) $(DEMO) $(DEMO).pt build site rendered .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	if [ -d demo ]; then rmdir demo || true; fi
 	find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 

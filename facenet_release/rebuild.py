@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from converter.errors import UsageError
 from converter.progress import Listener
 from facenet_release.build import build
 from facenet_release.check import CheckOptions, check
@@ -42,9 +43,16 @@ class Rebuilt:
 def rebuild(folder: Path, inputs: Path, processes: int | None, told: Told) -> Rebuilt:
     """Build the release in `folder` once more, from its own recipe, and compare.
 
-    `inputs` is the folder that the recipe's relative paths start from. The new build passes every
-    gate and check itself, else this raises what `build` raises.
+    `inputs` is the folder that the recipe's relative paths start from; what isn't there is looked
+    for where `convert` would. The new build passes every gate and check itself, else this raises
+    what `build` raises. UsageError if `inputs` is no folder.
     """
+    if not inputs.is_dir():
+        raise UsageError(
+            "there is no such folder of inputs",
+            file=inputs,
+            next_step="name the folder that the paths in the release's release.toml start from",
+        )
     before = check(folder, CheckOptions(), Listener()).manifest.by_name()
     with tempfile.TemporaryDirectory(prefix="facenet-rebuild-") as name:
         out = Path(name) / "release"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.small_release import inputs, recipe_of, write_recipe
+from support.small_release import alter, inputs, recipe_of, write_recipe
 
 from converter.demo import write_demo
 from converter.errors import UsageError
@@ -141,9 +141,7 @@ def test_inputs_are_found_hashed_and_planned(inputs: Path) -> None:
 
 def test_altered_and_missing_inputs_are_all_said_with_their_lines(inputs: Path) -> None:
     recipe = write_recipe(inputs, ("pnet", "rnet", "onet"))
-    data = bytearray((inputs / "det1.npy").read_bytes())
-    data[-20] ^= 1
-    (inputs / "det1.npy").write_bytes(data)
+    alter(inputs / "det1.npy")
     (inputs / "det3.npy").unlink()
     said = wrong_inputs(recipe)
     assert "line 7: pnet: det1.npy is altered" in said

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from converter.architectures import ONET, PNET, RNET
+from converter.errors import FacenetError
 from converter.rules import Rule
+from converter.sources import open_source
 from converter.sources.mapped import sha256_file
 from facenet_release.build import build
 from facenet_release.builder import builder_of
@@ -43,6 +45,20 @@ def write_inputs(folder: Path) -> None:
             if isinstance(row, Rule)
         }
         (folder / file).write_bytes(mtcnn_npy(arrays))
+
+
+def alter(path: Path) -> None:
+    """Change one bit of a net's file, so that it can still be read: of a weight."""
+    data = path.read_bytes()
+    for position in range(len(data) // 2, len(data)):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
+        try:
+            for ref in open_source(path).values():
+                ref.load()
+        except FacenetError:
+            continue
+        return
+    raise AssertionError(f"{path} can't be altered")
 
 
 def model_toml(folder: Path, name: str, more: str = "") -> str:
