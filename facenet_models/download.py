@@ -120,10 +120,17 @@ def ready(target: Path, url: str) -> None:
             )
 
 
-def verify(file: Path, *, sha256: str | None = None, check: Check | None = None) -> Path:
+def verify(
+    file: Path,
+    *,
+    sha256: str | None = None,
+    check: Check | None = None,
+    advice: str = "delete it, so that it is downloaded again",
+) -> Path:
     """`file`, if its hash is `sha256`, or else the one kept beside it.
 
     Where there is neither, `check` decides, and the hash is kept, unless the folder is read-only.
+    `advice` is what to do where the hash is wrong.
 
     Raises:
         WeightsError: The hash is another one.
@@ -141,7 +148,7 @@ def verify(file: Path, *, sha256: str | None = None, check: Check | None = None)
             file=file,
             expected=expected,
             found=digest,
-            next_step="delete it, so that it is downloaded again",
+            next_step=advice,
         )
     return file
 

@@ -47,8 +47,9 @@ class MTCNN(nn.Module):
         device: Where to compute; `to` moves it too.
         backend: Whose arithmetic. "facenet-pytorch", or "reference": the original detector's of
             davidsandberg/facenet, which with the same weights puts boxes up to 5 pixels elsewhere.
-        weights: Folder of ``pnet.pt``, ``rnet.pt`` and ``onet.pt`` (or .safetensors). By default
-            the published ones, found or downloaded as `facenet_models.pretrained` says.
+        weights: Folder of ``pnet.pt``, ``rnet.pt`` and ``onet.pt`` (or .safetensors), held to its
+            ``manifest.json`` or ``SHA256SUMS`` where it has them. By default the published ones,
+            found or downloaded as `facenet_models.pretrained` says.
 
     Images are RGB: one PIL image, array or tensor ``(H, W, 3)``, a list of such, of one size or
     several, or an array or tensor ``(N, H, W, 3)``. See `facenet_models.images` for what else is
@@ -56,7 +57,7 @@ class MTCNN(nn.Module):
 
     Raises:
         UsageError: A parameter makes no sense, or there are no weights in the folder.
-        WeightsError: A weight file is damaged, or another net's.
+        WeightsError: A weight file is damaged, another net's, or has another hash.
         DownloadError: The published weights are not here and can't be downloaded.
     """
 

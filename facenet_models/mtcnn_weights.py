@@ -9,6 +9,7 @@ from torch import nn
 
 from facenet_models.errors import UsageError, WeightsError
 from facenet_models.pretrained import Loaded, load
+from facenet_models.release import find_in
 from facenet_models.weights_files import load_state_dict
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
@@ -18,12 +19,14 @@ MTCNN_SOURCES = {"pnet": "det1.npy", "rnet": "det2.npy", "onet": "det3.npy"}
 def fill(nets: dict[str, nn.Module], folder: str | os.PathLike[str] | None) -> None:
     """Give the nets, by their names "pnet", "rnet" and "onet", their weights.
 
-    With `folder`, those of its files called so; without, those of `facenet_models.pretrained`,
+    With `folder`, those of its files called so, held to the hashes that are in it, as
+    `facenet_models.release.find_in` does; without, those of `facenet_models.pretrained`,
     which looks in ``FACENET_WEIGHTS`` and the cache, and downloads them if need be.
 
     Raises:
-        UsageError: The folder lacks one; the message says how to make them.
-        WeightsError: A file is damaged, or another net's.
+        UsageError: There is no such folder, or it lacks one; the message says how to make them.
+        WeightsError: A file is damaged, another net's, or not the one that the folder's manifest
+            or list of hashes names.
         DownloadError: They are not here, and can't be downloaded.
     """
     files = None if folder is None else _files(Path(folder).expanduser())
@@ -41,7 +44,8 @@ def fill(nets: dict[str, nn.Module], folder: str | os.PathLike[str] | None) -> N
 
 def _files(folder: Path) -> dict[str, Path]:
     """The file of each net."""
-    found = {net: _net_file(folder, net) for net in MTCNN_SOURCES}
+    _check_folder(folder)
+    found = {net: find_in(folder, f"{net}.pt", SUFFIXES) for net in MTCNN_SOURCES}
     missing = [net for net, file in found.items() if file is None]
     if not missing:
         return {net: file for net, file in found.items() if file is not None}
@@ -53,12 +57,27 @@ def _files(folder: Path) -> dict[str, Path]:
         "MTCNN's weights were not found",
         expected="pnet, rnet and onet (.pt, .pth or .safetensors) in one folder",
         found=f"no {', '.join(missing)} in {folder}",
-        next_step="name their folder, or leave weights= out: then they are downloaded. Or make "
+        next_step="name their folder, or none: then they are downloaded. Or make "
         "them from det1.npy, det2.npy and det3.npy of davidsandberg/facenet (src/align):\n"
         + "\n".join(f"            {command}" for command in commands),
     )
 
 
-def _net_file(folder: Path, net: str) -> Path | None:
-    files = (folder / f"{net}{suffix}" for suffix in SUFFIXES)
-    return next((file for file in files if file.is_file()), None)
+def _check_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    advice = "name a folder, or none: then they are found or downloaded as docs/models.md says"
+    expected = "a folder that holds pnet, rnet and onet (.pt, .pth or .safetensors)"
+    if folder.exists():
+        raise UsageError(
+            "this is a file, not a folder of MTCNN's weights",
+            file=folder,
+            expected=expected,
+            next_step=advice,
+        )
+    raise UsageError(
+        "there is no such folder of MTCNN's weights",
+        file=folder,
+        expected=expected,
+        next_step=advice,
+    )

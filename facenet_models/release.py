@@ -12,7 +12,7 @@ another file elsewhere; its hash is kept beside it, and no manifest is asked for
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +33,7 @@ from facenet_models.release_manifest import MANIFEST, MAX_MANIFEST, SUMS, Entry,
 from facenet_models.transfer import failed, read
 
 PLACE = "FACENET_WEIGHTS"
+AGAIN = "get it again from where the folder is from"
 SUFFIXES = (".pt", ".safetensors")  # the second serves where the first is absent
 
 
@@ -55,7 +56,14 @@ def find_at(place: str, name: str, *, check: Check, progress: bool = True) -> Pa
         return _over_network(_Web(place), name, check, progress)
     if start.startswith(oci.SCHEME):
         return _over_network(_Artifact(oci.parse(place)), name, check, progress)
-    return _in_folder(Path(place).expanduser(), name)
+    folder = Path(place).expanduser()
+    if not folder.is_dir():
+        raise UsageError(
+            f"{PLACE} names no folder",
+            expected="a folder, or an address that begins with https:// or oci://",
+            found=folder,
+        )
+    return find_in(folder, name)
 
 
 def _agree(name: str, hashes: Mapping[str, str | None]) -> str | None:
@@ -76,17 +84,20 @@ def _agree(name: str, hashes: Mapping[str, str | None]) -> str | None:
 # --- A folder -------------------------------------------------------------------------------------
 
 
-def _in_folder(folder: Path, name: str) -> Path | None:
-    if not folder.is_dir():
-        raise UsageError(
-            f"{PLACE} names no folder",
-            expected="a folder, or an address that begins with https:// or oci://",
-            found=folder,
-        )
+def find_in(folder: Path, name: str, suffixes: Sequence[str] = SUFFIXES) -> Path | None:
+    """The weight file `name` in `folder`, with the first of `suffixes` that is there; else None.
+
+    It is held to the folder's ``manifest.json``, ``SHA256SUMS`` and ``NAME.sha256``, where there
+    are such.
+
+    Raises:
+        WeightsError: The file is not what they say, they contradict each other, the manifest is
+            damaged, or it does not name the file.
+    """
     manifest = folder / MANIFEST
     entries = _read_manifest(manifest)
     unnamed = None
-    for suffix in SUFFIXES:
+    for suffix in suffixes:
         file = (folder / name).with_suffix(suffix)
         if not file.is_file():
             continue
@@ -106,8 +117,9 @@ def _in_folder(folder: Path, name: str) -> Path | None:
                 file=file,
                 expected=f"{entry.size} bytes",
                 found=f"{file.stat().st_size} bytes",
+                next_step=AGAIN,
             )
-        return verify(file, sha256=sha256) if sha256 else file
+        return verify(file, sha256=sha256, advice=AGAIN) if sha256 else file
     if unnamed is not None:
         raise WeightsError(
             "the manifest of the release does not name the weight file",

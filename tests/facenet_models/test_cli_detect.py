@@ -191,6 +191,16 @@ def test_weights_and_devices_that_are_not_there(album: Path, tmp_path: Path, wei
     result = detect(album, "--json", "--weights", tmp_path)
     assert result.exit_code == 2
     assert "pnet" in str(json.loads(result.stdout))
+    for place, problem in (
+        ("nope", "there is no such folder"),
+        ("album/one.jpg", "this is a file"),
+    ):
+        result = detect(album, "--json", "--weights", tmp_path / place)
+        assert result.exit_code == 2
+        data = json.loads(result.stdout)
+        assert data["problem"].startswith(problem)
+        assert data["file"] == str(tmp_path / place)
+        assert "convert" not in data["next_step"]  # nothing is to be written there
     result = detect(album, "--out", tmp_path / "x", "--weights", weights, "--device", "abacus")
     assert result.exit_code == 2
     assert "no such device" in result.stderr

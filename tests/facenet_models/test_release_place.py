@@ -18,13 +18,15 @@ pytest.importorskip("pooch", reason="downloads need pooch")
 pytest.importorskip("safetensors", reason="the release has a file of it")
 
 import torch
+from click.testing import CliRunner
 from safetensors.torch import save_file
 from support import registry as registries
 from support.file_server import serve
 from support.loopback import Files, serving
 from support.registry import Registry, gate
 
-from facenet_models import PNet, oci, pretrained, release
+from facenet_models import MTCNN, InceptionResnetV1, ONet, PNet, RNet, oci, pretrained, release
+from facenet_models.cli import detect, embed, lfw
 from facenet_models.download import recorded
 from facenet_models.errors import DownloadError, ModelsError, UsageError, WeightsError
 from facenet_models.pretrained import Pretrained, locate
@@ -294,6 +296,65 @@ def test_what_the_release_writes_is_read() -> None:
     file = writer.File("pnet.pt", 3, "0" * 64, "weights")
     data = writer.Manifest("n", "v", "s", (), (file,)).to_bytes()
     assert parse(data, "here") == {"pnet.pt": Entry(3, "0" * 64)}
+
+
+@pytest.fixture
+def nets(tmp_path: Path) -> Path:
+    """A release of MTCNN's three nets, and a photograph."""
+    pillow = pytest.importorskip("PIL.Image")
+    folder = tmp_path / "nets"
+    folder.mkdir()
+    for name, net in {"pnet": PNet(), "rnet": RNet(), "onet": ONet()}.items():
+        torch.save(net.state_dict(), folder / f"{name}.pt")
+    names = ("pnet.pt", "rnet.pt", "onet.pt")
+    write_manifest(folder, rows(folder, *names))
+    lines = [f"{sha256((folder / name).read_bytes())}  {name}\n" for name in (MANIFEST, *names)]
+    (folder / SUMS).write_text("".join(lines))
+    pillow.new("RGB", (64, 48)).save(tmp_path / "photo.png")
+    return folder
+
+
+@pytest.mark.parametrize("kept", [MANIFEST, SUMS, "rnet.pt.sha256"])
+def test_a_folder_of_nets_that_is_named_is_held_to_its_hashes_too(nets: Path, kept: str) -> None:
+    note = f"{sha256((nets / 'rnet.pt').read_bytes())}  rnet.pt\n"
+    for name in {MANIFEST, SUMS} - {kept}:
+        (nets / name).unlink()
+    if kept not in (MANIFEST, SUMS):
+        (nets / kept).write_text(note)
+    MTCNN(weights=nets)
+    data = bytearray((nets / "rnet.pt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (nets / "rnet.pt").write_bytes(data)
+    with pytest.raises(WeightsError, match="its SHA-256 is wrong") as caught:
+        MTCNN(weights=nets)
+    assert caught.value.file == str(nets / "rnet.pt")
+    assert caught.value.next_step == release.AGAIN
+    (nets / kept).unlink()
+    MTCNN(weights=nets)  # nothing says that it was altered
+
+
+def test_commands_hold_a_folder_to_its_manifest(nets: Path, tmp_path: Path) -> None:
+    photo, album = tmp_path / "photo.png", tmp_path / "album"
+    (album / "Ann").mkdir(parents=True)
+    for name in ("Ann_0001", "Ann_0002"):
+        shutil.copy(photo, album / "Ann" / f"{name}.png")
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("1\t1\nAnn\t1\t2\nAnn\t1\tBob\t1\n")
+    data = (nets / "onet.pt").read_bytes()
+    (nets / "onet.pt").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    model = tmp_path / "tiny.pt"
+    torch.save(InceptionResnetV1(embedding_size=2).state_dict(), model)
+    both = ["--weights", model, "--detector-weights", nets]
+    calls = {
+        detect.command: [photo, "--json", "--weights", nets],
+        embed.command: [album, *both, "--out", tmp_path / "x.npz"],
+        lfw.command: [album, *both, "--pairs", pairs],
+    }
+    for command, args in calls.items():
+        result = CliRunner().invoke(command, [str(arg) for arg in args])
+        assert result.exit_code == 1, result.output
+        assert "its SHA-256 is wrong" in result.output
+        assert "onet.pt" in result.output
 
 
 # --- An address over HTTP -------------------------------------------------------------------------
