@@ -14,7 +14,7 @@ export CHECKPOINT OUT
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help convert convert-demo convert-given test lint benchmark release docs notebooks clean same-python always
+.PHONY: help convert convert-demo convert-given install test lint benchmark release docs notebooks clean same-python always
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | \
@@ -54,6 +54,8 @@ test: lint ## Check style and types, and run the tests
 	@if [ ! -d "$$FACENET_REFERENCE_DIR" ]; then \
 		echo 'Note: FACENET_REFERENCE_DIR names no folder: tests against reference data are skipped'; fi
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+install: $(VENV)/.dev ## Install everything that the commands and the tests need
 
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/python -m ruff check .
