@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import wraps
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from converter.cli.common import (
     print_json,
     reports_errors,
 )
+from facenet_release.errors import ReleaseError
 from facenet_release.shown import (
     built_json,
     planned,
@@ -28,6 +30,8 @@ from facenet_release.shown import (
 )
 
 PATH = click.Path(path_type=Path)
+# Of the extra `release`, what every command imports; the rest is asked for where it is needed.
+_PACKAGES = ("cyclonedx", "filelock", "jinja2", "jsonschema", "requests", "rfc8785")
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 jobs_option = click.option(
     "--jobs",
@@ -76,6 +80,23 @@ def spares_iris(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def needs_extra(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Say, before anything is done, which packages of the extra `release` are missing."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        missing = [name for name in _PACKAGES if find_spec(name) is None]
+        if missing:
+            raise ReleaseError(
+                "releases need packages that are not installed",
+                found=f"no {', no '.join(missing)}",
+                next_step='pip install "facenet-parity[release]"',
+            )
+        return command(*args, **kwargs)
+
+    return run
+
+
 @click.group(
     "release",
     short_help="Build, check, sign and publish releases of weights.",
@@ -102,6 +123,7 @@ def release() -> None:
 @jobs_option
 @json_option
 @reports_errors
+@needs_extra
 def build_command(recipe: Path, out: Path, dry_run: bool, jobs: int | None, as_json: bool) -> None:
     """Make the release that RECIPE describes: convert, judge, compare, write down, check.
 
@@ -148,6 +170,7 @@ def build_command(recipe: Path, out: Path, dry_run: bool, jobs: int | None, as_j
 @json_option
 @spares_iris
 @reports_errors
+@needs_extra
 def check_command(
     place: str, public_key: Path | None, manifest_sha256: str | None, as_json: bool
 ) -> None:
@@ -183,6 +206,7 @@ def check_command(
 @click.argument("folder", type=PATH)
 @click.option("--private-key", type=PATH, required=True, help="An elliptic-curve key (PEM).")
 @reports_errors
+@needs_extra
 def sign_command(folder: Path, private_key: Path) -> None:
     """Check the release in FOLDER, and sign it: adds model.sig.
 
@@ -215,6 +239,7 @@ def sign_command(folder: Path, private_key: Path) -> None:
 @known_options
 @json_option
 @reports_errors
+@needs_extra
 def publish_command(
     folder: Path, address: str, public_key: Path | None, manifest_sha256: str | None, as_json: bool
 ) -> None:
@@ -257,6 +282,7 @@ def publish_command(
 @jobs_option
 @json_option
 @reports_errors
+@needs_extra
 def rebuild_command(folder: Path, inputs: Path, jobs: int | None, as_json: bool) -> None:
     """Build the release in FOLDER once more, from its own recipe: do the same bytes come out?
 

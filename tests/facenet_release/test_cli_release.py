@@ -198,3 +198,37 @@ def test_rebuild_tells_whether_the_bytes_came_out(release_copy: Path, tmp_path: 
     assert said["reproduced"]
     assert said["different"] == []
     assert run("rebuild", release_copy, "--inputs", tmp_path / "absent").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("build", "release.toml", "--out", "dist"),
+        ("check", "dist"),
+        ("check", "oci://ghcr.io/some/weights:1"),
+        ("sign", "dist", "--private-key", "key.pem"),
+        ("publish", "dist", "--to", "there"),
+        ("rebuild", "dist"),
+    ],
+)
+def test_without_the_extra_every_command_names_it(arguments: tuple[str, ...]) -> None:
+    """As with `pip install facenet-parity` alone, which also brings no torch and no TensorFlow."""
+    absent = ["cyclonedx", "filelock", "jinja2", "jsonschema", "requests", "rfc8785", "torch"]
+    code = f"""
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Blocker())
+import importlib.util
+before = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name in {absent} else before(name, *a)
+from facenet_release.cli import release
+release({list(arguments)!r})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "no jsonschema" in done.stderr
+    assert 'pip install "facenet-parity[release]"' in done.stderr
