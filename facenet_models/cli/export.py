@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from facenet_models.cli.common import json_option, print_json, reports_errors
+from facenet_models.errors import UsageError
 
 if TYPE_CHECKING:
     from facenet_models.export import Exported
+
+SUFFIX = ".onnx"
 
 
 @click.command(
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of the output.",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The file to write.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="NAME.onnx, the file to write."
+)
 @click.option("--classify", is_flag=True, help="Give class logits instead of embeddings.")
 @click.option("--opset", type=int, default=17, show_default=True, help="ONNX operator set.")
 @click.option("--batch", type=click.IntRange(1), help="Fix the batch size. Default: free.")
@@ -69,6 +74,13 @@ def command(
     from facenet_models.atomic import check_target
     from facenet_models.onnx_runtime import require
 
+    if out.suffix.lower() != SUFFIX:
+        raise UsageError(
+            "the output is ONNX, and its name does not say so",
+            file=out,
+            expected=f"a name that ends in {SUFFIX}",
+            next_step=f"--out {out.with_suffix(SUFFIX)}" if out.name else None,
+        )
     check_target(out, overwrite=overwrite)  # before the time that loading takes
     for package in ("onnx", "onnxruntime"):  # before torch, which the same extra brings
         require(package)
@@ -88,7 +100,6 @@ def command(
 
 def set_classify(model: object) -> None:
     """Have `model` give logits; what it lacks for that, `export_onnx` says."""
-    from facenet_models.errors import UsageError
     from facenet_models.inception_resnet_v1 import InceptionResnetV1
 
     if not isinstance(model, InceptionResnetV1) or model.logits is None:

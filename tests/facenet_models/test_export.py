@@ -282,3 +282,19 @@ def test_the_commands_text_and_errors(tmp_path: Path) -> None:
     broken = invoke(weights, "--out", out, "--overwrite", "--json")
     assert broken.exit_code == 1
     assert str(weights) in json.loads(broken.stdout).values()
+
+
+@pytest.mark.parametrize("name", ["m.pt", "m", "m.onnx.pt", "onnx"])
+def test_the_command_writes_no_onnx_under_another_ending(tmp_path: Path, name: str) -> None:
+    weights, out = tmp_path / "pnet.pt", tmp_path / name
+    torch.save(detector(PNet).state_dict(), weights)
+    done = invoke(weights, "--out", out, "--json")
+    told = json.loads(done.stdout)
+    assert (done.exit_code, told["error"], told["file"]) == (2, "UsageError", str(out))
+    assert told["next_step"] == f"--out {out.with_suffix('.onnx')}"
+    assert [path.name for path in tmp_path.iterdir()] == ["pnet.pt"]
+
+
+def test_the_endings_case_does_not_matter(tmp_path: Path) -> None:
+    torch.save(detector(PNet).state_dict(), tmp_path / "pnet.pt")
+    assert invoke(tmp_path / "pnet.pt", "--out", tmp_path / "M.ONNX").exit_code == 0
