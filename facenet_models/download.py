@@ -103,12 +103,16 @@ def fetch(
     return verify(target, sha256=sha256, check=check)
 
 
-def ready(target: Path, url: str) -> None:
-    """Raise DownloadError unless `target` may be downloaded from `url`, and can be."""
+def ready(target: Path, url: str, looked: str | None = None) -> None:
+    """Raise DownloadError unless `target` may be downloaded from `url`, and can be.
+
+    `looked` says where the file was looked for before.
+    """
     if os.environ.get(OFFLINE, "").lower() not in _OFF:
         raise DownloadError(
             f"the weight file is not here, and {OFFLINE} forbids to download it",
             file=target,
+            found=looked,
             next_step=f"put it there yourself, from {shown(url)}, or unset {OFFLINE}",
         )
     for package in ("pooch", "filelock"):
@@ -116,6 +120,7 @@ def ready(target: Path, url: str) -> None:
             raise DownloadError(
                 f"downloading needs {package}, which is not installed",
                 file=target,
+                found=looked,
                 next_step=f"pip install {package}, or put the file there, from {shown(url)}",
             )
 

@@ -21,9 +21,9 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from facenet_models.download import cache_folder, fetch, mirrored
+from facenet_models.download import cache_folder, fetch, mirrored, ready
 from facenet_models.errors import UsageError, WeightsError
-from facenet_models.release import PLACE, find_at
+from facenet_models.release import PLACE, find_at, named
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -160,17 +160,17 @@ def locate(weights: Weights, *, progress: bool = True) -> Path:
     def check(file: Path) -> None:
         check_file(weights, file)
 
+    looked = [f"{PLACE} is not set"]
     if place:
         file = find_at(place, weights.file, check=check, progress=progress)
         if file is not None:
             return file
-    return fetch(
-        mirrored(weights.url),
-        cache_folder() / weights.file,
-        sha256=weights.sha256,
-        check=check,
-        progress=progress,
-    )
+        looked = [f"no {named(weights.file)} in {place} ({PLACE})"]
+    url, target = mirrored(weights.url), cache_folder() / weights.file
+    if not target.is_file():
+        looked.append(f"no {target.name} in {target.parent}")
+        ready(target, url, "; ".join(looked))
+    return fetch(url, target, sha256=weights.sha256, check=check, progress=progress)
 
 
 def check_file(weights: Weights, file: Path) -> None:

@@ -66,6 +66,11 @@ def find_at(place: str, name: str, *, check: Check, progress: bool = True) -> Pa
     return find_in(folder, name)
 
 
+def named(name: str) -> str:
+    """Every name under which the weight file `name` would do."""
+    return " or ".join(Path(name).with_suffix(suffix).name for suffix in SUFFIXES)
+
+
 def _agree(name: str, hashes: Mapping[str, str | None]) -> str | None:
     """The first hash there is, if all are the same. Keys say where each is from."""
     known = {source: sha256 for source, sha256 in hashes.items() if sha256 is not None}
@@ -246,7 +251,8 @@ def _over_network(
     for target in targets:
         if target.is_file():
             return verify(target, check=check)
-    ready(targets[0], f"{remote.address.rstrip('/')}/{name}")
+    looked = f"no {named(name)} in {own}, where what is from {remote.address} is kept"
+    ready(targets[0], f"{remote.address.rstrip('/')}/{name}", looked)
     entries = remote.files()
     if entries is None:
         try:

@@ -294,6 +294,30 @@ def test_a_place_that_is_none_is_a_usage_error(place: str, monkeypatch: pytest.M
         InceptionResnetV1("vggface2")
 
 
+def test_offline_the_message_says_everywhere_it_looked_in_order(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACENET_OFFLINE", "1")
+    with pytest.raises(DownloadError, match="FACENET_OFFLINE forbids") as caught:
+        InceptionResnetV1("vggface2")
+    assert caught.value.file == str(cache / VGGFACE2)
+    assert caught.value.found == f"FACENET_WEIGHTS is not set; no {VGGFACE2} in {cache}"
+    place = tmp_path / "published"
+    place.mkdir()
+    monkeypatch.setenv("FACENET_WEIGHTS", str(place))
+    other = VGGFACE2.replace(".pt", ".safetensors")
+    with pytest.raises(DownloadError) as caught:
+        InceptionResnetV1("vggface2")
+    assert caught.value.found == (
+        f"no {VGGFACE2} or {other} in {place} (FACENET_WEIGHTS); no {VGGFACE2} in {cache}"
+    )
+    monkeypatch.setenv("FACENET_WEIGHTS", "https://example.org/v1")
+    with pytest.raises(DownloadError) as caught:
+        InceptionResnetV1("vggface2")
+    assert f"no {VGGFACE2} or {other} in {cache}/from-" in str(caught.value.found)
+    assert "https://example.org/v1" in str(caught.value.found)
+
+
 def test_what_facenet_pytorch_has_cached_is_used(
     release: Path, cache: Path, state: dict[str, Any]
 ) -> None:
