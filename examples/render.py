@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 import time
@@ -20,6 +21,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 MARK = "#   jupytext:"  # in the header of a notebook
 CELL_SECONDS = 300
+FOLDERS = ("FACENET_EXAMPLES_DATA", "FACENET_REFERENCE_DIR", "FACENET_WEIGHTS", "LFW_DIR")
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # what IPython colours tracebacks with
 
 
 def notebooks() -> list[str]:
@@ -53,6 +56,11 @@ def execute(name: str, folder: Path) -> tuple[Any, str]:
     return notebook, ""
 
 
+def absolute(place: str) -> str:
+    """A folder as kernels, which run elsewhere, can find it; an address as it is."""
+    return place if "://" in place or not place else str(Path(place).expanduser().absolute())
+
+
 def write(notebook: Any, path: Path, html: bool) -> None:
     """Write the notebook with its outputs to `path`, and as a page beside it."""
     import nbformat
@@ -80,6 +88,7 @@ def main() -> int:
     # The kernel finds this folder's modules, and nobody's own IPython start-up files.
     paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    os.environ.update({name: absolute(os.environ[name]) for name in FOLDERS if name in os.environ})
     failed = 0
     with tempfile.TemporaryDirectory() as profile:
         os.environ["IPYTHONDIR"] = os.environ["JUPYTER_RUNTIME_DIR"] = profile
@@ -90,7 +99,8 @@ def main() -> int:
             word = "FAILED" if problem else "ran"
             print(f"{name}: {word}, {time.perf_counter() - started:.0f} s", flush=True)
             if problem:
-                print(problem, file=sys.stderr)
+                shown = problem if sys.stderr.isatty() else COLOURS.sub("", problem)
+                print(shown, file=sys.stderr)
             failed += bool(problem)
     return 1 if failed else 0
 

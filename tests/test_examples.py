@@ -83,7 +83,7 @@ def require(*modules: str) -> None:
 def render(
     *names: str, folder: Path, script: Path = EXAMPLES / "render.py", **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run render.py, with no network and no weights of the machine's user."""
+    """Run render.py in `folder`, with no network and no weights of the machine's user."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     environment = kept | {
         "FACENET_OFFLINE": "1",
@@ -92,7 +92,9 @@ def render(
         **variables,
     }
     call = [sys.executable, str(script), *names, "--out", str(folder)]
-    return subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        call, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def outputs(path: Path) -> tuple[int, str, str]:
@@ -181,8 +183,30 @@ def test_a_notebook_that_fails_is_noticed(code: str, word: str, tmp_path: Path) 
     assert done.returncode == 1
     assert "bad: FAILED" in done.stdout
     assert word in done.stderr
+    assert "\x1b" not in done.stderr  # colours are for terminals
     _, printed, _ = outputs(tmp_path / "bad.ipynb")
     assert printed == "before\n"
+
+
+def test_relative_folders_mean_where_render_was_started(tmp_path: Path) -> None:
+    require(*TOOLS)
+    script = tmp_path / "code" / "render.py"
+    script.parent.mkdir()
+    script.write_text((EXAMPLES / "render.py").read_text(encoding="utf-8"), encoding="utf-8")
+    header = (EXAMPLES / "infer.py").read_text(encoding="utf-8").partition("# %%")[0]
+    names = ["FACENET_EXAMPLES_DATA", "FACENET_REFERENCE_DIR", "FACENET_WEIGHTS", "LFW_DIR"]
+    cells = f"# %%\nimport os\n\nfor name in {names}:\n    print(os.environ[name])\n"
+    (script.parent / "shown.py").write_text(header + cells, encoding="utf-8")
+
+    def printed(**variables: str) -> list[str]:
+        done = render("shown", folder=tmp_path, script=script, **variables)
+        assert done.returncode == 0, done.stderr
+        return outputs(tmp_path / "shown.ipynb")[1].splitlines()
+
+    relative = printed(**{name: f"./{name.lower()}" for name in names})
+    assert relative == [str(tmp_path / name.lower()) for name in names]
+    others = ("", "/else/where", "oci://host/name:v1", "")
+    assert printed(**dict(zip(names, others, strict=True))) == list(others)
 
 
 def test_an_unknown_notebook_is_wrong_usage(tmp_path: Path) -> None:
