@@ -166,7 +166,9 @@ class ParityReport:
 
     @property
     def headline(self) -> str:
-        """The verdict in one line; a failure names the first layer at fault."""
+        """The verdict in one line; a failure names the first layer at fault, and the tensor if
+        exactly one differs.
+        """
         if self.partial:
             return "PARTIAL: the run was interrupted; this is what was found until then"
         if self.passed:
@@ -174,14 +176,21 @@ class ParityReport:
         source = next((probe for probe in self.probes if probe.verdict == "source"), None)
         findings = [finding for gate in self.gates for finding in gate.findings]
         if source is not None and not any(f.layer == source.probe for f in findings):
-            hint = source.hint or "its output differs, its input does not"
-            return f"FAILED at {source.probe}: {hint}"
+            said = [text for text in (source.hint, self._culprit) if text]
+            what = "; ".join(said) or "its output differs, its input does not"
+            return f"FAILED at {source.probe}: {what}"
         if findings:
             return f"FAILED at {findings[0]}"
         for gate in self.gates:
             if gate.status in ("failed", "errored"):
                 return f"{gate.status.upper()}: gate {gate.name}: {gate.summary}"
         return "ERRORED: no gate ran"
+
+    @property
+    def _culprit(self) -> str:
+        """The only tensor that differs, and how, in words; nothing if there are more or none."""
+        found = [f for gate in self.gates if gate.name == "weights" for f in gate.findings]
+        return str(found[0]) if len(found) == 1 else ""
 
 
 def is_number(value: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,34 @@ def test_the_headline_names_the_first_layer() -> None:
     assert report(gate("failed"), probes=probes).headline == "FAILED at Conv2d_2a_3x3: transposed"
     finding = Finding("Block8", "another epsilon", "0.001", "1e-05")
     assert "Block8: another epsilon" in report(gate("failed", finding)).headline
+
+
+@pytest.mark.parametrize(
+    ("hint", "tensors", "expected"),
+    [
+        ("", ("var",), "FAILED at conv: var: 1 of 64 values differ"),
+        (
+            "2 channels differ",
+            ("var",),
+            "FAILED at conv: 2 channels differ; var: 1 of 64 values differ",
+        ),
+        ("", ("mean", "var"), "FAILED at conv: its output differs, its input does not"),
+        ("", (), "FAILED at conv: its output differs, its input does not"),
+    ],
+)
+def test_the_headline_names_the_only_tensor_that_differs(
+    hint: str, tensors: tuple[str, ...], expected: str
+) -> None:
+    wrong = Comparison("values", EXACT)
+    probes = (ProbeResult("conv", (), "source", wrong, wrong, hint),)
+    findings = tuple(Finding(name, "1 of 64 values differ") for name in tensors)
+    weights = replace(gate("failed", *findings), name="weights")
+    other = replace(gate("failed", Finding("Block8", "another epsilon")), name="settings")
+    headline = report(weights, other, probes=probes).headline
+    assert headline == expected
+    assert report(weights, probes=()).headline.startswith(
+        f"FAILED at {tensors[0]}: " if tensors else "FAILED: gate weights"
+    )
 
 
 def test_activations_are_counted_in_steps_by_a_sample() -> None:
