@@ -224,10 +224,10 @@ def _arrays(root: object) -> dict[str, _Array]:
     if not isinstance(layers, Dict) or not layers:
         raise PickleError("the pickle holds no dict of layers")
     arrays = {}
-    for layer, parameters in layers.items():
+    for layer, parameters in pickles.named(layers).items():
         if not isinstance(parameters, Dict):
             raise PickleError(f"layer {layer[:80]!r} is no dict of arrays")
-        for parameter, array in parameters.items():
+        for parameter, array in pickles.named(parameters).items():
             if not isinstance(array, _Array) or array.type is None or array.type.is_object:
                 raise PickleError(f"{layer[:80]}/{parameter[:80]} is no array of numbers")
             name = f"{layer}/{parameter}"

@@ -43,17 +43,17 @@ class List(list[Any]):
     depth = 1
 
 
-class Dict(dict[str, Any]):
-    """A dict with text keys, likewise."""
+class Dict(dict[Any, Any]):
+    """A dict whose keys are text or, as in an optimiser's state, whole numbers; likewise."""
 
     depth = 1
 
     def add(self, items: Iterable[tuple[Any, Any]]) -> None:
         """Set keys that aren't there yet. PickleError."""
         for key, value in items:
-            if not isinstance(key, str):
+            if type(key) is not int and not isinstance(key, str):
                 raise PickleError("a dict of the pickle has a key that is no text")
-            if not _is_utf8(key):
+            if isinstance(key, str) and not _is_utf8(key):
                 raise PickleError("a key is text that can't be written as UTF-8")
             if key in self:
                 raise PickleError(f"the key {printable(key, 80)} occurs twice")
@@ -265,6 +265,13 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "BUILD": _Machine.build,
     "BINPERSID": _Machine.persistent_id,
 }
+
+
+def named(items: Dict) -> dict[str, Any]:
+    """`items`, whose keys must all be text. PickleError."""
+    if not all(isinstance(key, str) for key in items):
+        raise PickleError("a dict of the pickle has a key that is no text")
+    return items
 
 
 def text(value: object) -> str:

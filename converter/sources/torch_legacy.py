@@ -14,7 +14,13 @@ from converter.errors import FormatError
 from converter.sources import pickles
 from converter.sources.mapped import MappedFile
 from converter.sources.pickles import Dict, List, PickleError, Reader
-from converter.sources.torch_pickle import CONSTRUCTORS, Storage, persistent_storage, state_dict
+from converter.sources.torch_pickle import (
+    CONSTRUCTORS,
+    Storage,
+    persistent_storage,
+    refused,
+    state_dict,
+)
 
 FORMAT = "torch-legacy"
 NAMING: Naming = "torch"
@@ -53,7 +59,7 @@ def open(path: Path) -> Catalog:
         places = _places(file, reader.tell(), keys, used)
         tensors = state_dict(root, lambda storage: places[storage.key])
     except PickleError as error:
-        raise pickles.damaged(path, error, "the pickle in the .pt file") from error
+        raise refused(path, error) from error
     return Catalog(tensors, format=FORMAT, naming=NAMING, files=(path,), release=file.release)
 
 

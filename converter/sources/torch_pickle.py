@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
+from pathlib import Path
 
 import numpy as np
 
 from converter.catalog import TensorRef
 from converter.dtypes import BY_TORCH, Array, DType
+from converter.errors import FormatError
 from converter.sources import pickles
 from converter.sources.pickles import Dict, Name, PickleError
 
@@ -108,19 +110,55 @@ CONSTRUCTORS: pickles.Constructors = {
 }
 
 
+class NotOnlyTensorsError(PickleError):
+    """A dict that holds other things than tensors, as training scripts save it.
+
+    `inside` are the names under which it holds what may be a state_dict.
+    """
+
+    def __init__(self, items: Mapping[str, object]) -> None:
+        others = [name for name, value in items.items() if not isinstance(value, Tensor)]
+        shown = ", ".join(repr(name[:60]) for name in others[:5])
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        verb = "is no tensor" if len(others) == 1 else "are no tensors"
+        super().__init__(f"a dict in which {shown}{more} {verb}")
+        self.inside = [name for name in others if _is_state_dict(items[name])]
+
+
+def _is_state_dict(value: object) -> bool:
+    return (
+        isinstance(value, Dict)
+        and bool(value)
+        and all(isinstance(item, Tensor) for item in value.values())
+    )
+
+
+def refused(path: Path, error: PickleError) -> FormatError:
+    """The FormatError for a .pt file whose pickle was refused."""
+    if not isinstance(error, NotOnlyTensorsError):
+        return pickles.damaged(path, error, "the pickle in the .pt file")
+    found, state = str(error), "model.state_dict()"
+    if error.inside:
+        found += f"; a state_dict is under {', '.join(map(repr, error.inside[:5]))}"
+        state = f"torch.load(path, weights_only=True)[{error.inside[0]!r}]"
+    return FormatError(
+        "the .pt file holds more than a state_dict",
+        file=path,
+        expected="tensors by name, and nothing else",
+        found=found,
+        next_step=f"save the state_dict alone: torch.save({state}, 'weights.pt')",
+    )
+
+
 def state_dict(root: object, data: Callable[[Storage], memoryview]) -> dict[str, TensorRef]:
     """Tensors by name. `data` gives a storage's bytes, checked. PickleError where `root` is no
     state_dict.
     """
     if not isinstance(root, Dict):
         raise PickleError("no state_dict, but something else")
-    others = [name for name, value in root.items() if not isinstance(value, Tensor)]
-    if others:
-        raise PickleError(
-            f"a dict in which {', '.join(repr(name[:60]) for name in others[:5])} "
-            f"{'is no tensor' if len(others) == 1 else 'are no tensors'}: "
-            "save model.state_dict() alone"
-        )
+    items = pickles.named(root)
+    if not all(isinstance(value, Tensor) for value in items.values()):
+        raise NotOnlyTensorsError(items)
     return {name: _tensor(name, tensor, data) for name, tensor in root.items()}
 
 

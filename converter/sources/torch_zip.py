@@ -17,7 +17,13 @@ from converter.errors import FormatError
 from converter.sources import pickles
 from converter.sources.mapped import MappedFile
 from converter.sources.pickles import PickleError
-from converter.sources.torch_pickle import CONSTRUCTORS, Storage, persistent_storage, state_dict
+from converter.sources.torch_pickle import (
+    CONSTRUCTORS,
+    Storage,
+    persistent_storage,
+    refused,
+    state_dict,
+)
 
 FORMAT = "torch-zip"
 NAMING: Naming = "torch"
@@ -125,7 +131,7 @@ def open(path: Path) -> Catalog:
         root = pickles.load(description, CONSTRUCTORS, persistent_storage)
         tensors = state_dict(root, archive.storage)
     except PickleError as error:
-        raise pickles.damaged(path, error, "the pickle in the .pt file") from error
+        raise refused(path, error) from error
     for ref in tensors.values():
         if ref.nbytes > file.size:
             raise archive.damaged(f"{ref.name[:80]} declares {ref.nbytes} bytes")

@@ -204,6 +204,45 @@ def test_refuses_rather_than_guesses(name: str, format: str, tmp_path: Path) -> 
         fakes.loaded(open_source(tmp_path / "x.pt"))
 
 
+def trained() -> dict[str, Any]:
+    """What a training script saves: the optimiser's state has numbers as keys."""
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (
+            lambda: {"model": {"w": torch.ones(2)}, "epoch": 3},
+            [
+                "'model', 'epoch' are no tensors",
+                "(path, weights_only=True)['model'], 'weights.pt')",
+            ],
+        ),
+        (trained, ["'model', 'optimizer', 'epoch'", "a state_dict is under 'model'", "['model']"]),
+        (
+            lambda: {"w": torch.ones(2), "epoch": 3},
+            ["'epoch' is no tensor", "torch.save(model.state_dict(), 'weights.pt')"],
+        ),
+    ],
+    ids=["model and epoch", "with an optimiser", "beside the tensors"],
+)
+def test_a_checkpoint_of_training_says_what_to_save(
+    make: Any, says: list[str], format: str, tmp_path: Path
+) -> None:
+    torch.save(make(), tmp_path / "x.pt", **FORMATS[format])
+    with pytest.raises(FormatError, match="holds more than a state_dict") as caught:
+        open_source(tmp_path / "x.pt")
+    for words in says:
+        assert words in str(caught.value)
+    assert "fetch the file again" not in str(caught.value)
+
+
 def test_a_pickle_of_python_2(tmp_path: Path) -> None:
     """An OrderedDict was pickled as a list of pairs there."""
     pair = b"](" + fakes.pickled_text("w") + fakes.tensor_pickle(2, [2], [1]) + b"e"
