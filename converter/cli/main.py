@@ -30,6 +30,19 @@ class LazyGroup(click.Group):
         point = self._entry_points().get(cmd_name)
         return point.load() if point else None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click has it, but a wrong name is compared with the right ones: none is imported."""
+        name = args[0]
+        known = self.list_commands(ctx)
+        if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches  # rarely needed
+
+            close = " or ".join(map(repr, get_close_matches(name, known)))
+            ctx.fail(f"No such command {name!r}." + (f" Did you mean {close}?" if close else ""))
+        return super().resolve_command(ctx, args)
+
 
 def _print_versions(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     """Print the versions that a report of a problem needs; from metadata, which takes no time."""

@@ -288,6 +288,19 @@ def test_help_has_examples(command: str) -> None:
     assert "Examples:" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("verfy", " Did you mean 'verify'?"), ("Convert", " Did you mean 'convert'?"), ("xyz", "")],
+)
+def test_a_mistyped_command_is_guessed_without_importing_any(
+    typed: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.metadata.EntryPoint.load", lambda _: pytest.fail("imported"))
+    result = run(typed)
+    assert result.exit_code == 2
+    assert result.stderr.endswith(f"Error: No such command {typed!r}.{meant}\n")
+
+
 def test_the_group_lists_its_commands() -> None:
     listed = run("--help").stdout
     assert all(command in listed for command in ("convert", "inspect", "diff"))
