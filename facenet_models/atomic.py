@@ -23,7 +23,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise UsageError(
             "the output exists already",
             file=target,
-            next_step="choose another name, or pass --overwrite (overwrite=True) to replace it",
+            next_step="choose another name, or pass overwrite=True to replace it",
         )
 
 

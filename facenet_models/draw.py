@@ -34,7 +34,7 @@ def annotate(
         boxes: ``(N, 4)``: left, top, right, bottom in pixels; may reach beyond the frame. None
             is none, here and below.
         ids: ``(N,)``: the face's number; picks the colour too.
-        probs: ``(N,)``, written with two decimals, cut off: 1.00 is certain.
+        probs: ``(N,)``, written with two decimals, rounded.
         landmarks: ``(N, 5, 2)``: x and y.
 
     Returns:
@@ -83,7 +83,7 @@ def _label(ids: Any, probs: Any, row: int) -> str:
     if ids is not None:
         parts.append(f"#{int(ids[row])}")
     if probs is not None:
-        parts.append(f"{int(float(probs[row]) * 100) / 100:.2f}")
+        parts.append(f"{float(probs[row]):.2f}")
     return " ".join(parts)
 
 

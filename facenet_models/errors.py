@@ -26,6 +26,13 @@ def printable(value: object, limit: int = MAX_DETAIL) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in cut)
 
 
+def check_path(path: str | Path) -> str:
+    """What to do about a path at which there is nothing: the next step of a message."""
+    if Path(path).is_absolute():
+        return "check the path"
+    return f"check the path; it is looked for in {Path.cwd()}"
+
+
 class ModelsError(Exception):
     """Root of all errors raised on purpose. `str()` is the whole message for a person.
 

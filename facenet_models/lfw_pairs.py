@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facenet_models.errors import ModelsError, UsageError
+from facenet_models.errors import ModelsError, UsageError, check_path
 from facenet_models.recognition.embeddings import Embeddings
 
 SUFFIXES = (".jpg", ".png")  # the original's, in its order
@@ -95,7 +95,7 @@ def read_pairs(path: str | Path) -> Pairs:
     """
     path = Path(path)
     if not path.is_file():
-        raise UsageError("no such file of pairs", file=path)
+        raise UsageError("no such file of pairs", file=path, next_step=check_path(path))
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -132,7 +132,7 @@ def locate(folder: str | Path, faces: Iterable[Face]) -> dict[str, Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UsageError("no such folder", file=folder)
+        raise UsageError("no such folder", file=folder, next_step=check_path(folder))
     found: dict[str, Path] = {}
     stem = "person/person_0001"
     for face in faces:

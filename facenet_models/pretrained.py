@@ -230,7 +230,7 @@ def load(pretrained: str | os.PathLike[str], architecture: str) -> Loaded:
 
     Args:
         pretrained: A name of the registry, or the path of a ``.pt`` or ``.safetensors`` file: what
-            is not a string, has one of these endings, or names a file that exists.
+            is not a string, has one of these endings, or names what exists.
         architecture: The class that they are for.
 
     Raises:
@@ -240,7 +240,9 @@ def load(pretrained: str | os.PathLike[str], architecture: str) -> Loaded:
 
     file = Path(pretrained)
     if isinstance(pretrained, str):
-        is_path = pretrained.endswith((".pt", ".pth", ".safetensors")) or file.is_file()
+        is_path = pretrained.endswith((".pt", ".pth", ".safetensors")) or bool(
+            pretrained and file.exists()
+        )
         if pretrained in names(architecture) or not is_path:
             file = locate(find(pretrained, architecture))
     return Loaded(load_state_dict(file), file)

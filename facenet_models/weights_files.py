@@ -14,7 +14,7 @@ from pickle import UnpicklingError
 import torch
 from torch import Tensor
 
-from facenet_models.errors import UsageError, WeightsError
+from facenet_models.errors import UsageError, WeightsError, check_path
 
 CONVERT = "facenet convert --checkpoint CHECKPOINT --out FILE.pt"
 
@@ -60,6 +60,18 @@ def load_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
 
 
 def _head(file: Path) -> bytes:
+    if file.is_dir():
+        checkpoint = any(file.glob("*.index")) or any(file.glob("*.pb"))
+        name = f"{file.absolute().name}.pt"
+        raise UsageError(
+            "a folder is no weight file",
+            file=file,
+            expected="a .pt or a .safetensors file",
+            found="a TensorFlow checkpoint" if checkpoint else None,
+            next_step=f"convert it first: facenet convert --checkpoint {file} --out {name}"
+            if checkpoint
+            else "name a file in it",
+        )
     try:
         with file.open("rb") as opened:
             return opened.read(_HEAD)
@@ -68,6 +80,7 @@ def _head(file: Path) -> bytes:
             "the weight file can't be read",
             file=file,
             found=getattr(error, "strerror", None) or str(error),
+            next_step=check_path(file),
         ) from error
 
 

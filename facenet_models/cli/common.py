@@ -9,11 +9,14 @@ import json
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from facenet_models.errors import ModelsError
+from facenet_models.errors import ModelsError, UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -33,6 +36,9 @@ EXTRAS = {
     "torch": "torch",
 }
 
+# What a message says to callers of Python, and the option that does it here.
+OPTIONS = {"overwrite=True": "--overwrite"}
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
@@ -48,6 +54,8 @@ def reports_errors(command: Command) -> Command:
         try:
             return command(*args, **kwargs)
         except ModelsError as error:
+            for said, option in OPTIONS.items():
+                error.next_step = error.next_step and error.next_step.replace(said, option)
             if kwargs.get("as_json"):
                 print_json(error.to_json())
             else:
@@ -68,6 +76,35 @@ def reports_errors(command: Command) -> Command:
             sys.exit(INTERRUPTED)
 
     return run  # type: ignore[return-value] # the wrapper has the command's own parameters
+
+
+def find_device(name: str) -> torch.device:
+    """torch's device of that name.
+
+    Raises:
+        UsageError: There is no such thing, or not on this machine.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(
+            "there is no such kind of device", expected="cpu, cuda, cuda:1, mps …", found=name
+        ) from error
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # whatever it lacks
+        raise UsageError(
+            f"torch {torch.__version__} has no device {name!r} here",
+            next_step="leave --device out, or install a torch that is built for it",
+        ) from error
+    return device
+
+
+def count(number: int, one: str, more: str | None = None) -> str:
+    """``1 frame``, ``2 frames``."""
+    return f"{number} {one if number == 1 else more or one + 's'}"
 
 
 def print_json(data: object) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from facenet_models.cli.common import json_option, print_json, reports_errors
-from facenet_models.errors import UsageError, printable
+from facenet_models.cli.common import count, find_device, json_option, print_json, reports_errors
+from facenet_models.errors import UsageError, check_path, printable
 from facenet_models.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -58,17 +58,9 @@ def build_detector(
         UsageError: no such device, or no weights.
         WeightsError: as MTCNN.
     """
-    import torch
-
+    where = find_device(device)
     from facenet_models import MTCNN
 
-    try:
-        where = torch.device(device)
-        torch.empty(1, device=where)
-    except (RuntimeError, AssertionError) as error:  # unknown name, or none of it here
-        raise UsageError(
-            "no such device", expected="cpu, cuda, cuda:1, mps …", found=device
-        ) from error
     return MTCNN(
         min_face_size=min_face_size,
         device=where,
@@ -191,7 +183,9 @@ def plan(
         jobs.append(Job(source, copy, first))
     for folder in filter(None, (out, crops)):
         if folder.exists() and not folder.is_dir():
-            raise UsageError("this is no folder", file=folder)
+            raise UsageError(
+                "this is no folder", file=folder, next_step="name a folder, or one to be made"
+            )
     return jobs
 
 
@@ -206,7 +200,7 @@ def _named(images: tuple[Path, ...]) -> Iterator[tuple[Path, Path]]:
         elif path.exists():
             yield Path(path.name), path
         else:
-            raise UsageError("no such file or folder", file=path)
+            raise UsageError("no such file or folder", file=path, next_step=check_path(path))
 
 
 def look(job: Job, detector: MTCNN, landmarks: bool) -> dict[str, Any]:
@@ -273,7 +267,7 @@ def line(row: dict[str, Any]) -> str:
     name = printable(row["image"])
     if "error" in row:
         return f"{name}: {printable(row['error'])}"
-    count = len(row["boxes"])
-    faces = "no face" if count == 0 else "1 face" if count == 1 else f"{count} faces"
+    found = len(row["boxes"])
+    faces = count(found, "face") if found else "no face"
     where = f" -> {printable(row['annotated'])}" if "annotated" in row else ""
     return f"{name}: {faces}{where}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facenet_models.cli.common import json_option, print_json, reports_errors
+from facenet_models.cli.common import count, find_device, json_option, print_json, reports_errors
 from facenet_models.errors import ModelsError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -80,17 +80,9 @@ def build(
     """
     if aligned and (detector_weights is not None or margin):
         raise UsageError("--aligned detects nothing: it takes no --detector-weights or --margin")
-    import torch
-
+    where = find_device(device)
     from facenet_models import MTCNN, InceptionResnetV1
 
-    try:
-        where = torch.device(device)
-        torch.empty(1, device=where)
-    except (RuntimeError, AssertionError) as error:  # unknown name, or none of it here
-        raise UsageError(
-            "no such device", expected="cpu, cuda, cuda:1, mps …", found=device
-        ) from error
     model = InceptionResnetV1(pretrained=weights, device=where).eval()
     if aligned:
         return model, None
@@ -140,7 +132,8 @@ def command(
 ) -> None:
     """Find the largest face in each image of FOLDER, and write its embedding to a file.
 
-    Folders in FOLDER are searched too: FOLDER/Ann/1.jpg shows Ann. Images that can't be read or
+    Of several faces in an image only the largest is taken. Folders in FOLDER are searched too:
+    FOLDER/Ann/1.jpg shows Ann. Images that can't be read or
     show no face are listed, and left out of the file's embeddings.
 
     \b
@@ -194,9 +187,10 @@ def command(
         )
         return
     click.echo(
-        f"{out}: {len(embeddings)} embeddings of {embeddings.vectors.shape[1]} numbers, "
-        f"{identities} identities, in {seconds:.1f} s"
+        f"{printable(out)}: {count(len(embeddings), 'embedding')} of "
+        f"{embeddings.vectors.shape[1]} numbers, "
+        f"{count(identities, 'identity', 'identities')}, in {seconds:.1f} s"
     )
     if embeddings.misses:
-        click.echo(f"{len(embeddings.misses)} images without an embedding:", err=True)
+        click.echo(f"{count(len(embeddings.misses), 'image')} without an embedding:", err=True)
         report_misses(embeddings.misses)

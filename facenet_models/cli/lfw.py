@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from facenet_models.cli.common import json_option, print_json, reports_errors
+from facenet_models.cli.common import count, json_option, print_json, reports_errors
 from facenet_models.cli.embed import MAX_LISTED, build, model_options
 from facenet_models.errors import UsageError, printable
 
@@ -139,7 +139,7 @@ def command(
 
 
 def _report_left_out(left_out: tuple[LeftOut, ...]) -> None:
-    click.echo(f"{len(left_out)} pairs left out:", err=True)
+    click.echo(f"{count(len(left_out), 'pair')} left out:", err=True)
     for pair, reason in left_out[:MAX_LISTED]:
         click.echo(f"  line {pair.line}: {printable(reason)}", err=True)
     if len(left_out) > MAX_LISTED:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facenet_models.cli.common import reports_errors
+from facenet_models.cli.common import count, reports_errors
 from facenet_models.cli.detect import build_detector, detector_options, rounded
 from facenet_models.errors import UsageError, printable
 from facenet_models.progress import progress_bar
@@ -142,7 +142,7 @@ def command(
             max_misses=max_misses,
             min_similarity=min_similarity,
         )
-        count = write_video(
+        written = write_video(
             out, marked(found, log, landmarks, tick), info.fps or 25, overwrite=overwrite
         )
     seconds = time.perf_counter() - start
@@ -150,8 +150,8 @@ def command(
         data = log.to_json(video=str(video), stride=stride)
         write_atomically(tracks_file, (json.dumps(data) + "\n").encode())
     click.echo(
-        f"{printable(out)}: {count} frames, {len(log.tracks)} faces followed, in {seconds:.1f} s "
-        f"({count / max(seconds, 1e-9):.1f} frames/s)"
+        f"{printable(out)}: {count(written, 'frame')}, {count(len(log.tracks), 'face')} followed, "
+        f"in {seconds:.1f} s ({written / max(seconds, 1e-9):.1f} frames/s)"
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Union
 
 import numpy as np
 
-from facenet_models.errors import UsageError
+from facenet_models.errors import UsageError, check_path
 from facenet_models.recognition.embeddings import Miss
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def find_images(folder: str | Path) -> dict[str, Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UsageError("no such folder", file=folder)
+        raise UsageError("no such folder", file=folder, next_step=check_path(folder))
     found = {path.relative_to(folder).as_posix(): path for path in _walk(folder, frozenset())}
     if not found:
         raise UsageError(

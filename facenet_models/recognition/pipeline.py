@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from facenet_models.errors import ModelsError, UsageError
+from facenet_models.errors import ModelsError, UsageError, check_path
 from facenet_models.progress import progress_bar
 from facenet_models.recognition.embeddings import NO_FACE, Embeddings, Miss, check_names
 from facenet_models.recognition.images import Source, find_images, read_image
@@ -99,7 +99,7 @@ def _named(
                 raise UsageError("the images of a folder have their names from it: pass no names")
             return list(find_images(images).items())
         if not Path(images).is_file():
-            raise UsageError("no such folder or file", file=images)
+            raise UsageError("no such folder or file", file=images, next_step=check_path(images))
         images = [images]
     sources = list(images)
     if not sources:

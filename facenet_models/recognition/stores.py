@@ -22,7 +22,7 @@ import numpy as np
 
 from facenet_models import atomic
 from facenet_models.atomic import write_atomically
-from facenet_models.errors import ModelsError, UsageError
+from facenet_models.errors import ModelsError, UsageError, check_path
 from facenet_models.recognition.embeddings import Embeddings, Miss
 
 FORMAT = "facenet-embeddings-1"
@@ -42,7 +42,7 @@ def load(path: Path) -> Embeddings:
     """See `Embeddings.load`."""
     store = _store(path)
     if not path.is_file():
-        raise UsageError("no such file", file=path)
+        raise UsageError("no such file", file=path, next_step=check_path(path))
     try:
         with path.open("rb") as file:
             return store.read(file)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from facenet_models.atomic import check_target
-from facenet_models.errors import ModelsError, OutputError, UsageError
+from facenet_models.errors import ModelsError, OutputError, UsageError, check_path
 from facenet_models.recognition.stores import optional
 
 SUFFIXES = (".mp4", ".mkv", ".mov")  # that are written
@@ -53,7 +53,7 @@ def video_info(path: str | Path) -> VideoInfo:
     """Size (before it is turned upright), mean frame rate and number of frames of a video.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: there is no such file, or it is a picture.
         ModelsError: it is no video, or holds none.
         ImportError: PyAV is not installed; the message says how to install it.
     """
@@ -78,7 +78,7 @@ def frames(
     from the mean rate.
 
     Raises:
-        UsageError: there is no such file; or a number makes no sense.
+        UsageError: there is no such file, or it is a picture; or a number makes no sense.
         ModelsError: it is no video, holds none, or is damaged, which may show only at the frame
             where it is; all frames before that are given.
         ImportError: PyAV is not installed; the message says how to install it.
@@ -156,6 +156,12 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             "the file is no video, or is damaged", file=path, found=_why(error)
         ) from error
     with container:
+        if container.format.name == "image2" or container.format.name.endswith("_pipe"):
+            raise UsageError(
+                "this is a picture, not a video",
+                file=path,
+                next_step="facenet detect finds the faces in pictures",
+            )
         if not container.streams.video:
             kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
             raise ModelsError("the file holds no video", file=path, found=" and ".join(kinds))
@@ -166,7 +172,7 @@ def _check_source(path: Path) -> None:
     if path.is_dir():
         raise UsageError("a folder is no video", file=path, expected="a file")
     if not path.exists():
-        raise UsageError("no such file", file=path)
+        raise UsageError("no such file", file=path, next_step=check_path(path))
 
 
 def write_video(

@@ -154,6 +154,7 @@ def test_min_face_size_is_passed_on(reference_dir: Path, weights: Path) -> None:
         (["{album}"], "nothing to do"),
         (["--json"], "Missing argument"),
         (["{album}/no.jpg", "--json"], "no such file or folder"),
+        (["{album}/no.jpg", "--json"], "check the path"),
         (["{tmp}/empty", "--json"], "no image in the folder"),
         (["{album}/one.jpg", "{album}", "--out", "{tmp}/out"], "two images would be written"),
         (["{album}/one.jpg", "{album}", "--crops", "{tmp}/out"], "two images would be written"),
@@ -203,5 +204,10 @@ def test_weights_and_devices_that_are_not_there(album: Path, tmp_path: Path, wei
         assert "convert" not in data["next_step"]  # nothing is to be written there
     result = detect(album, "--out", tmp_path / "x", "--weights", weights, "--device", "abacus")
     assert result.exit_code == 2
-    assert "no such device" in result.stderr
+    assert "there is no such kind of device" in result.stderr
+    result = detect(album, "--json", "--weights", weights, "--device", "cuda:99")
+    assert result.exit_code == 2
+    told = json.loads(result.stdout)
+    assert "has no device 'cuda:99' here" in told["problem"]
+    assert "expected" not in told  # the name is right
     assert not (tmp_path / "x").exists()

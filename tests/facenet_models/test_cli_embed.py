@@ -138,6 +138,53 @@ def test_embed_lists_only_the_first_of_many_misses(album: Path, tmp_path: Path) 
     assert "and 5 more; --json lists all" in result.stderr
 
 
+def test_embed_counts_one_as_one(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    image_module.new("RGB", (9, 9), (90, 80, 70)).save(tmp_path / "one" / "x.png")
+    (tmp_path / "one" / "y.png").write_bytes(b"")
+    out = tmp_path / "x.npz"
+    result = embed(tmp_path / "one", "--weights", "w.pt", "--aligned", "--out", out)
+    assert f"{out}: 1 embedding of 3 numbers, 1 identity, in " in result.stdout
+    assert "1 image without an embedding:" in result.stderr
+
+
+def test_help_says_which_face_is_taken() -> None:
+    text = " ".join(embed("--help").stdout.split())
+    assert "Of several faces in an image only the largest is taken." in text
+
+
+def test_messages_speak_of_options_and_of_a_next_step(album: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.npz"
+    out.touch()
+    exists = embed(album, "--weights", "w.pt", "--out", out)
+    assert "pass --overwrite to replace it" in exists.stderr
+    assert "=True" not in exists.stderr
+    absent = embed("no-such-album", "--weights", "w.pt", "--out", tmp_path / "y.npz", "--json")
+    step = json.loads(absent.stdout)["next_step"]
+    assert step == f"check the path; it is looked for in {Path.cwd()}"
+    pairs = lfw(album, "--pairs", tmp_path / "no.txt", "--weights", "w.pt", "--json")
+    assert json.loads(pairs.stdout)["next_step"] == "check the path"
+
+
+@pytest.mark.parametrize("name", ["model.ckpt-1.index", "20180402.pb"])
+def test_a_checkpoint_is_to_be_converted_first(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(embed_module, "build", build)
+    checkpoint = tmp_path / "20180402-demo"
+    checkpoint.mkdir()
+    args = (album, "--weights", checkpoint, "--aligned", "--out", tmp_path / "x.npz", "--json")
+    told = json.loads(embed(*args).stdout)
+    assert (told["problem"], told["file"]) == ("a folder is no weight file", str(checkpoint))
+    assert "convert" not in told["next_step"]
+    (checkpoint / name).touch()
+    result = embed(*args)
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["next_step"] == (
+        f"convert it first: facenet convert --checkpoint {checkpoint} --out 20180402-demo.pt"
+    )
+
+
 def test_embed_without_a_single_face_fails_and_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "dark").mkdir()
     image_module.new("RGB", (9, 9)).save(tmp_path / "dark" / "x.png")
@@ -333,7 +380,11 @@ def test_real_photographs_and_the_real_networks(
     [
         (("--aligned", "--margin", "4"), "--aligned detects nothing"),
         (("--aligned", "--detector-weights", "x"), "--aligned detects nothing"),
-        (("--aligned", "--device", "abacus"), "no such device"),
+        (("--aligned", "--device", "abacus"), "there is no such kind of device"),
+        (
+            ("--aligned", "--device", "cuda:99"),
+            f"torch {torch.__version__} has no device 'cuda:99'",
+        ),
         (("--aligned",), "nobody.pt"),
     ],
 )

@@ -212,6 +212,8 @@ def test_the_embedder_is_the_network_that_is_named(tmp_path: Path, built: Any) -
         (["{blank}"], "Missing option '--out'"),
         (["--out", "{tmp}/x.mp4"], "Missing argument"),
         (["{tmp}/no.mp4", "--out", "{tmp}/x.mp4"], "no such file"),
+        (["{tmp}/no.mp4", "--out", "{tmp}/x.mp4"], "check the path"),
+        (["{blank}", "--out", "{tmp}/old.mp4"], "pass --overwrite to replace it"),
         (["{tmp}", "--out", "{tmp}/x.mp4"], "a folder is no video"),
         (["{blank}", "--out", "{tmp}/x.gif"], ".mp4 or .mkv or .mov"),
         (["{blank}", "--out", "{tmp}/no/x.mp4"], "folder does not exist"),
@@ -232,6 +234,32 @@ def test_wrong_usage_is_refused_before_any_work(
     assert message in result.output
     assert blank.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["blank.mp4", "old.mp4"]
+
+
+@pytest.mark.parametrize("name", ["face.jpg", "face.png", "face.bmp", "face.webp", "face.tif"])
+def test_a_picture_is_no_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    image_module = pytest.importorskip("PIL.Image")
+    monkeypatch.setattr(module, "build_detector", lambda *args: pytest.fail(f"built: {args}"))
+    image_module.new("RGB", (64, 48)).save(tmp_path / name)
+    result = track(tmp_path / name, "--out", tmp_path / "x.mp4")
+    assert result.exit_code == 2
+    assert "this is a picture, not a video" in result.stderr
+    assert "facenet detect" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_one_frame_is_counted_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Seeing:
+        backend = "facenet-pytorch"
+
+        def detect(self, image: Any, landmarks: bool) -> tuple[Any, ...]:  # noqa: ARG002 # MTCNN's
+            return np.array([[5, 5, 20, 20]]), np.array([0.9]), np.full((1, 5, 2), 10)
+
+    monkeypatch.setattr(module, "build_detector", lambda *args: Seeing())  # noqa: ARG005 # any
+    write_video(tmp_path / "one.mp4", [np.zeros((48, 64, 3), np.uint8)])
+    result = track(tmp_path / "one.mp4", "--out", tmp_path / "x.mp4", "--min-hits", 1)
+    assert result.exit_code == 0, result.output
+    assert ": 1 frame, 1 face followed, in " in result.stdout
 
 
 def test_a_damaged_video_is_one_message_and_leaves_nothing(

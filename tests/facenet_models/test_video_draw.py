@@ -78,7 +78,7 @@ def test_tags_are_in_the_picture_and_tell_probabilities_apart(box: tuple[int, ..
     one, other = (annotate(frame(), [box], probs=[prob]) for prob in (0.99, 0.12))
     assert (painted(one) & ~plain).sum() > 100 or (one != annotate(frame(), [box])).sum() > 100
     assert (one != other).any()
-    np.testing.assert_array_equal(one, annotate(frame(), [box], probs=[0.9999]))  # not certain
+    np.testing.assert_array_equal(one, annotate(frame(), [box], probs=[0.9949]))
 
 
 def test_tags_do_not_cover_each_other() -> None:
@@ -94,3 +94,12 @@ def test_each_box_needs_its_own(part: str) -> None:
     values = {"ids": [1, 2], "probs": [0.5, 0.5], "landmarks": np.zeros((2, 5, 2))}
     with pytest.raises(UsageError, match=part):
         annotate(frame(), [BOX], **{part: values[part]})
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"), [(0.9999, "1.00"), (0.994, "0.99"), (0.996, "1.00"), (1.0, "1.00")]
+)
+def test_a_probability_is_rounded(probability: float, text: str) -> None:
+    got = annotate(frame(), [BOX], probs=[probability])
+    rounded = annotate(frame(), [BOX], probs=[float(text)])
+    np.testing.assert_array_equal(got, rounded)

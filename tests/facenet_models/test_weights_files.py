@@ -89,10 +89,20 @@ def test_what_is_no_weight_file_is_named(tmp_path: Path, data: bytes, found: str
     assert found in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["absent.pt", "", "null\0.pt"])
-def test_a_path_that_cannot_be_read_is_a_usage_error(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="can't be read"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent.pt", "can't be read"),
+        ("", "a folder is no weight file"),
+        ("null\0.pt", "can't be read"),
+    ],
+)
+def test_a_path_that_cannot_be_read_is_a_usage_error(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
         load_state_dict(tmp_path / name)
+    assert caught.value.next_step
 
 
 def test_published_files_load(reference_dir: Path) -> None:
