@@ -167,10 +167,14 @@ def _choose(folder: Path, prefixes: list[str], step: int | None) -> str:
     if step is None:
         return steps[max(steps, key=lambda number: -1 if number is None else number)]
     if step not in steps:
+        numbers = sorted(number for number in steps if number is not None)
         raise UsageError(
             f"there is no checkpoint of step {step}",
             file=folder,
-            found="steps " + ", ".join(str(n) for n in sorted(n for n in steps if n is not None)),
+            found=f"steps {', '.join(map(str, numbers))}"
+            if numbers
+            else f"one checkpoint, whose name has no step: {steps[None]}",
+            next_step="choose one of them" if numbers else "leave out --step",
         )
     return steps[step]
 
