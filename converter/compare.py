@@ -10,7 +10,7 @@ import numpy as np
 
 from converter.catalog import Catalog, TensorRef
 from converter.digest import tensor_sha256
-from converter.dtypes import Array, DType, as_float32, as_words
+from converter.dtypes import Array, DType, as_float32, as_words, cast
 from converter.execute import targets
 from converter.plan import make_plan
 
@@ -45,6 +45,7 @@ def diff(a: Catalog, b: Catalog) -> Iterator[TensorDiff]:
     """Every tensor of either side, in A's order, then what only B has.
 
     Where one side has TensorFlow's names and the other PyTorch's, both are compared as PyTorch's.
+    Of two floating types, `different` counts what differs once both are rounded to the narrower.
     A tensor that differs but equals another one of B's, bit for bit, is said to.
     """
     naming = "torch" if a.naming != b.naming else a.naming
@@ -70,7 +71,7 @@ def _diff(a: TensorRef, b: TensorRef, twins: _Twins) -> TensorDiff:
     if a.shape != b.shape:
         return TensorDiff(a.name, "shape", f"{list(a.shape)} against {list(b.shape)}")
     if a.dtype is not b.dtype:
-        return TensorDiff(a.name, "type", f"{a.dtype} against {b.dtype}")
+        return _other_type(a, b)
     if a.dtype.storage is None:
         return TensorDiff(a.name, "type", "strings are not compared")
     one, two = a.load().reshape(-1), b.load().reshape(-1)
@@ -89,6 +90,19 @@ def _diff(a: TensorRef, b: TensorRef, twins: _Twins) -> TensorDiff:
         _max_abs(one, two, a.dtype),
         _max_ulp(one, two, a.dtype),
     )
+
+
+def _other_type(a: TensorRef, b: TensorRef) -> TensorDiff:
+    """Of two floating types also whether the values are equal, both rounded to the narrower one."""
+    words = f"{a.dtype} against {b.dtype}"
+    if not (a.dtype.floating and b.dtype.floating):
+        return TensorDiff(a.name, "type", words)
+    narrow = min(b.dtype, a.dtype, key=lambda dtype: dtype.itemsize)
+    one, two = (as_words(cast(ref.load(), ref.dtype, narrow)) for ref in (a, b))
+    count = int((one != two).sum())
+    how = f"{count:,} of {one.size:,} values differ" if count else "equal"
+    words += f"; {how} after rounding to {narrow}"
+    return TensorDiff(a.name, "type", words, count, one.size)
 
 
 def _max_abs(one: Array, two: Array, dtype: DType) -> float | None:

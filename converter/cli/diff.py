@@ -14,6 +14,8 @@ from converter.errors import one_line
 if TYPE_CHECKING:
     from converter.compare import TensorDiff
 
+SHOWN = 20  # tensors that differ
+
 
 @click.command(
     "diff",
@@ -23,10 +25,11 @@ if TYPE_CHECKING:
 )
 @click.argument("a")
 @click.argument("b")
+@click.option("--all", "every", is_flag=True, help="List every tensor that differs, not just 20.")
 @json_option
 @reports_errors
 @hurries
-def command(a: str, b: str, as_json: bool) -> None:
+def command(a: str, b: str, every: bool, as_json: bool) -> None:
     """Compare the tensors of A and B, bit for bit.
 
     Formats may differ: a TensorFlow checkpoint is compared with PyTorch weights through the
@@ -55,9 +58,12 @@ def command(a: str, b: str, as_json: bool) -> None:
             }
         )
     else:
-        for item in diffs:
-            if item.kind != "identical":
-                click.echo(_line(item))
+        wrong = [item for item in diffs if item.kind != "identical"]
+        shown = wrong if every else wrong[:SHOWN]
+        for item in shown:
+            click.echo(_line(item))
+        if len(wrong) > len(shown):
+            click.echo(f"… and {len(wrong) - len(shown)} more (--all lists them)")
         words = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         click.echo(f"{'identical' if identical else 'different'}: {words or 'no tensors'}")
     sys.exit(0 if identical else 1)

@@ -256,6 +256,38 @@ def test_diff_names_what_differs(
     assert "1 ulp" in run("diff", converted, folder).stdout
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_diff_says_of_other_types_whether_only_rounding_differs(
+    dtype: str, converted: Path, tmp_path: Path, values: dict[str, np.ndarray]
+) -> None:
+    rounded = tmp_path / "rounded.pt"
+    values["conv1/biases"][4] += np.float32(1)
+    other = write(tmp_path / "other", values)
+    run("convert", "--checkpoint", other, "--out", rounded, "--dtype", dtype)
+    for pair, words in (
+        ((converted, rounded), f"float32 against {dtype}"),
+        ((rounded, converted), f"{dtype} against float32"),
+    ):
+        result = run("diff", *pair, "--json")
+        rows = {row["name"]: row for row in json.loads(result.stdout)["tensors"]}
+        assert {row["kind"] for row in rows.values()} == {"type"}
+        assert rows["conv1.weight"]["detail"] == f"{words}; equal after rounding to {dtype}"
+        assert "1 of 10 values differ after" in rows["conv1.bias"]["detail"]
+        assert [name for name, row in rows.items() if row["different"]] == ["conv1.bias"]
+
+
+def test_diff_lists_twenty_and_all_on_request(tmp_path: Path) -> None:
+    names = [f"t{number:02}" for number in range(25)]
+    a = write(tmp_path / "a", {name: np.zeros(2, np.float32) for name in names})
+    b = write(tmp_path / "b", {name: np.ones(2, np.float32) for name in names})
+    shown = run("diff", a, b).stdout.splitlines()
+    assert [line.split()[1] for line in shown[:20]] == names[:20]
+    assert shown[20:] == ["… and 5 more (--all lists them)", "different: 25 differs"]
+    shown = run("diff", a, b, "--all").stdout.splitlines()
+    assert [line.split()[1] for line in shown[:-1]] == names
+    assert len(json.loads(run("diff", a, b, "--json").stdout)["tensors"]) == 25
+
+
 def test_diff_of_nan_is_no_difference_of_bits_but_is_shown(
     tmp_path: Path, values: dict[str, np.ndarray]
 ) -> None:
