@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -240,7 +241,7 @@ def _self_test(
     no_args_is_help=True,
 )
 @click.argument("reference")
-@click.option("--out", type=FILE, required=True, help="The HDF5 file to write.")
+@click.option("--out", type=FILE, required=True, help="The HDF5 file to write: NAME.h5 or .hdf5.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @feed_options
 @click.option(
@@ -281,11 +282,18 @@ def capture_command(
     Exit codes: 0 recorded; 1 it can't be run or written; 2 wrong usage; 130 interrupted.
     """
     from parity_tests.answers import Batches
-    from parity_tests.pair import FeedOptions, open_live
+    from parity_tests.pair import STORES, FeedOptions, open_live
     from parity_tests.stored import capture
 
+    if out.suffix not in STORES:
+        raise UsageError(
+            "a recorded reference is a file that ends in .h5 or .hdf5",
+            file=out,
+            next_step=f"--out {shlex.quote(f'{out}.h5')}",
+        )
     check_target(out, overwrite=overwrite)
-    side = open_live(reference, FeedOptions(count, seed, images), step)
+    usage = f"facenet capture CHECKPOINT --out {shlex.quote(str(out))}"
+    side = open_live(reference, FeedOptions(count, seed, images), step, usage)
     which = None if probes == "none" else cast('Literal["blocks", "all"]', probes)
     with TerminalListener(counted=True) as listener:
         batches = Batches(batch, listener)

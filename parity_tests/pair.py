@@ -113,8 +113,15 @@ def open_reference(name: str, options: FeedOptions, step: int | None = None) -> 
     return StoredReference(path)
 
 
-def open_live(name: str, options: FeedOptions, step: int | None = None) -> LiveReference:
+def open_live(
+    name: str,
+    options: FeedOptions,
+    step: int | None = None,
+    usage: str = "facenet verify CHECKPOINT WEIGHTS",
+) -> LiveReference:
     """Open a checkpoint, a frozen graph or MTCNN's ``.npy``, to be run in TensorFlow.
+
+    `usage` is the call that an error advises.
 
     Raises:
         UsageError: It is no reference.
@@ -129,7 +136,7 @@ def open_live(name: str, options: FeedOptions, step: int | None = None) -> LiveR
             expected="a checkpoint, a frozen graph, det1.npy, det2.npy, det3.npy, or what "
             "facenet capture recorded",
             found=catalog.format,
-            next_step="give the TensorFlow side first: facenet verify CHECKPOINT WEIGHTS",
+            next_step=f"give the TensorFlow side first: {usage}",
         )
     plan = make_plan(catalog, to="torch", strict=False)
     feeds = _feeds(plan.architecture.name, options)

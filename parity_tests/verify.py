@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from converter import __version__
 from converter.errors import UsageError
 from converter.progress import Listener
 from parity_tests.answers import Batches, is_out_of_memory
@@ -109,7 +110,11 @@ def verify(
         architecture=two.architecture,
         dims=two.dims,
         gates=(),
-        environment={"Python": platform.python_version(), "NumPy": np.__version__},
+        environment={
+            "facenet-parity": __version__,
+            "Python": platform.python_version(),
+            "NumPy": np.__version__,
+        },
         command=_command(reference, candidate, options),
     )
     run = _Run(one, two, options, Batches(options.batch, listener or Listener()))

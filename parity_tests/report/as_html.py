@@ -33,7 +33,8 @@ def html(report: ParityReport) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"line": words.line, "block": words.block, "number": words.number}
+    filters = (words.line, words.block, words.number, words.measured, words.tolerance)
+    environment.filters |= {word.__name__: word for word in filters}
     style, script = _asset("report.css"), _asset("report.js")
     return environment.from_string(_asset("report.html")).render(
         report=report,

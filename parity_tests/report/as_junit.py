@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from xml.etree import ElementTree
 
 from parity_tests.model import GateResult, ParityReport, ProbeResult, Status
-from parity_tests.report.words import block, line, number, probe_message, probe_status
+from parity_tests.report.words import (
+    block,
+    line,
+    measured,
+    probe_message,
+    probe_status,
+    tolerance,
+)
 
 _CHILD = {"failed": "failure", "errored": "error", "skipped": "skipped"}
 _COUNT = {"failed": "failures", "errored": "errors", "skipped": "skipped"}
@@ -53,8 +60,8 @@ def _gate(gate: GateResult) -> ElementTree.Element:
     rows = [
         gate.summary,
         f"formula:   {gate.formula}",
-        f"measured:  {number(gate.measured)}",
-        f"tolerance: {number(gate.tolerance)}",
+        f"measured:  {measured(gate)}",
+        f"tolerance: {tolerance(gate)}",
         *(f"- {line(finding)}" for finding in gate.findings),
         *(f"{line(name)}: {line(value)}" for name, value in gate.details.items()),
     ]

@@ -10,10 +10,12 @@ from parity_tests.report.words import (
     at_fault,
     deviation,
     line,
+    measured,
     number,
     other_findings,
     outcome,
     summary_of_embeddings,
+    tolerance,
     worst_embeddings,
 )
 
@@ -72,8 +74,8 @@ def _gates(report: ParityReport) -> Iterator[str]:
             (
                 code(gate.name),
                 f"{SIGNS[gate.status]} {gate.status}",
-                number(gate.measured),
-                number(gate.tolerance),
+                measured(gate),
+                tolerance(gate),
                 code(gate.formula),
                 escape(gate.summary),
             )

@@ -18,10 +18,12 @@ from parity_tests.report.words import (
     block,
     deviation,
     line,
+    measured,
     number,
     outcome,
     probe_status,
     summary_of_embeddings,
+    tolerance,
     worst_embeddings,
 )
 
@@ -108,7 +110,7 @@ def _row(table: Table, *cells: str, status: str = "") -> None:
 def _gates(report: ParityReport) -> Table:
     table = _table("Gates", "Gate", "Status", "measured", "tolerance", "Formula")
     for gate in report.gates:
-        values = (number(gate.measured), number(gate.tolerance), line(gate.formula))
+        values = (measured(gate), tolerance(gate), line(gate.formula))
         _row(table, line(gate.name), gate.status, *values, status=gate.status)
     return table
 

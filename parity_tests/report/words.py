@@ -7,12 +7,13 @@ import re
 from typing import Literal
 
 from converter.errors import printable
-from parity_tests.model import Comparison, Finding, ParityReport, ProbeResult, Status
+from parity_tests.model import Comparison, Finding, GateResult, ParityReport, ProbeResult, Status
 
 Outcome = Literal["passed", "failed", "errored", "partial"]
 
 MAX_LINE = 2_000  # characters of any one untrusted string that a line repeats
 MAX_BLOCK = 20_000
+NOTHING = "-"
 
 
 def line(value: object, limit: int = MAX_LINE) -> str:
@@ -34,6 +35,16 @@ def number(value: float) -> str:
     if isinstance(value, int) or (value == int(value) and abs(value) < 1e6):
         return str(int(value))
     return re.sub(r"e([+-])0+", r"e\1", f"{value:.3g}")
+
+
+def measured(gate: GateResult) -> str:
+    """What a gate measured; a dash where it was not applied, or could not be."""
+    return number(gate.measured) if gate.status in ("passed", "failed") else NOTHING
+
+
+def tolerance(gate: GateResult) -> str:
+    """What a gate allows, likewise."""
+    return number(gate.tolerance) if gate.status in ("passed", "failed") else NOTHING
 
 
 def outcome(report: ParityReport) -> Outcome:
@@ -71,7 +82,7 @@ def other_findings(report: ParityReport) -> list[tuple[str, Finding]]:
 def deviation(comparison: Comparison | None) -> str:
     """The largest difference, or in words why there is none."""
     if comparison is None:
-        return "-"
+        return NOTHING
     if comparison.measure is not None:
         return number(comparison.measure.max_abs)
     if not (comparison.expected or comparison.found):

@@ -100,6 +100,23 @@ def test_an_existing_file_is_kept(recorded: tuple[Path, Path]) -> None:
     assert "exists already" in result.stderr
 
 
+def test_a_name_without_the_ending_is_refused(tmp_path: Path) -> None:
+    """Before anything is opened: the checkpoint is not even there."""
+    result = run(capture_command, "nowhere", "--out", tmp_path / "ref")
+    assert result.exit_code == 2
+    for words in ("ends in .h5 or .hdf5", f"--out {tmp_path / 'ref'}.h5"):
+        assert words in result.stderr
+
+
+def test_captured_weights_are_told_what_to_capture(
+    recorded: tuple[Path, Path], tmp_path: Path
+) -> None:
+    result = run(capture_command, recorded[1], "--out", tmp_path / "r.h5")
+    assert result.exit_code == 2
+    assert f"facenet capture CHECKPOINT --out {tmp_path / 'r.h5'}" in result.stderr
+    assert "facenet verify" not in result.stderr
+
+
 def test_half_precision_is_held_to_wider_limits(
     recorded: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -317,6 +317,16 @@ def test_junit_states() -> None:
     assert [case[0].tag for case in cases] == ["failure", "error", "skipped", "system-out"]
 
 
+@pytest.mark.parametrize("form", ["text", "markdown", "junit", "html"])
+def test_a_gate_that_was_not_applied_has_a_dash_for_a_number(form: reports.Form) -> None:
+    """NaN is for what was measured and is no number."""
+    unapplied = replace(gate("skipped"), measured=math.nan, tolerance=0.0)
+    for made in (unapplied, replace(unapplied, status="errored")):
+        shown = reports.render(a_report(made), form)
+        assert "NaN" not in shown
+    assert "NaN" in reports.render(a_report(replace(unapplied, status="failed")), form)
+
+
 @pytest.mark.parametrize("verdict", ["same", "drift"])
 def test_a_probe_beyond_its_tolerance_has_failed_whatever_its_verdict(verdict: str) -> None:
     assert probe_status(probe("a", verdict, "values")) == "failed"

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from support.pages import page
 from support.tf_checkpoints import write_checkpoint
 
+from converter import __version__
 from converter.convert import Request, convert
 from converter.demo import value
 from converter.dtypes import BY_NAME
@@ -75,6 +77,10 @@ def test_right_weights_pass_every_gate(pair: tuple[Path, Path], tmp_path: Path) 
     measured = {gate["name"]: gate["measured"] for gate in report["gates"]}
     assert measured["float64"] < 1e-13  # measured: 4e-16; the gate is 1e-12
     assert measured["float32"] < 3e-6  # measured: 8e-7; the gate is 1e-5
+    settings = next(gate["summary"] for gate in report["gates"] if gate["name"] == "settings")
+    assert f"0 of {int(settings.split()[0]):,} differ" in page("docs/verify.md")
+    assert report["environment"]["facenet-parity"] == __version__
+    assert f"  facenet-parity {__version__}\n" in result.stdout
     assert len(report["embeddings"]) == 2 + 2 + 1 + 4 + 1
     assert "model-20180402-114759.meta" in report["reference"]
     assert {probe["verdict"] for probe in report["probes"]} == {"same"}
