@@ -2,8 +2,10 @@
 
     python benchmarks/release_kills.py [--kills 100] [--seed 20180402]
 
-A build of P- and R-Net is started, killed (SIGKILL) after a random time, and started again, until
-it finishes; then it starts from nothing. After each kill every folder in sight that has a
+A build of P- and R-Net is started, killed (SIGKILL) at a random moment, and started again, until
+it finishes; then it starts from nothing. The moments are random times since the start, since a
+random number of steps was finished, or since the last part began, in which the release is put
+together, checked and named; each kind as often as the others. After each kill every folder in sight that has a
 manifest is checked as ``facenet release check`` does. What passes must be the release of an
 undisturbed build, byte for byte but for the provenance. The exit code is 1 if anything is not.
 """
@@ -25,6 +27,7 @@ from converter.errors import FacenetError
 from facenet_release.check import CheckOptions, check
 from facenet_release.manifest import MANIFEST, PROVENANCE
 
+STEPS = 8  # of this build: four conversions, two judgements, two conclusions
 FACENET = [sys.executable, "-c", "from converter.cli.main import facenet; facenet()"]
 
 
@@ -44,6 +47,26 @@ def contents(folder: Path) -> dict[str, bytes]:
 def start(folder: Path, out: Path) -> subprocess.Popen[bytes]:
     command = [*FACENET, "release", "build", str(folder / "release.toml"), "--out", str(out)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def kill(build: subprocess.Popen[bytes], parent: Path, draw: random.Random, whole: float) -> bool:
+    """Kill a build at a random moment; False if it finished before."""
+    building = parent / ".dist.building"
+    kind, steps = draw.choice(("start", "step", "end")), draw.randint(0, STEPS)
+    wait = draw.random() * {"start": 1.2 * whole, "step": 0.6, "end": 0.3}[kind]
+    since = time.perf_counter() if kind == "start" else None
+    while build.poll() is None:
+        if since is None:
+            done = len(list((building / "steps").glob("*.json")))
+            reached = (building / "release" / "README.md").exists() or done == STEPS
+            if reached if kind == "end" else done >= steps:
+                since = time.perf_counter()
+        elif time.perf_counter() - since >= wait:
+            build.kill()
+            build.wait()
+            return True
+        time.sleep(0.001)
+    return False
 
 
 def judged(parent: Path, right: dict[str, bytes]) -> str:
@@ -93,13 +116,7 @@ def main() -> None:
             shutil.rmtree(parent, ignore_errors=True)
             parent.mkdir()
             while not (parent / "dist").exists() and kills < options.kills:
-                build, began = start(folder, parent / "dist"), time.perf_counter()
-                try:
-                    build.wait(draw.uniform(0.1, 1.0) * whole)
-                    whole = time.perf_counter() - began  # the machine's speed changes
-                except subprocess.TimeoutExpired:
-                    build.kill()
-                    build.wait()
+                if kill(start(folder, parent / "dist"), parent, draw, whole):
                     kills += 1
                     stages[stage(parent)] += 1
                     verdicts[judged(parent, right)] += 1
