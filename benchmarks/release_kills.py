@@ -5,9 +5,10 @@
 A build of P- and R-Net is started, killed (SIGKILL) at a random moment, and started again, until
 it finishes; then it starts from nothing. The moments are random times since the start, since a
 random number of steps was finished, or since the last part began, in which the release is put
-together, checked and named; each kind as often as the others. After each kill every folder in sight that has a
-manifest is checked as ``facenet release check`` does. What passes must be the release of an
-undisturbed build, byte for byte but for the provenance. The exit code is 1 if anything is not.
+together, checked and named; each kind as often as the others. After each kill every folder in
+sight that has a manifest is checked as ``facenet release check`` does. What passes must be the
+release of an undisturbed build, byte for byte but for the provenance. The exit code is 1 if
+anything is not.
 """
 
 from __future__ import annotations
