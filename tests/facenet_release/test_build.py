@@ -92,7 +92,6 @@ def test_two_builds_in_two_folders_are_equal(small_release: Path, tmp_path: Path
     assert said[0] == said[1]
 
 
-@pytest.mark.usefixtures("in_process")
 def test_a_rebuild_gives_the_same_bytes_and_tells_if_not(
     release_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

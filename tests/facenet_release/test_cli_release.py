@@ -185,7 +185,6 @@ def test_publish_to_a_folder(small_release: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.tensorflow
-@pytest.mark.usefixtures("in_process")
 def test_rebuild_tells_whether_the_bytes_came_out(release_copy: Path, tmp_path: Path) -> None:
     (tmp_path / "inputs").mkdir()
     write_inputs(tmp_path / "inputs")
