@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 
@@ -43,6 +44,11 @@ def version_of(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def versions_of(names: Iterable[str]) -> dict[str, str]:
+    """The versions of the packages `names`, in their order, without those that are absent."""
+    return {name: found for name in names if (found := version_of(name)) is not None}
 
 
 def metadata() -> Distribution | None:

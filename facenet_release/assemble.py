@@ -17,11 +17,12 @@ from typing import Any
 
 from converter import __version__
 from converter.sources.mapped import sha256_file
+from converter.writers.atomic import write_file
 from facenet_release import names
 from facenet_release.bom import BOM, bom
 from facenet_release.builder import builder_of, versions
 from facenet_release.cards import README, model_card, release_readme
-from facenet_release.files import remove, write_file
+from facenet_release.files import remove
 from facenet_release.inputs import CLASSES
 from facenet_release.job import Result
 from facenet_release.manifest import (
@@ -47,12 +48,14 @@ class _Folder:
     path: Path
     files: list[File]
 
-    def add(self, name: str, role: Role, data: bytes | None = None) -> None:
-        """Take a file that is there, or write it."""
-        path = self.path / name
-        if data is not None:
-            write_file(path, data)
-        self.files.append(File(name, path.stat().st_size, sha256_file(path), role))
+    def add(self, name: str, role: Role, data: bytes) -> None:
+        """Write a file."""
+        write_file(self.path / name, data)
+        self.take(name, role, hashlib.sha256(data).hexdigest())
+
+    def take(self, name: str, role: Role, sha256: str) -> None:
+        """Take a file that is there, of that hash, to which the check at the end holds it."""
+        self.files.append(File(name, (self.path / name).stat().st_size, sha256, role))
 
 
 def assemble(folder: Path, recipe: Recipe, results: Sequence[Result], started: datetime) -> None:
@@ -61,11 +64,11 @@ def assemble(folder: Path, recipe: Recipe, results: Sequence[Result], started: d
     filled.add(RECIPE, "recipe", recipe.data)
     for result in results:
         for made in result.made:
-            filled.add(made.output.file, "weights")
+            filled.take(made.output.file, "weights", made.sha256)
         kinds = [(made.output.part, made.output.format) for made in result.made]
         for name, role in names.of_model(result.input.model.name, kinds).items():
             if role == "evidence":
-                filled.add(name, role)
+                filled.take(name, role, sha256_file(folder / name))
     draft = _manifest(recipe, [_model(result) for result in results], filled)
     reports = read_reports(folder, draft)
     for model in draft.models:

@@ -19,7 +19,7 @@ from facenet_release import about
 from facenet_release.documents import at, canonical, read
 from facenet_release.errors import CheckFailedError, ReleaseError
 from facenet_release.manifest import File, Manifest, Model, Source
-from facenet_release.statements import Json, evidence_of
+from facenet_release.statements import Json
 from parity_tests.model import ParityReport
 from parity_tests.report.as_json import from_json
 
@@ -191,7 +191,7 @@ def _card(model: Model, evidence: Mapping[str, Json]) -> dict[str, Any]:
     limits = [*facts.limits]
     if stated := about.stated_lfw(model):
         limits.append(stated)
-    reports = [(name, from_json(evidence[name])) for name in evidence_of(model)]
+    reports = [(name, from_json(evidence[name])) for name in model.reports()]
     return {
         "modelParameters": {
             "approach": {"type": "supervised"},

@@ -6,7 +6,8 @@ import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
+
+from converter.installed import versions_of
 
 LOCAL = "facenet-parity:builder/local"
 PACKAGES = ("facenet-parity", "numpy", "onnx", "onnxruntime", "safetensors", "tensorflow", "torch")
@@ -61,10 +62,4 @@ def builder_of(environment: Mapping[str, str]) -> Builder:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of those of `PACKAGES` that are installed, under their names."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), **versions_of(PACKAGES)}

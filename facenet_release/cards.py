@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from facenet_release import about
 from facenet_release.errors import ReleaseError
 from facenet_release.manifest import Artifact, Manifest, Model
-from facenet_release.statements import Json, evidence_of
+from facenet_release.statements import Json
 from parity_tests.report.as_json import from_json
 from parity_tests.report.words import line, number
 
@@ -72,7 +72,7 @@ def release_readme(manifest: Manifest, evidence: Mapping[str, Json]) -> str:
 
 
 def _reports(model: Model, evidence: Mapping[str, Json]) -> dict[str, Any]:
-    return {name: from_json(evidence[name]) for name in evidence_of(model)}
+    return {name: from_json(evidence[name]) for name in model.reports()}
 
 
 def _page(evidence: str, manifest: Manifest) -> str:

@@ -1,20 +1,11 @@
-"""Files written whole or not at all, and deleted whatever they are."""
+"""Files deleted, whatever they are."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
-from converter.writers.atomic import atomic_file, output_error
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, replacing what is there. Raises OutputError."""
-    with atomic_file(path) as partial:
-        try:
-            partial.write_bytes(data)
-        except OSError as error:
-            raise output_error(path, error) from error
+from converter.writers.atomic import output_error
 
 
 def remove(path: Path) -> None:

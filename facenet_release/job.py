@@ -17,8 +17,8 @@ from converter.convert import Request, convert
 from converter.errors import ParityFailedError
 from converter.progress import Listener
 from converter.sources import open_source
+from converter.writers.atomic import write_file
 from facenet_release import names
-from facenet_release.files import write_file
 from facenet_release.inputs import Input, Output
 from facenet_release.steps import Step
 
@@ -47,7 +47,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Result:
-    """One model, finished. `findings` tell how it differs from what was published."""
+    """One model, finished. `comparison` tells how it differs from what was published."""
 
     input: Input
     made: tuple[Made, ...]

@@ -87,8 +87,13 @@ class Model:
 
     def files(self) -> list[str]:
         """The names of all files that are this model's."""
-        evidence = {self.evidence, *(artifact.evidence for artifact in self.artifacts)}
-        return [*(artifact.file for artifact in self.artifacts), *sorted(evidence), self.card]
+        artifacts = [artifact.file for artifact in self.artifacts]
+        return [*artifacts, *sorted(self.reports()), self.card]
+
+    def reports(self) -> list[str]:
+        """The names of the parity reports about it, its own first."""
+        others = {artifact.evidence for artifact in self.artifacts} - {self.evidence}
+        return [self.evidence, *sorted(others)]
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,9 @@ from typing import Any
 
 from converter.errors import UsageError, one_line
 from converter.sources.mapped import sha256_file
+from converter.writers.atomic import write_file
 from facenet_release.documents import at, read
 from facenet_release.errors import CheckFailedError, ReleaseError
-from facenet_release.files import write_file
 from facenet_release.manifest import MAX_BYTES, SIGNATURE
 
 PASSWORD = "FACENET_SIGNING_PASSWORD"

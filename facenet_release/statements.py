@@ -54,7 +54,7 @@ def parity_statement(manifest: Manifest, evidence: Mapping[str, Json]) -> bytes:
     reports = [
         (model, name, from_json(evidence[name]))
         for model in manifest.models
-        for name in evidence_of(model)
+        for name in model.reports()
     ]
     gates = [(f"{name}/{gate.name}", gate) for _, name, r in reports for gate in r.gates]
     predicate = {
@@ -73,12 +73,6 @@ def parity_statement(manifest: Manifest, evidence: Mapping[str, Json]) -> bytes:
     }
     weights = {file.name: file.sha256 for file in manifest.files if file.role == "weights"}
     return _statement(weights, TEST_RESULT, predicate)
-
-
-def evidence_of(model: Model) -> list[str]:
-    """The names of the parity reports about a model, its own first."""
-    others = {artifact.evidence for artifact in model.artifacts} - {model.evidence}
-    return [model.evidence, *sorted(others)]
 
 
 def check_parity_statement(

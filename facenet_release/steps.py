@@ -12,12 +12,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from converter.installed import versions_of
 from converter.sources.mapped import sha256_file
-from facenet_release.files import remove, write_file
+from converter.writers.atomic import write_file
+from facenet_release.files import remove
 
 PACKAGES = ("converter", "facenet_models", "facenet_release", "parity_tests")
 LIBRARIES = ("numpy", "torch", "tensorflow", "onnx", "onnxruntime")
@@ -88,16 +89,4 @@ def program() -> dict[str, str]:
         for path in sorted((root / package).rglob("*")):
             if path.is_file() and path.suffix != ".pyc":
                 text.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
-    return {"text": text.hexdigest(), **libraries()}
-
-
-@cache
-def libraries() -> dict[str, str]:
-    """The libraries that compute, with their versions; without those that are not installed."""
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"text": text.hexdigest(), **versions_of(LIBRARIES)}

@@ -78,6 +78,12 @@ def atomic_file(target: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def write_file(target: Path, data: bytes) -> None:
+    """Write `data` to `target`, replacing what is there. Raises OutputError."""
+    with atomic_file(target) as partial, _reporting(target):
+        partial.write_bytes(data)
+
+
 @contextlib.contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """A hidden folder to fill; on leaving without an error it becomes `target`.

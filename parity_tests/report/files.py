@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from converter.writers.atomic import atomic_file, output_error
+from converter.writers.atomic import write_file
 from parity_tests.errors import ParityError
 from parity_tests.model import ParityReport
 from parity_tests.report.as_html import html
@@ -44,12 +44,7 @@ def save(report: ParityReport, path: Path, form: Form) -> None:
 
 def save_text(text: str, path: Path) -> None:
     """Write `text` to `path` in UTF-8, replacing what is there. Raises OutputError."""
-    content = text.encode()
-    with atomic_file(path) as partial:
-        try:
-            partial.write_bytes(content)
-        except OSError as error:
-            raise output_error(path, error) from error
+    write_file(path, text.encode())
 
 
 def load(path: Path) -> ParityReport:
