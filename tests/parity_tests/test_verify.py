@@ -197,14 +197,14 @@ def test_the_verdict_survives_a_report_that_can_not_be_written(
 ) -> None:
     from parity_tests.report import files
 
-    real = files.atomic_file
+    real = files.write_file
 
-    def full(path: Path) -> Any:
+    def full(path: Path, data: bytes) -> None:
         if path.suffix == ".json":
             raise OutputError("the output could not be written", found="No space left on device")
-        return real(path)
+        real(path, data)
 
-    monkeypatch.setattr(files, "atomic_file", full)
+    monkeypatch.setattr(files, "write_file", full)
     reports = ("--json", tmp_path / "r.json", "--junit", tmp_path / "r.xml")
     result = run(*pair, "--count", 1, "--probes", "none", *reports)
     assert result.exit_code == 1
