@@ -32,6 +32,8 @@ NAMING: Naming = "torch"
 _ZIP_ERRORS = (zipfile.BadZipFile, ValueError, OSError, struct.error, NotImplementedError)
 _END_SIZE = 22  # bytes of the record that ends an archive without a comment (4.3.16)
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")  # APPNOTE.TXT 4.3.7
+# What torch.save writes beside storages, and names with a dot in front, which all readers skip.
+_DESCRIPTION = {"data.pkl", "version", "byteorder"}
 
 
 def recognises(path: Path) -> bool:
@@ -107,6 +109,16 @@ class _Archive:
             )
         return data[:expected]
 
+    def check_used(self, storages: set[str]) -> None:
+        """FormatError for records that a state_dict of these storages has no use for.
+
+        To torch, some of them make the archive another thing: constants.pkl a TorchScript module.
+        """
+        used = _DESCRIPTION | {f"data/{key}" for key in storages}
+        for name in self.infos:
+            if name not in used and not name.startswith("."):
+                raise self.damaged(f"record {name[:80]!r}, which no state_dict has a use for")
+
     def damaged(self, found: str) -> FormatError:
         return FormatError(
             "the .pt file is damaged, or is not a state_dict",
@@ -126,13 +138,21 @@ def open(path: Path) -> Catalog:
     for name in archive.infos:
         if not name.startswith("data/"):  # tensors' are checked when they are loaded
             archive.record(name)
+    storages: set[str] = set()
+
+    def storage(value: object) -> Storage:
+        made = persistent_storage(value)
+        storages.add(made.key)
+        return made
+
     try:
         description = io.BytesIO(archive.record("data.pkl"))
-        root = pickles.load(description, CONSTRUCTORS, persistent_storage)
+        root = pickles.load(description, CONSTRUCTORS, storage)
         tensors = state_dict(root, archive.storage)
     except PickleError as error:
         raise refused(path, error) from error
     for ref in tensors.values():
         if ref.nbytes > file.size:
             raise archive.damaged(f"{ref.name[:80]} declares {ref.nbytes} bytes")
+    archive.check_used(storages)
     return Catalog(tensors, format=FORMAT, naming=NAMING, files=(path,), release=file.release)

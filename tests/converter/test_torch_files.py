@@ -280,6 +280,19 @@ def test_compressed_records_are_refused(tmp_path: Path) -> None:
         assert "compressed" in str(caught.value)
 
 
+@pytest.mark.parametrize("foreign", ["constants.pkl", "code/x.py", "data/1", "data.pkl/0", ""])
+def test_records_without_a_use_are_refused(foreign: str, tmp_path: Path) -> None:
+    """With constants.pkl in it, torch.load takes the archive for a TorchScript module."""
+    body = fakes.one_tensor(fakes.tensor_pickle(4, [4], [1]))
+    records = {"data/0": bytes(16), ".format_version": b"1"}
+    (tmp_path / "x.pt").write_bytes(fakes.pt_zip(body, records))
+    open_source(tmp_path / "x.pt")
+    (tmp_path / "y.pt").write_bytes(fakes.pt_zip(body, {**records, foreign: b""}))
+    with pytest.raises(FormatError, match="no state_dict has a use for") as caught:
+        open_source(tmp_path / "y.pt")
+    assert f"record {foreign!r}" in str(caught.value)
+
+
 def test_published_files_equal_torchs_reading(reference_dir: Path) -> None:
     for name in ("pnet", "rnet", "onet"):
         path = reference_dir / "published" / f"{name}.pt"
