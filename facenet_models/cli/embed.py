@@ -133,8 +133,8 @@ def command(
     """Find the largest face in each image of FOLDER, and write its embedding to a file.
 
     Of several faces in an image only the largest is taken. Folders in FOLDER are searched too:
-    FOLDER/Ann/1.jpg shows Ann. Images that can't be read or
-    show no face are listed, and left out of the file's embeddings.
+    FOLDER/Ann/1.jpg shows Ann. Images that can't be read or show no face are listed, and left
+    out of the file's embeddings.
 
     \b
     Examples:

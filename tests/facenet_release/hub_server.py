@@ -122,17 +122,7 @@ class _Elsewhere(_Handler):
     def do_GET(self) -> None:
         path = self.begin("GET")
         self.state.elsewhere_headers.append(dict(self.headers))
-        data = self.state.objects[path.rpartition("/")[2]]
-        self.send_response(200)
-        if self.fault != "endless":
-            self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data[: len(data) // 2] if self.fault == "cut" else data)
-        try:
-            while self.fault == "endless":
-                self.wfile.write(bytes(65536))
-        except OSError:
-            pass  # the client has had enough
+        self.answer_stored(self.state.objects[path.rpartition("/")[2]], self.fault)
 
 
 class _Api(_Handler):
@@ -317,10 +307,7 @@ class _Api(_Handler):
             where = f"{self.state.elsewhere}/{entry.oid}?{SECRET_QUERY}"
             self.answer(302, Location=where)
         else:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(entry.data)))
-            self.end_headers()
-            self.wfile.write(entry.data)
+            self.answer_stored(entry.data)
 
 
 _REPO = "([^/]+/[^/]+)"

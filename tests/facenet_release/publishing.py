@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from converter.errors import FacenetError
 from converter.progress import Listener
 from facenet_release.channels import open_channel
 from facenet_release.manifest import Manifest
@@ -37,3 +39,17 @@ def publish_to(address: str, tiny: Tiny) -> Heard:
     heard = Heard()
     open_channel(address).publish(files_of(tiny[0]), tiny[1], heard)
     return heard
+
+
+def shown_by(job: Callable[[], object]) -> list[str]:
+    """All that the error of `job` and its causes show; nothing where there is none."""
+    try:
+        job()
+    except FacenetError as error:
+        texts = [str(error.to_json())]
+        seen: BaseException | None = error
+        while seen is not None:
+            texts += [str(seen), repr(seen), repr(vars(seen))]
+            seen = seen.__cause__
+        return texts
+    return []

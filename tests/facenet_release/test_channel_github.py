@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import github_server
 import pytest
 from github_server import READER, SECRET_QUERY, WRITER, GitHubServer
-from publishing import Heard, Tiny, files_of, publish_to
+from publishing import Heard, Tiny, files_of, publish_to, shown_by
 
-from converter.errors import FacenetError, UsageError
+from converter.errors import UsageError
 from facenet_release.channels import http, open_channel
 from facenet_release.errors import (
     AbsentError,
@@ -388,18 +388,7 @@ def test_the_token_never_shows(
     caplog.set_level(logging.DEBUG)
     for name in ("github", "urllib3", "requests"):
         logging.getLogger(name).setLevel(logging.DEBUG)
-    texts = []
-
-    def attempt(job: Callable[[], object]) -> None:
-        try:
-            job()
-        except FacenetError as error:
-            seen: BaseException | None = error
-            texts.append(str(error.to_json()))
-            while seen is not None:
-                texts.extend((str(seen), repr(seen), repr(vars(seen))))
-                seen = seen.__cause__
-
+    texts: list[str] = []
     channel = open_channel(ADDRESS)
     for verb, path, kind in (
         ("GET", "/tags/", "echo"),
@@ -408,13 +397,13 @@ def test_the_token_never_shows(
         ("POST", "/assets$", "echo"),
     ):
         server.fail(verb, path, kind)
-        attempt(lambda: publish(tiny_release))
+        texts += shown_by(lambda: publish(tiny_release))
     server.tokens.clear()
-    attempt(lambda: publish(tiny_release))
+    texts += shown_by(lambda: publish(tiny_release))
     server.tokens.add(WRITER)
     publish(tiny_release)
     server.fail("GET", "elsewhere", "cut", times=4)
-    attempt(lambda: channel.download("pnet.pt", tmp_path / "x", 99_999, lambda _: None))
+    texts += shown_by(lambda: channel.download("pnet.pt", tmp_path / "x", 99_999, lambda _: None))
     assert len(texts) == 6 * 4
     texts += [repr(channel), repr(vars(channel)), caplog.text, *capfd.readouterr()]
     assert "api/v3" in caplog.text, "nothing was logged"

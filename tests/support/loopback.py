@@ -6,7 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -50,6 +50,18 @@ class Json(Quiet, BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(data)
+
+    def answer_stored(self, data: bytes, fault: str = "") -> None:
+        """Stored bytes; "cut": half of them, "understated": half of the length, "endless"."""
+        self.send_response(200)
+        if fault != "endless":
+            said = len(data) // 2 if fault == "understated" else len(data)
+            self.send_header("Content-Length", str(said))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2] if fault == "cut" else data)
+        with suppress(OSError):  # the client has had enough
+            while fault == "endless":
+                self.wfile.write(bytes(65536))
 
 
 @dataclass
