@@ -21,6 +21,7 @@ from converter.errors import UsageError
 from converter.progress import Listener
 from facenet_release.channels import Advance, http
 from facenet_release.channels.github_api import NEED, TOKENS, Api, Asset, ExistsError, Release
+from facenet_release.channels.local import Local, differences, examine, few
 from facenet_release.errors import AbsentError, ChannelError, ReleaseError, TakenError
 from facenet_release.manifest import Manifest
 
@@ -46,7 +47,7 @@ def open_channel(address: str) -> GitHub:
     if find_spec("github") is None:
         raise UsageError(
             "GitHub needs the package PyGithub, which is not installed",
-            next_step="pip install PyGithub",
+            next_step='pip install "facenet-parity[release]"',
         )
     http.api_address("GITHUB_API_URL", "https://api.github.com")  # wrong: say so at once
     return GitHub(address, parts["repository"], parts["tag"])
@@ -88,7 +89,7 @@ class GitHub:
     def publish(self, files: Sequence[Path], manifest: Manifest, listener: Listener) -> None:
         token = http.needed_token(TOKENS, NEED)
         _admit(files)
-        local = http.examine(files, manifest)
+        local = examine(files, manifest, listener)
         api = self._api(token)
         release = api.published(self._tag)
         if release is not None:
@@ -139,7 +140,7 @@ class GitHub:
         raise failure
 
     def _fill(
-        self, api: Api, draft: Release, local: Mapping[str, http.Local], listener: Listener
+        self, api: Api, draft: Release, local: Mapping[str, Local], listener: Listener
     ) -> None:
         """Leave in the draft what is right, delete the rest, and send what lacks."""
         there = set()
@@ -154,7 +155,7 @@ class GitHub:
             else:
                 self._send(api, draft, file, listener)
 
-    def _send(self, api: Api, draft: Release, file: http.Local, listener: Listener) -> None:
+    def _send(self, api: Api, draft: Release, file: Local, listener: Listener) -> None:
         """Send one file until the server has it, a few times at most."""
         progress = http.Progress(listener.advance)
         failure: ChannelError
@@ -184,7 +185,7 @@ class GitHub:
                 raise failure
             time.sleep(wait)
 
-    def _arrived(self, api: Api, draft: Release, file: http.Local) -> bool:
+    def _arrived(self, api: Api, draft: Release, file: Local) -> bool:
         """Whether the file is there and right. Clears away what a broken upload leaves."""
         for asset in api.assets(draft):
             if asset.name == file.name:
@@ -193,21 +194,21 @@ class GitHub:
                 api.delete(draft, asset)
         return False
 
-    def _check_draft(self, api: Api, draft: Release, local: Mapping[str, http.Local]) -> None:
+    def _check_draft(self, api: Api, draft: Release, local: Mapping[str, Local]) -> None:
         findings = _differences(api, draft, local)
         if findings:
             raise ChannelError(
                 f"{self._address}: the release there doesn't hold what was sent",
-                found=http.few(findings),
+                found=few(findings),
                 next_step="is somebody else publishing there? if not, start again",
             )
 
-    def _check_published(self, api: Api, release: Release, local: Mapping[str, http.Local]) -> None:
+    def _check_published(self, api: Api, release: Release, local: Mapping[str, Local]) -> None:
         findings = _differences(api, release, local)
         if findings:
             raise TakenError(
                 f"{self._address}: another release is published there; nothing was changed",
-                found=http.few(findings),
+                found=few(findings),
                 next_step="publish under another tag",
             )
 
@@ -236,14 +237,14 @@ def _marker(manifest: Manifest) -> str:
     )
 
 
-def _is(api: Api, asset: Asset, file: http.Local) -> bool:
+def _is(api: Api, asset: Asset, file: Local) -> bool:
     """Whether that asset is this file, whole."""
     if not asset.uploaded or asset.size != file.size:
         return False
     return api.content(asset) == (file.size, file.sha256)
 
 
-def _differences(api: Api, release: Release, local: Mapping[str, http.Local]) -> list[str]:
+def _differences(api: Api, release: Release, local: Mapping[str, Local]) -> list[str]:
     assets = api.assets(release)
     findings = [f"{asset.name}: not whole" for asset in assets if not asset.uploaded]
     whole = [asset for asset in assets if asset.uploaded]
@@ -253,4 +254,4 @@ def _differences(api: Api, release: Release, local: Mapping[str, http.Local]) ->
         else (asset.size, "")
         for asset in whole
     }
-    return findings + http.differences(local, there)
+    return findings + differences(local, there)

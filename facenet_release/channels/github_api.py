@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from facenet_release.channels import Advance, http
+from facenet_release.channels.local import Local
 from facenet_release.errors import AbsentError, ChannelError, TokenError
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ class Api:
             return asset.size, asset.sha256
         return http.digest_of(size=asset.size, **self._request(asset))
 
-    def upload(self, release: Release, file: http.Local, advance: Advance) -> Asset:
+    def upload(self, release: Release, file: Local, advance: Advance) -> Asset:
         """Send one file, once. Raises ExistsError, or BreakError if another try may do."""
         import requests
 

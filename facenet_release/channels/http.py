@@ -1,4 +1,4 @@
-"""What the channels over HTTP share: files to send, tokens, downloads, and errors that say enough.
+"""What the channels over HTTP share: tokens, downloads, and errors that say enough.
 
 Nothing here, or in an error from here, ever shows a token or the query of an address: the
 addresses that downloads are redirected to are signed, and open for whoever has them.
@@ -10,16 +10,13 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from converter.errors import UsageError
-from facenet_models.download import sha256_of
 from facenet_release.channels import Advance
-from facenet_release.errors import AbsentError, ChannelError, ReleaseError, TokenError
-from facenet_release.manifest import NAME, Manifest
+from facenet_release.errors import AbsentError, ChannelError, TokenError
 
 if TYPE_CHECKING:
     import requests
@@ -42,58 +39,6 @@ class BreakError(ChannelError):
     """
 
     wait = 0.0
-
-
-@dataclass(frozen=True)
-class Local:
-    """A file to publish: where it is, its size in bytes and its SHA-256 in lower-case hex."""
-
-    path: Path
-    size: int
-    sha256: str
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-
-def examine(files: Sequence[Path], manifest: Manifest) -> dict[str, Local]:
-    """The files under their names, hashed.
-
-    Raises ReleaseError for one whose hash is not the manifest's, or whose name is not safe.
-    """
-    expected = {file.name: file.sha256 for file in manifest.files}
-    local = {}
-    for path in files:
-        if not NAME.fullmatch(path.name) or path.name in local:
-            raise ReleaseError("a file's name is unsafe or taken", file=path)
-        found = Local(path, path.stat().st_size, sha256_of(path))
-        if expected.get(found.name, found.sha256) != found.sha256:
-            raise ReleaseError(
-                "a file is not the one that the manifest names: nothing was published",
-                file=path,
-                expected=expected[found.name],
-                found=found.sha256,
-                next_step="facenet release check says what else is wrong",
-            )
-        local[found.name] = found
-    return local
-
-
-def differences(local: Mapping[str, Local], there: Mapping[str, tuple[int, str]]) -> list[str]:
-    """What is not the same as in `there`: size and SHA-256 under every name."""
-    found = [f"{name}: not there" for name in sorted(local.keys() - there.keys())]
-    found += [f"{name}: there only" for name in sorted(there.keys() - local.keys())]
-    for name in sorted(local.keys() & there.keys()):
-        if there[name] != (local[name].size, local[name].sha256):
-            found.append(f"{name}: other contents")
-    return found
-
-
-def few(findings: Sequence[str]) -> str:
-    """`findings` for one line of a message."""
-    more = f", and {len(findings) - 5} more" if len(findings) > 5 else ""
-    return ", ".join(findings[:5]) + more
 
 
 def api_address(variable: str, default: str) -> str:

@@ -22,6 +22,7 @@ from converter.errors import UsageError
 from converter.progress import Listener
 from facenet_release.channels import Advance, http
 from facenet_release.channels.hugging_face_api import MAIN, NEED, TOKENS, Hub
+from facenet_release.channels.local import Local, differences, examine, few
 from facenet_release.errors import AbsentError, ChannelError, TakenError
 from facenet_release.manifest import MANIFEST, Manifest
 
@@ -52,7 +53,7 @@ def open_channel(address: str) -> HuggingFace:
     if find_spec("huggingface_hub") is None:
         raise UsageError(
             "the Hugging Face hub needs the package huggingface_hub, which is not installed",
-            next_step="pip install huggingface_hub",
+            next_step='pip install "facenet-parity[release]"',
         )
     http.api_address("HF_ENDPOINT", "https://huggingface.co")  # wrong: say so at once
     return HuggingFace(address, parts["repository"], parts["revision"])
@@ -87,7 +88,7 @@ class HuggingFace:
 
     def publish(self, files: Sequence[Path], manifest: Manifest, listener: Listener) -> None:
         token = http.needed_token(TOKENS, NEED)
-        local = http.examine(files, manifest)
+        local = examine(files, manifest, listener)
         hub = Hub(self._address, self._repository, token)
         tag = self._revision or manifest.version
         hub.create()
@@ -109,7 +110,7 @@ class HuggingFace:
         listener.say(f"set the tag {tag}")
         self._set_tag(hub, tag, commit, local)
 
-    def _is_published(self, hub: Hub, tag: str, local: Mapping[str, http.Local]) -> bool:
+    def _is_published(self, hub: Hub, tag: str, local: Mapping[str, Local]) -> bool:
         """Whether the tag has exactly these files. Raises TakenError if it has others."""
         branches, tags = hub.refs()
         if tag in branches:
@@ -123,13 +124,13 @@ class HuggingFace:
         if findings:
             raise TakenError(
                 f"{self._address}: the tag {tag} has other contents; nothing was changed",
-                found=http.few(findings),
+                found=few(findings),
                 next_step="publish under another version or revision",
             )
         return True
 
     def _commit_all(
-        self, hub: Hub, title: str, local: Mapping[str, http.Local], listener: Listener
+        self, hub: Hub, title: str, local: Mapping[str, Local], listener: Listener
     ) -> str:
         """The commit on ``main`` that holds these files only: made here, or there already."""
         listener.stage("upload", sum(file.size for file in local.values()))
@@ -155,7 +156,7 @@ class HuggingFace:
             if findings:
                 raise ChannelError(
                     f"{self._address}: {MAIN} doesn't hold what was sent; no tag was set",
-                    found=http.few(findings),
+                    found=few(findings),
                     next_step="is somebody else publishing there? if not, start again",
                 )
             return head
@@ -166,11 +167,11 @@ class HuggingFace:
         if MANIFEST not in names and set(names) - _HARMLESS:
             raise TakenError(
                 f"{self._address}: the repository holds something that is no release",
-                found=http.few(sorted(names)),
+                found=few(sorted(names)),
                 next_step="publish to a repository of its own",
             )
 
-    def _set_tag(self, hub: Hub, tag: str, commit: str, local: Mapping[str, http.Local]) -> None:
+    def _set_tag(self, hub: Hub, tag: str, commit: str, local: Mapping[str, Local]) -> None:
         failure: ChannelError
         for wait in (*http.WAITS, None):
             try:
@@ -186,13 +187,13 @@ class HuggingFace:
             time.sleep(wait)
 
 
-def _once(file: http.Local, sent: set[str], listener: Listener) -> None:
+def _once(file: Local, sent: set[str], listener: Listener) -> None:
     if file.name not in sent:
         sent.add(file.name)
         listener.advance(file.size)
 
 
-def _differences(there: Sequence[RepoFile], local: Mapping[str, http.Local]) -> list[str]:
+def _differences(there: Sequence[RepoFile], local: Mapping[str, Local]) -> list[str]:
     """What is not the same there, by the hashes that git and its large-file storage name."""
 
     def found(file: RepoFile) -> tuple[int, str]:
@@ -202,7 +203,7 @@ def _differences(there: Sequence[RepoFile], local: Mapping[str, http.Local]) -> 
         same = mine is not None and mine.size == file.size and _blob(mine.path) == file.blob_id
         return file.size, mine.sha256 if same and mine is not None else ""
 
-    return http.differences(local, {file.path: found(file) for file in there})
+    return differences(local, {file.path: found(file) for file in there})
 
 
 def _blob(file: Path) -> str:

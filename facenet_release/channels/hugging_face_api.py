@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from facenet_release.channels import http
+from facenet_release.channels.local import Local
 from facenet_release.errors import AbsentError, ChannelError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Hub:
         return {branch.name for branch in refs.branches}, tags
 
     def upload(
-        self, local: Mapping[str, http.Local], done: Callable[[http.Local], object]
+        self, local: Mapping[str, Local], done: Callable[[Local], object]
     ) -> list[CommitOperationAdd]:
         """Send every file that goes to the large-file storage and is not there; add them all."""
         from huggingface_hub import CommitOperationAdd
@@ -95,7 +96,7 @@ class Hub:
         return adding
 
     def deletions(
-        self, there: Sequence[RepoFile], local: Mapping[str, http.Local]
+        self, there: Sequence[RepoFile], local: Mapping[str, Local]
     ) -> list[CommitOperationDelete]:
         """Take away what is no part of this release."""
         from huggingface_hub import CommitOperationDelete

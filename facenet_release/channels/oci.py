@@ -33,14 +33,9 @@ from facenet_models import oci, transfer
 from facenet_models.download import sha256_of
 from facenet_models.errors import DownloadError, ModelsError
 from facenet_release.channels import Advance
+from facenet_release.channels.local import examine
 from facenet_release.channels.oci_push import BYTES, EMPTY_BLOB, descriptor, open_pusher
-from facenet_release.errors import (
-    AbsentError,
-    ChannelError,
-    CheckFailedError,
-    TakenError,
-    TokenError,
-)
+from facenet_release.errors import AbsentError, ChannelError, TakenError, TokenError
 from facenet_release.manifest import Manifest
 
 ARTIFACT_TYPE = "application/vnd.facenet-parity.release.v1"
@@ -120,8 +115,8 @@ class Oci:
     def publish(self, files: Sequence[Path], manifest: Manifest, listener: Listener) -> None:
         """Send what isn't there yet, then the manifest. See `Channel` for what is raised."""
         pusher = open_pusher(self._registry, listener)
-        files = sorted(files, key=lambda file: file.name)
-        blobs = _hashed(files, manifest, listener)
+        local = examine(files, manifest, listener)
+        blobs = {name: oci.Blob(file.size, file.sha256) for name, file in local.items()}
         data = describe(manifest, blobs)
         with self._translated():
             if self._is_published(data):
@@ -129,9 +124,9 @@ class Oci:
                 return
             sizes = [blob.size for blob in (*blobs.values(), EMPTY_BLOB)]
             listener.stage("publish", sum(sizes) + len(data))
-            for file in files:
-                listener.say(file.name)
-                pusher.send(blobs[file.name], file)
+            for name, file in local.items():
+                listener.say(name)
+                pusher.send(blobs[name], file.path)
             pusher.send_empty()
             pusher.name(data)
             if not self._is_published(data):
@@ -207,22 +202,6 @@ def describe(manifest: Manifest, blobs: dict[str, oci.Blob]) -> bytes:
         },
     }
     return json.dumps(said, sort_keys=True, separators=(",", ":")).encode("ascii")
-
-
-def _hashed(files: Sequence[Path], manifest: Manifest, listener: Listener) -> dict[str, oci.Blob]:
-    """Each file's size and hash. Raises CheckFailedError if the release's manifest says others."""
-    listener.stage("hash", sum(file.stat().st_size for file in files))
-    blobs, named, wrong = {}, manifest.by_name(), []
-    for file in files:
-        blob = oci.Blob(file.stat().st_size, sha256_of(file))
-        listener.advance(blob.size)
-        said = named.get(file.name)
-        if said is not None and blob != (said.size, said.sha256):
-            wrong.append(f"{file.name}: {said.sha256} was expected, {blob.sha256} was found")
-        blobs[file.name] = blob
-    if wrong:
-        raise CheckFailedError("files are not what the manifest says; nothing was sent", wrong)
-    return blobs
 
 
 def credentials(host: str) -> str | None:

@@ -14,14 +14,20 @@ Tiny = tuple[Path, Manifest]  # a folder, and what its manifest says
 
 
 class Heard(Listener):
-    """Counts what it is told."""
+    """Remembers the stages' sizes, what was done of the last, and what was said."""
 
     def __init__(self) -> None:
-        self.total, self.done = 0, 0
+        self.stages: dict[str, int] = {}
+        self.done = 0
         self.said: list[str] = []
 
-    def stage(self, _name: str, total: int) -> None:
-        self.total += total
+    @property
+    def total(self) -> int:
+        """The size of the last stage."""
+        return list(self.stages.values())[-1]
+
+    def stage(self, name: str, total: int) -> None:
+        self.stages[name], self.done = total, 0
 
     def say(self, text: str) -> None:
         self.said.append(text)

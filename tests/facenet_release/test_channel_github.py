@@ -21,7 +21,7 @@ from facenet_release.errors import (
     TokenError,
 )
 
-pytest.importorskip("github", reason="pip install PyGithub")
+pytest.importorskip("github", reason='pip install "facenet-parity[release]"')
 
 ADDRESS = "github:owner/repo@v1.0"
 ASSETS = 7  # of the tiny release
@@ -490,7 +490,7 @@ def test_files_that_github_refuses(server: GitHubServer, tiny_release: Tiny) -> 
         publish(tiny_release)
     (folder / "a name.txt").unlink()
     (folder / "pnet.pt").write_bytes(b"altered")
-    with pytest.raises(ReleaseError, match="not the one that the manifest names"):
+    with pytest.raises(ReleaseError, match="not what the manifest says"):
         publish(tiny_release)
     assert not server.requests
 
@@ -530,4 +530,4 @@ def test_pygithub_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("facenet_release.channels.github.find_spec", lambda _: None)
     with pytest.raises(UsageError, match="PyGithub") as caught:
         open_channel(ADDRESS)
-    assert caught.value.next_step == "pip install PyGithub"
+    assert "facenet-parity[release]" in str(caught.value.next_step)

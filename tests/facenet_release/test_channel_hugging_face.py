@@ -16,7 +16,7 @@ from facenet_release.channels import http, open_channel
 from facenet_release.errors import AbsentError, ChannelError, TakenError, TokenError
 from facenet_release.manifest import Manifest
 
-hub = pytest.importorskip("huggingface_hub", reason="pip install huggingface_hub")
+hub = pytest.importorskip("huggingface_hub", reason='pip install "facenet-parity[release]"')
 
 ADDRESS = "hf:owner/repo"
 
@@ -403,4 +403,4 @@ def test_huggingface_hub_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("facenet_release.channels.hugging_face.find_spec", lambda _: None)
     with pytest.raises(UsageError, match="huggingface_hub") as caught:
         open_channel(ADDRESS)
-    assert caught.value.next_step == "pip install huggingface_hub"
+    assert "facenet-parity[release]" in str(caught.value.next_step)

@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("pooch", reason="reading a registry needs pooch")
 pytest.importorskip("rfc8785", reason='canonical JSON: pip install "facenet-parity[release]"')
 
+from publishing import Heard
 from support import registry as registries
 from support.registry import PASSWORD, USER, Registry, cutting, gate
 
@@ -57,24 +58,6 @@ def locked(tmp_path: Path) -> Iterator[Registry]:
     """One that wants a password."""
     with registries.serve(tmp_path / "locked", password=True) as running:
         yield running
-
-
-class Heard(Listener):
-    """Remembers what it is told."""
-
-    def __init__(self) -> None:
-        self.stages: dict[str, int] = {}
-        self.said: list[str] = []
-        self.done = 0
-
-    def stage(self, name: str, total: int) -> None:
-        self.stages[name], self.done = total, 0
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def advance(self, size: int) -> None:
-        self.done += size
 
 
 def files(release: Release) -> list[Path]:

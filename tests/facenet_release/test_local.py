@@ -1,0 +1,54 @@
+"""The files of a release, looked at before they are sent anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from publishing import Heard, Tiny, files_of
+
+from facenet_release.channels.local import differences, examine, few
+from facenet_release.errors import CheckFailedError
+
+
+def test_files_are_hashed_in_the_order_of_their_names(tiny_release: Tiny) -> None:
+    folder, manifest = tiny_release
+    heard = Heard()
+    local = examine(files_of(folder)[::-1], manifest, heard)
+    assert list(local) == [path.name for path in files_of(folder)]
+    for file in local.values():
+        data = file.path.read_bytes()
+        assert (file.size, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert heard.stages == {"hash": sum(file.size for file in local.values())}
+    assert heard.done == heard.total
+
+
+def test_all_that_is_wrong_is_said_at_once(tiny_release: Tiny, tmp_path: Path) -> None:
+    folder, manifest = tiny_release
+    (folder / "pnet.pt").write_bytes(b"altered")
+    (folder / "a name.txt").write_text("a")
+    other = tmp_path / "other" / "SHA256SUMS"
+    other.parent.mkdir()
+    other.write_text("another")
+    with pytest.raises(CheckFailedError) as caught:
+        examine([*files_of(folder), other], manifest, Heard())
+    taken, unsafe, altered = caught.value.findings
+    assert unsafe == "a name.txt: the name is unsafe or taken"
+    assert taken == "SHA256SUMS: the name is unsafe or taken"
+    assert altered.startswith("pnet.pt: ")
+    assert hashlib.sha256(b"altered").hexdigest() in altered
+
+
+def test_differences_have_their_names(tiny_release: Tiny) -> None:
+    folder, manifest = tiny_release
+    local = examine(files_of(folder), manifest, Heard())
+    there = {name: (file.size, file.sha256) for name, file in local.items()}
+    assert differences(local, there) == []
+    del there["manifest.json"]
+    there["more"] = (1, "")
+    there["pnet.pt"] = (there["pnet.pt"][0], "0" * 64)
+    found = differences(local, there)
+    assert found == ["manifest.json: not there", "more: there only", "pnet.pt: other contents"]
+    assert few(found) == ", ".join(found)
+    assert few(found * 2).endswith("more: there only, and 1 more")
