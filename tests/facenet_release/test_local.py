@@ -26,7 +26,8 @@ def test_files_are_hashed_in_the_order_of_their_names(tiny_release: Tiny) -> Non
 
 def test_all_that_is_wrong_is_said_at_once(tiny_release: Tiny, tmp_path: Path) -> None:
     folder, manifest = tiny_release
-    (folder / "pnet.pt").write_bytes(b"altered")
+    bad = bytes((folder / "pnet.pt").stat().st_size)
+    (folder / "pnet.pt").write_bytes(bad)
     (folder / "a name.txt").write_text("a")
     other = tmp_path / "other" / "SHA256SUMS"
     other.parent.mkdir()
@@ -37,7 +38,7 @@ def test_all_that_is_wrong_is_said_at_once(tiny_release: Tiny, tmp_path: Path) -
     assert unsafe == "a name.txt: the name is unsafe or taken"
     assert taken == "SHA256SUMS: the name is unsafe or taken"
     assert altered.startswith("pnet.pt: ")
-    assert hashlib.sha256(b"altered").hexdigest() in altered
+    assert hashlib.sha256(bad).hexdigest() in altered
 
 
 def test_differences_have_their_names(tiny_release: Tiny) -> None:
