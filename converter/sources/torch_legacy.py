@@ -14,13 +14,7 @@ from converter.errors import FormatError
 from converter.sources import pickles
 from converter.sources.mapped import MappedFile
 from converter.sources.pickles import Dict, List, PickleError, Reader
-from converter.sources.torch_pickle import (
-    CONSTRUCTORS,
-    Storage,
-    persistent_storage,
-    refused,
-    state_dict,
-)
+from converter.sources.torch_pickle import CONSTRUCTORS, Storages, refused, state_dict
 
 FORMAT = "torch-legacy"
 NAMING: Naming = "torch"
@@ -43,18 +37,10 @@ def open(path: Path) -> Catalog:
     """The state_dict's tensors; values stay on disk until loaded. Raises FormatError."""
     file = MappedFile(path)
     reader = file.reader()
-    used: dict[str, Storage] = {}
-
-    def persistent(value: object) -> Storage:
-        storage = persistent_storage(value)
-        known = used.setdefault(storage.key, storage)
-        if known != storage:
-            raise PickleError(f"storage {storage.key[:40]} is described in two ways")
-        return storage
-
+    used = Storages()
     try:
         _check_preamble(reader)
-        root = pickles.load(reader, CONSTRUCTORS, persistent)
+        root = pickles.load(reader, CONSTRUCTORS, used.refer)
         keys = pickles.load(reader, {})
         places = _places(file, reader.tell(), keys, used)
         tensors = state_dict(root, lambda storage: places[storage.key])
@@ -71,9 +57,7 @@ def _check_preamble(reader: Reader) -> None:
         raise PickleError("big-endian data")
 
 
-def _places(
-    file: MappedFile, position: int, keys: Any, used: dict[str, Storage]
-) -> dict[str, memoryview]:
+def _places(file: MappedFile, position: int, keys: Any, used: Storages) -> dict[str, memoryview]:
     """The bytes of each storage: an element count (8 bytes), then the elements; none left over."""
     if not isinstance(keys, List) or sorted(map(pickles.text, keys)) != sorted(used):
         raise PickleError("another list of storages than the tensors need")

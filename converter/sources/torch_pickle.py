@@ -26,6 +26,17 @@ class Storage:
     count: int
 
 
+class Storages(dict[str, Storage]):
+    """The storages that a pickle refers to, by key."""
+
+    def refer(self, value: object) -> Storage:
+        """The storage that a persistent id stands for; noted. PickleError."""
+        storage = persistent_storage(value)
+        if self.setdefault(storage.key, storage) != storage:
+            raise PickleError(f"storage {storage.key[:40]} is described in two ways")
+        return storage
+
+
 @dataclass(frozen=True)
 class Tensor:
     """A view of a storage. Offset and strides are in elements."""

@@ -20,7 +20,7 @@ from converter.sources.pickles import PickleError
 from converter.sources.torch_pickle import (
     CONSTRUCTORS,
     Storage,
-    persistent_storage,
+    Storages,
     refused,
     state_dict,
 )
@@ -109,7 +109,7 @@ class _Archive:
             )
         return data[:expected]
 
-    def check_used(self, storages: set[str]) -> None:
+    def check_used(self, storages: Storages) -> None:
         """FormatError for records that a state_dict of these storages has no use for.
 
         To torch, some of them make the archive another thing: constants.pkl a TorchScript module.
@@ -138,21 +138,15 @@ def open(path: Path) -> Catalog:
     for name in archive.infos:
         if not name.startswith("data/"):  # tensors' are checked when they are loaded
             archive.record(name)
-    storages: set[str] = set()
-
-    def storage(value: object) -> Storage:
-        made = persistent_storage(value)
-        storages.add(made.key)
-        return made
-
+    used = Storages()
     try:
         description = io.BytesIO(archive.record("data.pkl"))
-        root = pickles.load(description, CONSTRUCTORS, storage)
+        root = pickles.load(description, CONSTRUCTORS, used.refer)
         tensors = state_dict(root, archive.storage)
     except PickleError as error:
         raise refused(path, error) from error
     for ref in tensors.values():
         if ref.nbytes > file.size:
             raise archive.damaged(f"{ref.name[:80]} declares {ref.nbytes} bytes")
-    archive.check_used(storages)
+    archive.check_used(used)
     return Catalog(tensors, format=FORMAT, naming=NAMING, files=(path,), release=file.release)
