@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.errors import UsageError
-from converter.writers.atomic import output_error
+from converter.writers.atomic import output_error, sync_file, sync_folder
 from facenet_release.errors import ReleaseError
 
 _FOLDERS = ("release", "steps", "failed", "logs")
@@ -52,10 +52,10 @@ class Staging:
         """Give the release its name. Nothing, or an empty folder, may have it. OutputError."""
         try:
             for path in self.release.iterdir():
-                _sync(path)
-            _sync(self.release)
+                sync_file(path)
+            sync_folder(self.release)
             self.release.rename(self.out)
-            _sync(self.out.parent)
+            sync_folder(self.out.parent)
         except OSError as error:
             raise output_error(self.out, error) from error
 
@@ -107,11 +107,3 @@ def _require_ours(folder: Path) -> None:
             file=folder,
             next_step="delete it, or give --out another place",
         )
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

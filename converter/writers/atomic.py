@@ -72,7 +72,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
         with _reporting(target):
             os.fsync(lock)
             partial.replace(target)
-            _sync_folder(target.absolute().parent)
+            sync_folder(target.absolute().parent)
     finally:
         os.close(lock)
         partial.unlink(missing_ok=True)
@@ -98,7 +98,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         yield partial
         with _reporting(target):
             for file in partial.iterdir():
-                _sync_file(file)
+                sync_file(file)
             os.fsync(lock)
             if target.exists():
                 _check_replaceable(target, partial)
@@ -109,7 +109,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
                 if aside.exists():
                     aside.rename(target)
                 raise
-            _sync_folder(target.absolute().parent)
+            sync_folder(target.absolute().parent)
     finally:
         os.close(lock)
         shutil.rmtree(partial, ignore_errors=True)
@@ -202,7 +202,8 @@ def _escape(name: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
-def _sync_file(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Flush the file to the disk. Raises OSError."""
     handle = os.open(path, os.O_RDWR)
     try:
         os.fsync(handle)
@@ -210,7 +211,8 @@ def _sync_file(path: Path) -> None:
         os.close(handle)
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Flush the names of the files in a folder to the disk, where systems can. Raises OSError."""
     if os.name != "posix":
         return
     handle = os.open(path, os.O_RDONLY)

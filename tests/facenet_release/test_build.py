@@ -167,7 +167,8 @@ def test_all_is_on_the_disk_before_and_after_it_gets_its_name(
     """No power cut is tried here: what is asked for is the order."""
     done: list[object] = []
     rename = Path.rename
-    monkeypatch.setattr("facenet_release.staging._sync", lambda path: done.append(path.name))
+    for sync in ("sync_file", "sync_folder"):
+        monkeypatch.setattr(f"facenet_release.staging.{sync}", lambda path: done.append(path.name))
     monkeypatch.setattr(Path, "rename", lambda *paths: (done.append("rename"), rename(*paths)))
     with staging(tmp_path / "dist") as place:
         (place.release / "x").write_bytes(b"x")
