@@ -33,6 +33,7 @@ __all__ = [
     "note_of",
     "ready",
     "recorded",
+    "require_hash",
     "sha256_of",
     "verify",
 ]
@@ -191,6 +192,17 @@ def _record(file: Path, digest: str) -> None:
     write_atomically(note_of(file), f"{digest}  {file.name}\n".encode())
 
 
+def require_hash(url: str, expected: str, found: str) -> None:
+    """Raise DownloadError unless the hash of what came from `url` is the expected one."""
+    if found != expected:
+        raise failed(
+            "the download is not the file it should be: its SHA-256 is wrong",
+            url,
+            expected=expected,
+            found=found,
+        )
+
+
 def _accept(url: str, part: Path, sha256: str | None, check: Check | None) -> str:
     """The hash of the finished download. Raises DownloadError unless it is what was wanted."""
     with part.open("rb") as opened:
@@ -199,13 +211,8 @@ def _accept(url: str, part: Path, sha256: str | None, check: Check | None) -> st
         found = "a web page" if head else "an empty file"
         raise failed("the server sent no weight file", url, found=found)
     digest = sha256_of(part)
-    if sha256 is not None and digest != sha256:
-        raise failed(
-            "the download is not the file it should be: its SHA-256 is wrong",
-            url,
-            expected=sha256,
-            found=digest,
-        )
+    if sha256 is not None:
+        require_hash(url, sha256, digest)
     if sha256 is None and check is not None:
         try:
             check(part)

@@ -66,18 +66,12 @@ def _files(folder: Path) -> dict[str, Path]:
 def _check_folder(folder: Path) -> None:
     if folder.is_dir():
         return
-    advice = "name a folder, or none: then they are found or downloaded as docs/models.md says"
-    expected = "a folder that holds pnet, rnet and onet (.pt, .pth or .safetensors)"
-    if folder.exists():
-        raise UsageError(
-            "this is a file, not a folder of MTCNN's weights",
-            file=folder,
-            expected=expected,
-            next_step=advice,
-        )
     raise UsageError(
-        "there is no such folder of MTCNN's weights",
+        "this is a file, not a folder of MTCNN's weights"
+        if folder.exists()
+        else "there is no such folder of MTCNN's weights",
         file=folder,
-        expected=expected,
-        next_step=advice,
+        expected="a folder that holds pnet, rnet and onet (.pt, .pth or .safetensors)",
+        next_step="name a folder, or none: then they are found or downloaded as docs/models.md "
+        "says",
     )

@@ -26,6 +26,7 @@ from facenet_models.download import (
     note_of,
     ready,
     recorded,
+    require_hash,
     verify,
 )
 from facenet_models.errors import UsageError, WeightsError
@@ -203,7 +204,7 @@ class _Artifact:
             return layers
         source = self.source(MANIFEST)
         data = read(source._replace(limit=MAX_MANIFEST))
-        _same(source.url, data, layers[MANIFEST])
+        require_hash(source.url, layers[MANIFEST].sha256, hashlib.sha256(data).hexdigest())
         files = _downloaded(source.url, data)
         for name in files.keys() & layers.keys():
             if files[name] != layers[name]:
@@ -219,28 +220,12 @@ class _Artifact:
         return self._registry.source(self._blobs[name])
 
 
-def _same(url: str, data: bytes, entry: Entry) -> None:
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != entry.sha256:
-        raise failed(
-            "the download is not the file it should be: its SHA-256 is wrong",
-            url,
-            expected=entry.sha256,
-            found=digest,
-        )
-
-
 def _downloaded(url: str, data: bytes) -> dict[str, Entry]:
     """`parse`, of which a fault is a DownloadError here."""
     try:
         return parse(data, url)
     except WeightsError as error:
-        raise failed(
-            "the manifest of the release is damaged, or of another kind",
-            url,
-            expected=error.expected,
-            found=error.found,
-        ) from error
+        raise failed(error.problem, url, expected=error.expected, found=error.found) from error
 
 
 def _over_network(
