@@ -20,7 +20,15 @@ from pathlib import Path
 from converter.errors import UsageError
 from converter.progress import Listener
 from facenet_release.channels import Advance, http
-from facenet_release.channels.github_api import NEED, TOKENS, Api, Asset, ExistsError, Release
+from facenet_release.channels.github_api import (
+    NEED,
+    TOKENS,
+    Api,
+    Asset,
+    ExistsError,
+    Release,
+    server,
+)
 from facenet_release.channels.local import Local, differences, examine, few
 from facenet_release.errors import AbsentError, ChannelError, ReleaseError, TakenError
 from facenet_release.manifest import Manifest
@@ -49,7 +57,7 @@ def open_channel(address: str) -> GitHub:
             "GitHub needs the package PyGithub, which is not installed",
             next_step='pip install "facenet-parity[release]"',
         )
-    http.api_address("GITHUB_API_URL", "https://api.github.com")  # wrong: say so at once
+    server()  # wrong: say so at once
     return GitHub(address, parts["repository"], parts["tag"])
 
 

@@ -72,6 +72,11 @@ class Release:
         return _complete(release, release.id, release.tag, release.draft, release.upload_url)
 
 
+def server() -> str:
+    """The address of the API. Raises UsageError if what the environment names won't do."""
+    return http.api_address("GITHUB_API_URL", "https://api.github.com")
+
+
 def _complete(result: Result, *needed: object) -> Result:
     """`result`, if nothing of what is needed lacks, for which PyGithub gives None."""
     if None in needed:
@@ -86,7 +91,7 @@ class Api:
         from github import Auth, Github
 
         self.address, self._token = address, token
-        self._url = http.api_address("GITHUB_API_URL", "https://api.github.com")
+        self._url = server()
         self._repository_url = f"{self._url}/repos/{repository}"
         # Its lines at DEBUG repeat whole answers, and with them what a server sends back.
         logging.getLogger("github.Requester").setLevel(logging.INFO)
@@ -242,28 +247,25 @@ class Api:
 
     def _ask(self, problem: str, call: Callable[[], Result], *, again: bool = True) -> Result:
         """The result of a request through PyGithub, tried again if that is safe and may help."""
+        return http.persist(lambda: self._ask_once(f"{self.address}: {problem}", call), again=again)
+
+    def _ask_once(self, problem: str, call: Callable[[], Result]) -> Result:
         import requests
         from github import BadAttributeException, GithubException
 
-        failure: ChannelError
-        problem = f"{self.address}: {problem}"
-        for wait in (*http.WAITS, None):
-            try:
-                return call()
-            except GithubException as error:
-                if error.status == 400 and error.data is None:  # PyGithub's own, for lack of fields
-                    raise ChannelError(f"{problem}: {_NO_SENSE}") from None
+        try:
+            return call()
+        except GithubException as error:
+            if error.status == 400 and error.data is None:  # PyGithub's own, for lack of fields
+                failure = ChannelError(f"{problem}: {_NO_SENSE}")
+            else:
                 said = error.data if isinstance(error.data, dict) else {}
                 failure = self._refused(problem, error.status, said, error.headers or {})
-            except requests.RequestException as error:
-                failure = http.broken(problem, error)
-            except (BadAttributeException, *_ODD):
-                failure = ChannelError(f"{problem}: {_NO_SENSE}")
-            if wait is None or not again or not isinstance(failure, http.BreakError):
-                # Without the library's error, which holds the whole request.
-                raise failure from None
-            time.sleep(max(wait, failure.wait))
-        raise AssertionError("the last wait is None")
+        except requests.RequestException as error:
+            failure = http.broken(problem, error)
+        except (BadAttributeException, *_ODD):
+            failure = ChannelError(f"{problem}: {_NO_SENSE}")
+        raise failure  # here, where the library's error, which holds the whole request, is gone
 
     def _refused(
         self, problem: str, status: int, said: dict[str, Any], headers: Any

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from converter.errors import UsageError
@@ -27,6 +27,8 @@ MAX_WAIT = 60  # seconds; a server that wants to be left alone for longer is
 _CHUNK = 64 << 10
 _REDIRECTS = 5
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+Result = TypeVar("Result")
 
 # Called at the start of every try; what it returns takes the bytes.
 Begin = Callable[[], Callable[[bytes], object]]
@@ -126,6 +128,19 @@ def broken(problem: str, error: Exception) -> BreakError:
     )
 
 
+def persist(attempt: Callable[[], Result], *, again: bool = True) -> Result:
+    """The result of `attempt`, made again after a BreakError, a few times, if that is safe."""
+    for wait in (*WAITS, None):
+        try:
+            return attempt()
+        except BreakError as error:
+            if wait is None or not again:
+                raise
+            asked = error.wait
+        time.sleep(max(wait, asked))
+    raise AssertionError("the last wait is None")
+
+
 def hidden(text: object, token: str | None) -> str:
     """`text` without the token, should a server have sent it back."""
     return str(text).replace(token, "***") if token else str(text)
@@ -200,15 +215,12 @@ def fetch(
     Raises ChannelError if there are more than `limit` bytes, or it breaks off once too often.
     """
     progress = Progress(advance)
-    for wait in (*WAITS, None):
+
+    def attempt() -> int:
         progress.restart()
-        try:
-            return _fetch_once(url, begin(), limit, progress, problem, headers, refused)
-        except BreakError:
-            if wait is None:
-                raise
-            time.sleep(wait)
-    raise AssertionError("the last wait is None")
+        return _fetch_once(url, begin(), limit, progress, problem, headers, refused)
+
+    return persist(attempt)
 
 
 def _fetch_once(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from converter.errors import UsageError
 from converter.progress import Listener
 from facenet_release.channels import Advance, http
-from facenet_release.channels.hugging_face_api import MAIN, NEED, TOKENS, Hub
+from facenet_release.channels.hugging_face_api import MAIN, NEED, TOKENS, Hub, server
 from facenet_release.channels.local import Local, differences, examine, few
 from facenet_release.errors import AbsentError, ChannelError, TakenError
 from facenet_release.manifest import MANIFEST, Manifest
@@ -55,7 +55,7 @@ def open_channel(address: str) -> HuggingFace:
             "the Hugging Face hub needs the package huggingface_hub, which is not installed",
             next_step='pip install "facenet-parity[release]"',
         )
-    http.api_address("HF_ENDPOINT", "https://huggingface.co")  # wrong: say so at once
+    server()  # wrong: say so at once
     return HuggingFace(address, parts["repository"], parts["revision"])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,11 @@ HUB_OWN = (".gitattributes",)
 Result = TypeVar("Result")
 
 
+def server() -> str:
+    """The hub's address. Raises UsageError if what the environment names won't do."""
+    return http.api_address("HF_ENDPOINT", "https://huggingface.co")
+
+
 class Hub:
     """One repository. Every method raises ChannelError; AbsentError where it gets a 404."""
 
@@ -34,7 +38,7 @@ class Hub:
         from huggingface_hub import HfApi
 
         self.address, self._repository, self._token = address, repository, token
-        self._url = http.api_address("HF_ENDPOINT", "https://huggingface.co")
+        self._url = server()
         # False, not None: else it looks for a token that was stored by a login.
         self._api = HfApi(endpoint=self._url, token=token or False)
 
@@ -133,18 +137,15 @@ class Hub:
 
     def _ask(self, problem: str, call: Callable[[], Result], *, again: bool = True) -> Result:
         """The result of a call of huggingface_hub, tried again if that is safe and may help."""
-        problem = f"{self.address}: {problem}"
-        for wait in (*http.WAITS, None):
-            try:
-                with _settings():
-                    return call()
-            except (_transport(), OSError, *_ODD) as error:
-                failure = self._failure(problem, error)
-            if wait is None or not again or not isinstance(failure, http.BreakError):
-                # Without the library's error, which holds the whole request.
-                raise failure from None
-            time.sleep(wait)
-        raise AssertionError("the last wait is None")
+        return http.persist(lambda: self._ask_once(f"{self.address}: {problem}", call), again=again)
+
+    def _ask_once(self, problem: str, call: Callable[[], Result]) -> Result:
+        try:
+            with _settings():
+                return call()
+        except (_transport(), OSError, *_ODD) as error:
+            failure = self._failure(problem, error)
+        raise failure  # here, where the library's error, which holds the whole request, is gone
 
     def _failure(self, problem: str, error: Exception) -> ChannelError:
         from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
