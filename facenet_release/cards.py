@@ -13,12 +13,12 @@ from functools import cache
 from importlib.resources import files as resources
 from typing import TYPE_CHECKING, Any
 
-from facenet_release import about
+from facenet_release import about, names
 from facenet_release.errors import ReleaseError
 from facenet_release.manifest import Artifact, Manifest, Model
 from facenet_release.statements import Json
 from parity_tests.report.as_json import from_json
-from parity_tests.report.words import line, number
+from parity_tests.report.words import line, measured
 
 if TYPE_CHECKING:
     import jinja2
@@ -77,7 +77,7 @@ def _reports(model: Model, evidence: Mapping[str, Json]) -> dict[str, Any]:
 
 def _page(evidence: str, manifest: Manifest) -> str:
     """The report as a page to read, if it is among the files, else the report itself."""
-    page = evidence.removesuffix(".json") + ".html"
+    page = names.page(evidence)
     return page if page in manifest.by_name() else evidence
 
 
@@ -93,8 +93,8 @@ def _classifiers(rows: Sequence[Artifact]) -> list[tuple[Artifact, Artifact]]:
 
 def _detector(models: Sequence[Model]) -> bool:
     """Whether the three nets of MTCNN are here, under the names that they are looked for."""
-    names = {row.file.rpartition(".")[0] for model in models for row in model.artifacts}
-    return {"pnet", "rnet", "onet"} <= names
+    stems = {row.file.rpartition(".")[0] for model in models for row in model.artifacts}
+    return {"pnet", "rnet", "onet"} <= stems
 
 
 def _metadata(manifest: Manifest) -> dict[str, object]:
@@ -149,7 +149,7 @@ def _environment() -> jinja2.Environment:
         "text": _text,
         "sentence": _sentence,
         "code": _code,
-        "number": number,
+        "measured": measured,
         "yaml": json.dumps,
     }
     return environment

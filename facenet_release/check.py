@@ -22,11 +22,11 @@ from converter.sources.mapped import sha256_file
 from facenet_release import documents
 from facenet_release.bom import BOM, check_bom
 from facenet_release.contents import Contents
+from facenet_release.documents import read_small
 from facenet_release.errors import CheckFailedError
 from facenet_release.evidence import check_evidence
 from facenet_release.manifest import (
     MANIFEST,
-    MAX_BYTES,
     PROVENANCE,
     SIGNATURE,
     SUMS,
@@ -102,25 +102,6 @@ def require_asked(manifest: bytes, options: CheckOptions, file: Path | str) -> s
             file=file,
         )
     return digest
-
-
-def read_small(folder: Path, name: str) -> bytes:
-    """One of the small files of a release. UsageError if it isn't there or is no small file."""
-    path = folder / name
-    try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise UsageError("this is no plain file", file=path)
-        with path.open("rb") as opened:
-            data = opened.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(
-            "there is no release here" if name == MANIFEST else "a file can't be read",
-            file=path,
-            found=error.strerror,
-        ) from error
-    if len(data) > MAX_BYTES:
-        raise CheckFailedError("a file is too large", [f"more than {MAX_BYTES} bytes"], file=path)
-    return data
 
 
 def _sums(folder: Path, manifest: Manifest, digest: str) -> Iterator[str]:

@@ -1,13 +1,19 @@
-"""JSON documents of a release: written canonically, read with suspicion."""
+"""Documents of a release, most of them JSON: written canonically, read with suspicion."""
 
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files as resources
+from pathlib import Path
 from typing import Any, NoReturn
 
+from converter.errors import UsageError
+from facenet_models.release_manifest import MANIFEST
+from facenet_models.release_manifest import MAX_MANIFEST as MAX_BYTES
 from facenet_release.errors import CheckFailedError
-from facenet_release.manifest import MAX_BYTES
 
 
 def canonical(value: Mapping[str, Any]) -> bytes:
@@ -15,6 +21,34 @@ def canonical(value: Mapping[str, Any]) -> bytes:
     import rfc8785
 
     return rfc8785.dumps(dict(value))
+
+
+@cache
+def validator(schema: str) -> Any:
+    """What holds values to a JSON schema of this package, given the name of its file."""
+    from jsonschema import Draft202012Validator
+
+    text = resources("facenet_release").joinpath(schema).read_text("utf-8")
+    return Draft202012Validator(json.loads(text))
+
+
+def read_small(folder: Path, name: str) -> bytes:
+    """One of the small files of a release. UsageError if it isn't there or is no small file."""
+    path = folder / name
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise UsageError("this is no plain file", file=path)
+        with path.open("rb") as opened:
+            data = opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(
+            "there is no release here" if name == MANIFEST else "a file can't be read",
+            file=path,
+            found=error.strerror,
+        ) from error
+    if len(data) > MAX_BYTES:
+        raise CheckFailedError("a file is too large", [f"more than {MAX_BYTES} bytes"], file=path)
+    return data
 
 
 def read(data: bytes, file: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from facenet_release import documents, names
 from facenet_release.errors import CheckFailedError
 from facenet_release.inputs import CLASSES
 from facenet_release.job import CONVERSION, judged
-from facenet_release.manifest import MAX_BYTES, Artifact, Manifest, Model
+from facenet_release.manifest import Artifact, Manifest, Model
 from parity_tests.model import ParityReport
 from parity_tests.report.as_json import from_json
 
@@ -73,8 +73,7 @@ def _conversion(folder: Path, manifest: Manifest, model: Model) -> Iterator[str]
     if name not in manifest.by_name():  # said already
         return
     try:
-        with (folder / name).open("rb") as opened:
-            said = documents.read(opened.read(MAX_BYTES + 1), name)
+        said = documents.read(documents.read_small(folder, name), name)
     except CheckFailedError as error:
         yield from (f"{name}: {finding}" for finding in error.findings)
         return

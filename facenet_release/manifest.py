@@ -13,21 +13,20 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cache
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any, Literal
 
+from facenet_models import release_manifest
+from facenet_release.documents import canonical, validator
 from facenet_release.errors import CheckFailedError
 
-SCHEMA = "facenet-parity/release/1"
-MANIFEST = "manifest.json"
-SUMS = "SHA256SUMS"
+# What those who load weights go by too.
+SCHEMA, MANIFEST, SUMS = release_manifest.SCHEMA, release_manifest.MANIFEST, release_manifest.SUMS
 PROVENANCE = "provenance.intoto.json"
 SIGNATURE = "model.sig"
 # Files of a release that its manifest can't name.
 UNNAMED = (MANIFEST, SUMS, PROVENANCE, SIGNATURE)
-MAX_BYTES = 16 << 20  # of each of UNNAMED; a manifest of five models has 12 kB
+MAX_BYTES = release_manifest.MAX_MANIFEST  # of each of UNNAMED
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # also safe on GitHub and in a URL
 
@@ -112,9 +111,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
-        import rfc8785
-
-        return rfc8785.dumps({"schema": SCHEMA, **json.loads(json.dumps(asdict(self)))})
+        return canonical({"schema": SCHEMA, **json.loads(json.dumps(asdict(self)))})
 
     def sums(self, manifest_sha256: str) -> bytes:
         """``SHA256SUMS``: every named file and the manifest, as sha256sum writes them."""
@@ -140,7 +137,7 @@ def parse(data: bytes, file: Path | str = MANIFEST) -> Manifest:
         raise _damaged(file, [f"schema {SCHEMA!r} was expected, {found!r} was found"])
     problems = [
         f"{'.'.join(map(str, error.absolute_path)) or 'top level'}: {error.message}"
-        for error in _validator().iter_errors(said)
+        for error in validator("manifest-1.schema.json").iter_errors(said)
     ]
     if problems:
         raise _damaged(file, problems)
@@ -205,14 +202,6 @@ def _build(said: Mapping[str, Any]) -> Manifest:
         models=rows(Model, models),
         files=rows(File, said["files"]),
     )
-
-
-@cache
-def _validator() -> Any:
-    from jsonschema import Draft202012Validator
-
-    text = resources("facenet_release").joinpath("manifest-1.schema.json").read_text("utf-8")
-    return Draft202012Validator(json.loads(text))
 
 
 def _damaged(file: Path | str, findings: Sequence[str]) -> CheckFailedError:

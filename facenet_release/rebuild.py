@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.errors import UsageError
-from converter.progress import Listener
 from facenet_release.build import build
 from facenet_release.check import CheckOptions, check
-from facenet_release.manifest import File, Role
+from facenet_release.documents import read_small
+from facenet_release.manifest import MANIFEST, File, Role, parse
 from facenet_release.recipe import RECIPE, read
 from facenet_release.workers import Told
 
@@ -53,11 +53,11 @@ def rebuild(folder: Path, inputs: Path, processes: int | None, told: Told) -> Re
             file=inputs,
             next_step="name the folder that the paths in the release's release.toml start from",
         )
-    before = check(folder, CheckOptions(), Listener()).manifest.by_name()
+    before = check(folder, CheckOptions()).manifest.by_name()
     with tempfile.TemporaryDirectory(prefix="facenet-rebuild-") as name:
         out = Path(name) / "release"
         built = build(read(folder / RECIPE, inputs), out, processes, told)
-        after = check(built.folder, CheckOptions(), Listener()).manifest.by_name()
+        after = parse(read_small(built.folder, MANIFEST)).by_name()
     both = before.keys() & after.keys()
     same = {name for name in both if _equal(before[name], after[name])}
     return Rebuilt(

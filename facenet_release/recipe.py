@@ -17,17 +17,15 @@ A model whose name is that of a published file has what is known of it for defau
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
 from converter.errors import UsageError
 from facenet_models.pretrained import PREPROCESSING, Pretrained, Weights
+from facenet_release.documents import validator
 from facenet_release.errors import RecipeError
 from facenet_release.recipe_lines import Place, line_of, lines
 
@@ -126,7 +124,8 @@ def read(file: Path, base: Path | None = None) -> Recipe:
     except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are
         raise RecipeError("the recipe is not TOML", [error], file=file) from error
     problems = [
-        (tuple(error.absolute_path), error.message) for error in _validator().iter_errors(said)
+        (tuple(error.absolute_path), error.message)
+        for error in validator("recipe-1.schema.json").iter_errors(said)
     ]
     models = said.get("model", [])
     if isinstance(models, list):
@@ -201,11 +200,3 @@ def _named(place: Place) -> str:
     for part in place:
         text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
     return f"{text}: " if text else ""
-
-
-@cache
-def _validator() -> Any:
-    from jsonschema import Draft202012Validator
-
-    text = resources("facenet_release").joinpath("recipe-1.schema.json").read_text("utf-8")
-    return Draft202012Validator(json.loads(text))

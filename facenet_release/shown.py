@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from converter.cli.common import print_json
+from facenet_models.cli.common import count
 
 if TYPE_CHECKING:
     from facenet_release.build import Built
@@ -67,8 +68,9 @@ def show_built(built: Built) -> None:
         click.echo(f"{built.folder} holds this release already; it was checked")
     else:
         files = sum(len(job.result.made) for job in built.jobs)
-        models = f"{len(built.jobs)} model{'s' * (len(built.jobs) != 1)}"
-        click.echo(f"{built.folder}: {models} in {files} files, all gates passed")
+        click.echo(
+            f"{built.folder}: {count(len(built.jobs), 'model')} in {files} files, all gates passed"
+        )
         for job in built.jobs:
             if job.result.comparison:
                 name = job.result.input.model.name

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.progress import Listener
-from facenet_models.download import sha256_of
+from converter.sources.mapped import sha256_file
 from facenet_release.errors import CheckFailedError
 from facenet_release.manifest import NAME, Manifest
 
@@ -34,7 +34,7 @@ def examine(files: Sequence[Path], manifest: Manifest, listener: Listener) -> di
     named, local, wrong = manifest.by_name(), {}, []
     listener.stage("hash", sum(file.stat().st_size for file in files))
     for path in sorted(files, key=lambda file: file.name):
-        file = Local(path, path.stat().st_size, sha256_of(path))
+        file = Local(path, path.stat().st_size, sha256_file(path))
         listener.advance(file.size)
         said = named.get(file.name)
         if not NAME.fullmatch(file.name) or file.name in local:

@@ -29,8 +29,8 @@ from typing import NoReturn
 
 from converter.errors import UsageError
 from converter.progress import Listener
+from converter.sources.mapped import sha256_file
 from facenet_models import oci, transfer
-from facenet_models.download import sha256_of
 from facenet_models.errors import DownloadError, ModelsError
 from facenet_release.channels import Advance
 from facenet_release.channels.local import examine
@@ -101,7 +101,7 @@ class Oci:
         try:
             with self._translated():
                 transfer.download(self._registry.source(blob), part, bar)
-            digest = sha256_of(part.path)
+            digest = sha256_file(part.path)
             if digest != blob.sha256:
                 self._fail("the registry's file is damaged", name, blob.sha256, digest)
             part.keep()
