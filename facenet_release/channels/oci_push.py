@@ -56,7 +56,7 @@ def open_pusher(registry: oci.Registry, listener: Listener) -> Pusher:
             next_step='pip install "facenet-parity[release]"',
         )
     import oras.container  # type: ignore[import-untyped] # no type information is shipped
-    import oras.provider  # type: ignore[import-untyped]
+    import oras.provider  # type: ignore[import-untyped] # likewise
 
     address = registry.address
     container = oras.container.Container(f"host.invalid/{address.name}:{address.tag}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -291,6 +292,28 @@ def test_records_without_a_use_are_refused(foreign: str, tmp_path: Path) -> None
     with pytest.raises(FormatError, match="no state_dict has a use for") as caught:
         open_source(tmp_path / "y.pt")
     assert f"record {foreign!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize("other", [{"storage_count": 8}, {"kind": "IntStorage"}])
+def test_a_storage_is_described_in_one_way(other: dict[str, Any], tmp_path: Path) -> None:
+    """Two readers could take its bytes for two things."""
+    for format, legacy in (("torch-zip", False), ("torch-legacy", True)):
+        good: dict[str, Any] = {"storage_count": 4, "shape": [4], "strides": [1], "legacy": legacy}
+        for second in (good, good | other):
+            code = b"\x80\x02}"
+            for name, tensor in (("a", good), ("b", second)):
+                code += fakes.pickled_text(name) + fakes.tensor_pickle(**tensor) + b"s"
+            data = (
+                fakes.pt_legacy(code + b".", ["0"], struct.pack("<q", 4) + bytes(16))
+                if legacy
+                else fakes.pt_zip(code + b".", {"data/0": bytes(32)})
+            )
+            (tmp_path / "x.pt").write_bytes(data)
+            if second == good:
+                assert open_source(tmp_path / "x.pt").format == format
+                continue
+            with pytest.raises(FormatError, match="storage 0 is described in two ways"):
+                open_source(tmp_path / "x.pt")
 
 
 def test_published_files_equal_torchs_reading(reference_dir: Path) -> None:
