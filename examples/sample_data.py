@@ -1,6 +1,6 @@
 """What the notebooks in this folder work on: photographs, a video, faces, and weights.
 
-Photographs and the video come from the first of these that has any:
+Photographs come from the first of these that is there, and the video from the first that has one:
 
 1. ``FACENET_EXAMPLES_DATA``: a folder of your own, with photographs and, if you like, one video;
 2. ``FACENET_REFERENCE_DIR``: the project's reference data;
@@ -49,24 +49,22 @@ def photographs() -> dict[str, Image.Image]:
     """Photographs by name, RGB and upright; at least two of them, and a group among them."""
     from facenet_models.recognition.images import find_images, read_image
 
-    own, reference = folder_of("FACENET_EXAMPLES_DATA"), folder_of("FACENET_REFERENCE_DIR")
-    place = own or (reference and reference / "images")
-    if place is None:
+    variable, folder = next(_folders("images"), (None, None))
+    if folder is None:
         print("Photographs: put together from one that matplotlib brings along.")
         return _made_up()
-    print(f"Photographs: from the folder that {_variable(own)} names.")
-    read = {name: read_image(path, name) for name, path in find_images(place).items()}
+    print(f"Photographs: from the folder that {variable} names.")
+    read = {name: read_image(path, name) for name, path in find_images(folder).items()}
     return {name: image for name, image in read.items() if isinstance(image, Image.Image)}
 
 
 def video() -> Path:
     """A video with faces."""
-    own, reference = folder_of("FACENET_EXAMPLES_DATA"), folder_of("FACENET_REFERENCE_DIR")
-    for place in (own, reference and reference / "video"):
-        found = [p for p in sorted(place.iterdir()) if p.suffix in VIDEOS] if place else []
+    for variable, folder in _folders("video"):
+        found = next((path for path in sorted(folder.iterdir()) if path.suffix in VIDEOS), None)
         if found:
-            print(f"Video: {found[0].name}, from the folder that {_variable(own)} names.")
-            return found[0]
+            print(f"Video: {found.name}, from the folder that {variable} names.")
+            return found
     from facenet_models.video import write_video
 
     print("Video: a camera that moves over a picture put together from one photograph.")
@@ -169,8 +167,12 @@ def faces_by_person(detector: MTCNN, least: int = 20) -> dict[str, list[np.ndarr
     return {f"person_{number}": faces for number, faces in enumerate(people, start=1)}
 
 
-def _variable(own: Path | None) -> str:
-    return "FACENET_EXAMPLES_DATA" if own else "FACENET_REFERENCE_DIR"
+def _folders(kind: str) -> Iterator[tuple[str, Path]]:
+    """Where "images" or a "video" may lie, in order, each with the variable that names it."""
+    for variable, below in (("FACENET_EXAMPLES_DATA", ""), ("FACENET_REFERENCE_DIR", kind)):
+        folder = folder_of(variable)
+        if folder is not None:
+            yield variable, folder / below
 
 
 def _made_up() -> dict[str, Image.Image]:

@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
@@ -169,16 +170,62 @@ def test_own_pictures_come_first(reference_dir: Path, tmp_path: Path) -> None:
     assert "2 embeddings of 512 numbers" in printed
 
 
+@pytest.fixture
+def sample_data(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    require("numpy", "PIL", "torch")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return importlib.import_module("sample_data")
+
+
+@pytest.mark.parametrize(
+    ("files", "photographs", "video"),
+    [
+        ((), "ref", "ref"),
+        (("own/own.png",), "own", "ref"),
+        (("own/own.png", "own/own.mp4"), "own", "own"),
+    ],
+)
+def test_the_folder_that_is_told_is_the_one_looked_in(
+    files: tuple[str, ...],
+    photographs: str,
+    video: str,
+    sample_data: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from PIL import Image
+
+    variables = {"own": "FACENET_EXAMPLES_DATA", "ref": "FACENET_REFERENCE_DIR"}
+    for folder, variable in variables.items():
+        monkeypatch.setenv(variable, str(tmp_path / folder))
+    for file in ("ref/images/ref.png", "ref/video/ref.mp4", *files):
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 3)).save(path) if path.suffix == ".png" else path.touch()
+
+    assert list(sample_data.photographs()) == [f"{photographs}.png"]
+    assert f"the folder that {variables[photographs]} names" in capsys.readouterr().out
+    assert sample_data.video().name == f"{video}.mp4"
+    assert f"{video}.mp4, from the folder that {variables[video]} names" in capsys.readouterr().out
+
+
+def own_notebook(folder: Path, name: str, cells: str) -> Path:
+    """Write a notebook and a copy of render.py to `folder`; gives the copy, which renders it."""
+    script = folder / "render.py"
+    script.write_text((EXAMPLES / "render.py").read_text(encoding="utf-8"), encoding="utf-8")
+    header = (EXAMPLES / "infer.py").read_text(encoding="utf-8").partition("# %%")[0]
+    (folder / f"{name}.py").write_text(header + cells, encoding="utf-8")
+    return script
+
+
 @pytest.mark.parametrize(
     ("code", "word"), [("assert 1 + 1 == 3", "AssertionError"), ("print(", "SyntaxError")]
 )
 def test_a_notebook_that_fails_is_noticed(code: str, word: str, tmp_path: Path) -> None:
     require(*TOOLS)
-    script = tmp_path / "render.py"
-    script.write_text((EXAMPLES / "render.py").read_text(encoding="utf-8"), encoding="utf-8")
-    header = (EXAMPLES / "infer.py").read_text(encoding="utf-8").partition("# %%")[0]
     cells = f"# %%\nprint('before')\n\n# %%\n{code}\n\n# %%\nprint('after')\n"
-    (tmp_path / "bad.py").write_text(header + cells, encoding="utf-8")
+    script = own_notebook(tmp_path, "bad", cells)
     done = render("bad", folder=tmp_path, script=script)
     assert done.returncode == 1
     assert "bad: FAILED" in done.stdout
@@ -190,13 +237,10 @@ def test_a_notebook_that_fails_is_noticed(code: str, word: str, tmp_path: Path) 
 
 def test_relative_folders_mean_where_render_was_started(tmp_path: Path) -> None:
     require(*TOOLS)
-    script = tmp_path / "code" / "render.py"
-    script.parent.mkdir()
-    script.write_text((EXAMPLES / "render.py").read_text(encoding="utf-8"), encoding="utf-8")
-    header = (EXAMPLES / "infer.py").read_text(encoding="utf-8").partition("# %%")[0]
     names = ["FACENET_EXAMPLES_DATA", "FACENET_REFERENCE_DIR", "FACENET_WEIGHTS", "LFW_DIR"]
     cells = f"# %%\nimport os\n\nfor name in {names}:\n    print(os.environ[name])\n"
-    (script.parent / "shown.py").write_text(header + cells, encoding="utf-8")
+    (tmp_path / "code").mkdir()
+    script = own_notebook(tmp_path / "code", "shown", cells)
 
     def printed(**variables: str) -> list[str]:
         done = render("shown", folder=tmp_path, script=script, **variables)
