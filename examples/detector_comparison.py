@@ -62,7 +62,7 @@ def facenet_pytorch():
 
 
 def mtcnn():
-    from mtcnn import MTCNN as Theirs  # noqa: N811
+    from mtcnn import MTCNN as Theirs  # noqa: N811 # a class too
 
     detector = Theirs()
 

@@ -180,8 +180,10 @@ plt.show()
 reference = folder_of("FACENET_REFERENCE_DIR")
 if reference and (reference / "pairs.txt").is_file():
     real = read_pairs(reference / "pairs.txt")
-    print(f"the real pairs.txt: {len(real.pairs):,} pairs in {real.folds} folds, "
-          f"of {len(real.faces):,} photographs")  # fmt: skip
+    print(
+        f"the real pairs.txt: {len(real.pairs):,} pairs in {real.folds} folds, "
+        f"of {len(real.faces):,} photographs"
+    )
 
 if os.environ.get("LFW_DIR") and trained:
     folder = Path(os.environ["LFW_DIR"])

@@ -108,8 +108,10 @@ show([annotate(group, boxes, probs=probs, landmarks=points)], columns=1, size=8.
 # %%
 for number, (left_eye, right_eye, *_) in enumerate(points, start=1):
     across, down = right_eye - left_eye
-    print(f"face {number}: eyes {np.hypot(across, down):.0f} pixels apart, "
-          f"tilted by {np.degrees(np.arctan2(down, across)):+.0f} degrees")  # fmt: skip
+    print(
+        f"face {number}: eyes {np.hypot(across, down):.0f} pixels apart, "
+        f"tilted by {np.degrees(np.arctan2(down, across)):+.0f} degrees"
+    )
 
 # %% [markdown]
 # ## Many faces, or the one that you mean
@@ -124,8 +126,13 @@ for number, (left_eye, right_eye, *_) in enumerate(points, start=1):
 
 # %%
 everyone = MTCNN(keep_all=True, weights=weights)(group)
-show([as_picture(face) for face in everyone], [f"#{i}" for i in range(1, len(everyone) + 1)],
-     columns=6, size=1.4, suptitle="keep_all=True")  # fmt: skip
+show(
+    [as_picture(face) for face in everyone],
+    [f"#{i}" for i in range(1, len(everyone) + 1)],
+    columns=6,
+    size=1.4,
+    suptitle="keep_all=True",
+)
 
 methods = ["largest", "probability", "center_weighted_size"]
 chosen = [MTCNN(selection_method=method, weights=weights)(group) for method in methods]
@@ -208,8 +215,12 @@ keeper = MTCNN(keep_all=True, margin=20, weights=weights)
 keeper(list(images.values()), save_path=paths)
 
 saved = sorted(folder.rglob("*.png"))
-show([Image.open(path) for path in saved], [f"{path.parent.name}/\n{path.name}" for path in saved],
-     columns=4, size=2.1)  # fmt: skip
+show(
+    [Image.open(path) for path in saved],
+    [f"{path.parent.name}/\n{path.name}" for path in saved],
+    columns=4,
+    size=2.1,
+)
 
 # %% [markdown]
 # Cut a face out yourself, from a box that was found before or by another detector:
