@@ -122,7 +122,10 @@ class _Elsewhere(_Handler):
     def do_GET(self) -> None:
         path = self.begin("GET")
         self.state.elsewhere_headers.append(dict(self.headers))
-        self.answer_stored(self.state.objects[path.rpartition("/")[2]], self.fault)
+        if self.fault == "500":
+            self.refuse(500, "Internal Error")
+        else:
+            self.answer_stored(self.state.objects[path.rpartition("/")[2]])
 
 
 class _Api(_Handler):
@@ -176,11 +179,12 @@ class _Api(_Handler):
     def create(self) -> None:
         said = json.loads(self.read())
         name = f"{said['organization']}/{said['name']}"
-        if name in self.state.repos:
-            self.refuse(409, "You already created this model repo")
+        url = f"{self.state.url}/{name}"
+        if name in self.state.repos:  # the hub says where, too
+            self.answer(409, {"error": "You already created this model repo", "url": url})
         else:
             self.state.add(name)
-            self.answer(200, {"url": f"{self.state.url}/{name}", "id": "1", "name": name})
+            self.answer(200, {"url": url, "id": "1", "name": name})
 
     def find(self, repo: Repo, revision: str) -> str | None:
         commit = repo.find(revision)
@@ -281,8 +285,7 @@ class _Api(_Handler):
         if self.fault == "lose":
             files.pop("pnet.md", None)
         oid = repo.commit(files)
-        if self.fault != "cut-after":
-            self.answer(200, {"commitUrl": f"{self.state.url}/c/{oid}", "commitOid": oid})
+        self.answer(200, {"commitUrl": f"{self.state.url}/c/{oid}", "commitOid": oid})
 
     def tag(self, repo: Repo, revision: str) -> None:
         said = json.loads(self.read())
@@ -293,8 +296,7 @@ class _Api(_Handler):
             self.refuse(409, "Tag reference exists already")
             return
         repo.tags[said["tag"]] = commit
-        if self.fault != "cut-after":
-            self.answer(200, {})
+        self.answer(200, {})
 
     def resolve(self, repo: Repo, revision: str, name: str) -> None:
         commit = self.find(repo, revision)

@@ -182,11 +182,13 @@ def test_a_repository_of_something_else_is_left_alone(
 def test_breaks_are_mended(
     server: HubServer, tiny_release: Tiny, verb: str, path: str, kind: str
 ) -> None:
-    server.fail(verb, path, kind, times=2)
+    fault = server.fail(verb, path, kind, times=2)
     heard = publish(tiny_release)
     assert_published(server, tiny_release)
     assert heard.done == heard.total
     assert len(server.repos["owner/repo"].commits) == 2
+    made = kind == "cut-after" and path in ("/commit/", "/tag/")  # it is found, and not made twice
+    assert fault.times == (1 if made else 0)
 
 
 @pytest.mark.parametrize("skip", [0, 1])

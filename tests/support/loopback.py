@@ -38,10 +38,14 @@ class Files(Quiet, SimpleHTTPRequestHandler):
 
 
 class Json(Quiet, BaseHTTPRequestHandler):
-    """Answers with JSON."""
+    """Answers with JSON, unless `fault` is "cut-after": the connection is cut instead."""
+
+    fault = ""  # the kind of what goes wrong with this request
 
     def answer(self, status: int, body: Any = None, **headers: str) -> None:
         """`body` None is none; underscores in the names of `headers` are dashes."""
+        if self.fault == "cut-after":
+            return
         data = b"" if body is None else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json; charset=utf-8")
@@ -51,16 +55,18 @@ class Json(Quiet, BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def answer_stored(self, data: bytes, fault: str = "") -> None:
+    def answer_stored(self, data: bytes) -> None:
         """Stored bytes; "cut": half of them, "understated": half of the length, "endless"."""
+        if self.fault == "cut-after":
+            return
         self.send_response(200)
-        if fault != "endless":
-            said = len(data) // 2 if fault == "understated" else len(data)
+        if self.fault != "endless":
+            said = len(data) // 2 if self.fault == "understated" else len(data)
             self.send_header("Content-Length", str(said))
         self.end_headers()
-        self.wfile.write(data[: len(data) // 2] if fault == "cut" else data)
+        self.wfile.write(data[: len(data) // 2] if self.fault == "cut" else data)
         with suppress(OSError):  # the client has had enough
-            while fault == "endless":
+            while self.fault == "endless":
                 self.wfile.write(bytes(65536))
 
 
@@ -89,8 +95,10 @@ class Service:
     elsewhere_headers: list[dict[str, str]] = field(default_factory=list)
     before: dict[tuple[str, str], Callable[[], object]] = field(default_factory=dict)
 
-    def fail(self, verb: str, path: str, kind: str, times: int = 1, skip: int = 0) -> None:
-        self.faults.append(Fault(verb, path, kind, times, skip))
+    def fail(self, verb: str, path: str, kind: str, times: int = 1, skip: int = 0) -> Fault:
+        fault = Fault(verb, path, kind, times, skip)
+        self.faults.append(fault)
+        return fault
 
     def asked(self, verb: str, path: str) -> str:
         """Note a request, do what is to happen `before` it, and give the kind of its fault."""
