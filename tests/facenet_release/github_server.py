@@ -108,22 +108,22 @@ class _Elsewhere(_Handler):
 
 class _Api(_Handler):
     def do_GET(self) -> None:
-        self.route("GET")
+        self.route()
 
     def do_POST(self) -> None:
-        self.route("POST")
+        self.route()
 
     def do_PATCH(self) -> None:
-        self.route("PATCH")
+        self.route()
 
     def do_DELETE(self) -> None:
-        self.route("DELETE")
+        self.route()
 
-    def route(self, verb: str) -> None:
+    def route(self) -> None:
         state, path = self.state, urlsplit(self.path).path
         self.query = {k: v[0] for k, v in parse_qs(urlsplit(self.path).query).items()}
         scheme, _, self.token = self.headers.get("Authorization", "").partition(" ")
-        self.fault = state.asked(verb, path)
+        self.fault = state.asked(self.command, path)
         if self.fault == "cut":
             return
         if self.fault == "500":
@@ -141,12 +141,12 @@ class _Api(_Handler):
         elif self.token and (scheme not in ("token", "Bearer") or self.token not in state.tokens):
             self.refuse(401, "Bad credentials")
         else:
-            self.dispatch(verb, path)
+            self.dispatch(path)
 
-    def dispatch(self, verb: str, path: str) -> None:
+    def dispatch(self, path: str) -> None:
         for wanted, pattern, method, writes in ROUTES:
             match = re.fullmatch(pattern, path)
-            if wanted == verb and match:
+            if wanted == self.command and match:
                 if writes and self.token == READER:
                     self.refuse(403, "Resource not accessible by personal access token")
                 elif writes and self.token != WRITER:

@@ -94,9 +94,9 @@ class _Handler(Json, BaseHTTPRequestHandler):
     def read(self) -> bytes:
         return self.rfile.read(int(self.headers["Content-Length"]))
 
-    def begin(self, verb: str) -> str:
+    def begin(self) -> str:
         path = unquote(urlsplit(self.path).path)
-        self.fault = self.state.asked(verb, path)
+        self.fault = self.state.asked(self.command, path)
         return path
 
 
@@ -104,7 +104,7 @@ class _Elsewhere(_Handler):
     """The host that stores large objects. It is told nothing but the signed address."""
 
     def do_PUT(self) -> None:
-        path = self.begin("PUT")
+        path = self.begin()
         self.state.elsewhere_headers.append(dict(self.headers))
         size = int(self.headers["Content-Length"])
         if self.fault == "cut":
@@ -120,7 +120,7 @@ class _Elsewhere(_Handler):
         self.answer(200)
 
     def do_GET(self) -> None:
-        path = self.begin("GET")
+        path = self.begin()
         self.state.elsewhere_headers.append(dict(self.headers))
         if self.fault == "500":
             self.refuse(500, "Internal Error")
@@ -130,13 +130,13 @@ class _Elsewhere(_Handler):
 
 class _Api(_Handler):
     def do_GET(self) -> None:
-        self.route("GET")
+        self.route()
 
     def do_POST(self) -> None:
-        self.route("POST")
+        self.route()
 
-    def route(self, verb: str) -> None:
-        path = self.begin(verb)
+    def route(self) -> None:
+        path = self.begin()
         self.state.agents.add(self.headers.get("User-Agent", ""))
         self.token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if self.fault == "cut":
@@ -152,9 +152,10 @@ class _Api(_Handler):
         elif self.token and self.token not in self.state.tokens:
             self.refuse(401, "Invalid credentials in Authorization header")
         else:
-            self.dispatch(verb, path)
+            self.dispatch(path)
 
-    def dispatch(self, verb: str, path: str) -> None:
+    def dispatch(self, path: str) -> None:
+        verb = self.command
         if (verb, path) == ("POST", "/api/repos/create"):
             self.create()
             return

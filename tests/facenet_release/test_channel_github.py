@@ -221,20 +221,8 @@ def test_corruption_after_the_upload_is_not_published(
     def corrupt() -> None:
         server.releases[0].assets[0].data = b"gone bad"
 
-    def at_last_upload() -> None:
-        server.before["POST", "/assets$"] = corrupt
-
     # While the last file goes up, the first goes bad.
-    original, uploads = server.fault, []
-
-    def count(verb: str, path: str) -> str:
-        if verb == "POST" and path.endswith("/assets"):
-            uploads.append(path)
-            if len(uploads) == ASSETS:
-                corrupt()
-        return original(verb, path)
-
-    server.fault = count  # type: ignore[method-assign]  # a spy
+    server.when("POST", "/assets$", corrupt, skip=ASSETS - 1)
     with pytest.raises(ChannelError, match="doesn't hold what was sent"):
         publish(tiny_release)
     assert not server.public()
@@ -289,7 +277,7 @@ def test_a_second_publisher_is_first(server: GitHubServer, tiny_release: Tiny, s
             data = path.read_bytes() + (b"" if same else b"!")
             release.assets.append(github_server.Asset(1000 + number, path.name, data))
 
-    server.before["PATCH", "/releases/"] = other
+    server.when("PATCH", "/releases/", other)
     if same:
         publish(tiny_release)
     else:
@@ -306,7 +294,7 @@ def test_a_draft_that_somebody_publishes_meanwhile_loses_nothing(
         server.releases[0].draft = False
 
     server.fail("POST", "/assets$", "corrupt", times=99)
-    server.before["GET", r"/releases/\d+$"] = publish_it
+    server.when("GET", r"/releases/\d+$", publish_it)
     with pytest.raises(ChannelError, match="published the draft meanwhile"):
         publish(tiny_release)
     assert server.count("DELETE", "") == 0
@@ -360,23 +348,14 @@ def test_a_token_that_does_not_do(
 def test_a_token_that_expires_on_the_way(
     server: GitHubServer, tiny_release: Tiny, asset: int
 ) -> None:
-    original, uploads = server.fault, []
-
-    def expire(verb: str, path: str) -> str:
-        if verb == "POST" and path.endswith("/assets"):
-            uploads.append(path)
-            if len(uploads) == asset + 1:
-                server.tokens.clear()
-        return original(verb, path)
-
-    server.fault = expire  # type: ignore[method-assign]  # a spy
+    server.when("POST", "/assets$", server.tokens.clear, skip=asset)
     with pytest.raises(TokenError, match="expired"):
         publish(tiny_release)
     assert not server.public()
     server.tokens.add(WRITER)
     publish(tiny_release)
     assert_published(server, tiny_release)
-    assert len(uploads) == ASSETS + 1
+    assert server.count("POST", "/assets$") == ASSETS + 1
 
 
 def test_the_token_never_shows(

@@ -247,7 +247,7 @@ def test_a_commit_that_lacks_something(server: HubServer, tiny_release: Tiny) ->
 
 
 def test_somebody_else_commits_meanwhile(server: HubServer, tiny_release: Tiny) -> None:
-    server.before["POST", "/commit/"] = lambda: server.repos["owner/repo"].commit({})
+    server.when("POST", "/commit/", lambda: server.repos["owner/repo"].commit({}))
     with pytest.raises(ChannelError, match="committing"):
         publish(tiny_release)
     assert not server.repos["owner/repo"].tags
@@ -262,7 +262,7 @@ def test_somebody_else_sets_the_tag_meanwhile(
         first = next(iter(repo.commits))
         repo.tags["v1.0"] = repo.main if same else first
 
-    server.before["POST", "/tag/"] = other
+    server.when("POST", "/tag/", other)
     if same:
         publish(tiny_release)
         assert_published(server, tiny_release)
@@ -285,7 +285,7 @@ def test_nothing_is_sent_without_a_token(
 @pytest.mark.parametrize("path", ["/revision/main", "/preupload/", "/batch$", "/commit/", "/tag/"])
 def test_a_token_that_expires_on_the_way(server: HubServer, tiny_release: Tiny, path: str) -> None:
     verb = "GET" if "revision" in path else "POST"
-    server.before[verb, path] = server.tokens.clear
+    server.when(verb, path, server.tokens.clear)
     with pytest.raises(TokenError, match="expired") as caught:
         publish(tiny_release)
     assert "HF_TOKEN" in str(caught.value.next_step)

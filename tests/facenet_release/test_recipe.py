@@ -61,7 +61,7 @@ def test_everything_that_is_wrong_is_said_at_once_with_its_line(tmp_path: Path) 
     assert "'version' is a required property" in found[0]
     assert "release.name" in found[1]
     assert "model[1].formats[2]: 'exe'" in found[2]
-    assert [key in " ".join(found[3:6]) for key in ("source", "training_set", "licence")]
+    assert all(key in " ".join(found[3:6]) for key in ("source", "training_set", "licence"))
     assert "model[2].sha256.x" in found[6]
     assert "'colour' was unexpected" in found[7]
     assert "'pnet' is used twice" in found[8]

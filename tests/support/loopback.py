@@ -72,43 +72,39 @@ class Json(Quiet, BaseHTTPRequestHandler):
 
 @dataclass
 class Fault:
-    """What to do at the next requests that match; `skip` of them go well before."""
+    """What to do at the next requests that match, after `skip` more: `act`, and fail so."""
 
     verb: str
     path: str
     kind: str
     times: int = 1
     skip: int = 0
+    act: Callable[[], object] = lambda: None
 
 
 @dataclass
 class Service:
-    """What is known of a service of two hosts: `url`, and `elsewhere`, which stores the bytes.
-
-    `before` has what happens once, just before the first request of a verb for a path.
-    """
+    """What is known of a service of two hosts: `url`, and `elsewhere`, which stores the bytes."""
 
     url: str = ""
     elsewhere: str = ""
     faults: list[Fault] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)
     elsewhere_headers: list[dict[str, str]] = field(default_factory=list)
-    before: dict[tuple[str, str], Callable[[], object]] = field(default_factory=dict)
 
     def fail(self, verb: str, path: str, kind: str, times: int = 1, skip: int = 0) -> Fault:
         fault = Fault(verb, path, kind, times, skip)
         self.faults.append(fault)
         return fault
 
+    def when(self, verb: str, path: str, act: Callable[[], object], skip: int = 0) -> None:
+        """Have `act` done once, just before such a request, which goes well."""
+        self.faults.append(Fault(verb, path, "", skip=skip, act=act))
+
     def asked(self, verb: str, path: str) -> str:
-        """Note a request, do what is to happen `before` it, and give the kind of its fault."""
+        """Note a request, and give the kind of its fault."""
         self.requests.append((verb, path))
-        fault = self.fault(verb, path)
-        for (wanted, pattern), act in list(self.before.items()):
-            if wanted == verb and re.search(pattern, path):
-                del self.before[wanted, pattern]
-                act()
-        return fault
+        return self.fault(verb, path)
 
     def fault(self, verb: str, path: str) -> str:
         """The kind of a fault that is for this request, which uses it up; "" where none is."""
@@ -118,6 +114,7 @@ class Service:
                     fault.skip -= 1
                     continue
                 fault.times -= 1
+                fault.act()
                 return fault.kind
         return ""
 
