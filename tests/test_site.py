@@ -122,7 +122,7 @@ def commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Com
 
 
 def test_commands_below_commands_are_found() -> None:
-    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocs", reason='MkDocs is absent: pip install "facenet-parity[docs]"')
     group = click.Group("a", commands=[click.Group("b", commands=[click.Command("c")])])
     assert [name for name, _ in commands("a", group)] == [
         "facenet a",

@@ -20,8 +20,9 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from converter.cli.main import COMMANDS
+
 ROOT = Path(__file__).parents[2]
-COMMANDS = "facenet.commands"
 
 # Files outside docs/ that are pages, by their path in the repository.
 PROJECT = {
