@@ -10,11 +10,13 @@ import pytest
 from click.testing import CliRunner
 from support.pages import (
     ROOT,
+    Block,
     assert_output,
     blocks,
     messages,
     outputs_follow_code,
     page,
+    run_blocks,
     run_page,
     section,
     shell,
@@ -87,6 +89,14 @@ def test_another_output_is_caught(shown: str, printed: str) -> None:
 
 def test_a_line_of_dots_stands_for_lines() -> None:
     assert_output("a\n…\nd …\n", "a\nb\nc\nd e\n")
+
+
+@pytest.mark.parametrize("wrong", [Block("text", "2\n"), Block("json", "1\n")])
+def test_a_block_that_does_not_follow_is_caught(wrong: Block, tmp_path: Path) -> None:
+    code, right = Block("python", "print(1)\n"), Block("text", "1\n")
+    assert run_blocks([code, right], "a page", tmp_path)[1] == "1\n"
+    with pytest.raises(AssertionError):
+        run_blocks([code, right, wrong], "a page", tmp_path)
 
 
 def test_the_bundle_read_by_hand(tmp_path: Path) -> None:

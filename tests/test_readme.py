@@ -19,10 +19,11 @@ from support.pages import (
     Block,
     assert_output,
     blocks,
-    inside,
+    fenced,
     outputs_follow_code,
     page,
-    python,
+    prose,
+    run_blocks,
     section,
     shell,
 )
@@ -34,7 +35,6 @@ from facenet_models.pretrained import Pretrained
 README = "README.md"
 CHINESE = "README_cn.md"
 
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^(#+) ", re.MULTILINE)
 TITLE = re.compile(r"^#+ (.+)$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#([^)]+))?\)")
@@ -49,12 +49,8 @@ EXEMPT = {
 FOLLOWED = ("Quick start", "Convert", "Verify", "Release", "Detect and embed", "Install")
 
 
-def prose(name: str) -> str:
-    return BLOCK.sub("", page(name))
-
-
 def blocks_of(title: str) -> list[Block]:
-    return [Block(*match) for match in BLOCK.findall(section(README, title))]
+    return fenced(section(README, title))
 
 
 def exempt(block: Block) -> bool:
@@ -67,19 +63,15 @@ def follow(title: str, folder: Path) -> tuple[dict[str, object], str]:
     What the section shows as output must be what the block before it printed, measured figures
     aside.
     """
-    names: dict[str, object] = {}
-    output = ""
-    for block in blocks_of(title):
-        if exempt(block):
-            continue
-        if block.language == "sh":
-            output = shell(block.text, folder)
-        elif block.language == "python":
-            with inside(folder):
-                output = python(block.text, f"{README}, {title}", names)
-        else:
-            assert_output(re.sub(r"passed +\S+ +", "passed…", block.text), output)
-    return names, output
+    found = (any_figure(block) for block in blocks_of(title) if not exempt(block))
+    return run_blocks(found, f"{README}, {title}", folder)
+
+
+def any_figure(block: Block) -> Block:
+    """An output's measured figures stand for any."""
+    if block.language != "text":
+        return block
+    return block._replace(text=re.sub(r"passed +\S+ +", "passed…", block.text))
 
 
 # --- the sections ---------------------------------------------------------------------------------
@@ -110,7 +102,7 @@ def converted(demo: Path) -> Path:
 def released(demo: Path, reference_dir: Path) -> Path:  # noqa: ARG001 # the real nets, by their hashes
     """That folder, when the section Release has been followed."""
     pytest.importorskip("tensorflow", reason="judging needs TensorFlow")
-    pytest.importorskip("model_signing")
+    pytest.importorskip("model_signing", reason="signing needs model-signing")
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     _, rebuilt = follow("Release", demo)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from support import release_data as data
+from support.pages import fenced
 
 pytest.importorskip("jinja2", reason='templates: pip install "facenet-parity[release]"')
 pytest.importorskip("rfc8785", reason='canonical JSON: pip install "facenet-parity[release]"')
@@ -39,7 +40,7 @@ def readme(manifest: Manifest | None = None) -> str:
 
 
 def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [block.text for block in fenced(text) if block.language == language]
 
 
 def test_a_card_says_what_was_measured() -> None:

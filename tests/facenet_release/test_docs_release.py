@@ -9,11 +9,12 @@ import pytest
 from support.pages import (
     ROOT,
     Block,
-    assert_output,
     blocks,
+    classes,
     messages,
     page,
-    shell,
+    run_blocks,
+    section,
     undocumented,
 )
 
@@ -22,12 +23,7 @@ from facenet_release import errors
 from facenet_release.recipe import read
 
 PAGE = "docs/release.md"
-RAISED = {
-    name
-    for module in (general, errors)
-    for name, value in vars(module).items()
-    if isinstance(value, type) and issubclass(value, Exception)
-}
+RAISED = {*classes(general, Exception), *classes(errors, Exception)}
 FORMS = ("facenet release check PLACE", "FACENET_WEIGHTS=oci://")  # text that shows what to type
 
 
@@ -38,13 +34,7 @@ def steps() -> list[Block]:
 @pytest.mark.tensorflow
 @pytest.mark.timeout(1200)
 def test_the_page_can_be_followed(tmp_path: Path) -> None:
-    output = ""
-    for block in steps():
-        if block.language == "sh":
-            output = shell(block.text, tmp_path)
-        else:
-            assert block.language == "text"
-            assert_output(block.text, output)
+    run_blocks(steps(), PAGE, tmp_path)
     assert (tmp_path / "published" / "model.sig").is_file()
 
 
@@ -59,8 +49,7 @@ def test_every_key_of_a_recipe_is_documented() -> None:
     import json
 
     schema = json.loads((ROOT / "facenet_release" / "recipe-1.schema.json").read_text())
-    section = page(PAGE).partition("## The recipe")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| (`.*?`) \|", section, re.MULTILINE)
+    rows = re.findall(r"^\| (`.*?`) \|", section(PAGE, "The recipe"), re.MULTILINE)
     keys = {key.strip("`") for row in rows for key in row.split(", ")}
     assert keys == set(schema["$defs"]["model"]["properties"])
 

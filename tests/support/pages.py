@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -31,9 +31,19 @@ def page(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
+def fenced(text: str) -> list[Block]:
+    """The fenced blocks of a text."""
+    return [Block(*match) for match in _BLOCK.findall(text)]
+
+
 def blocks(name: str) -> list[Block]:
     """The fenced blocks of a page."""
-    return [Block(*match) for match in _BLOCK.findall(page(name))]
+    return fenced(page(name))
+
+
+def prose(name: str) -> str:
+    """A page without its fenced blocks."""
+    return _BLOCK.sub("", page(name))
 
 
 def section(name: str, title: str) -> str:
@@ -46,14 +56,21 @@ def section(name: str, title: str) -> str:
 def run_page(
     name: str, folder: Path, *, exits: Mapping[str, int] | None = None
 ) -> dict[str, object]:
-    """Run every block of a page in order, in `folder`; the Python blocks share their names.
+    """Run every block of a page, as `run_blocks`; gives the names of its Python blocks."""
+    return run_blocks(blocks(name), name, folder, exits=exits)[0]
 
-    A text block must be what the block before it printed, as `assert_output` compares. `exits` has
-    the exit codes of blocks that are meant to fail.
+
+def run_blocks(
+    found: Iterable[Block], name: str, folder: Path, *, exits: Mapping[str, int] | None = None
+) -> tuple[dict[str, object], str]:
+    """Run blocks of the page `name` in order, in `folder`: Python's names, what was printed last.
+
+    The Python blocks share their names. A text block must be what the block before it printed, as
+    `assert_output` compares. `exits` has the exit codes of blocks that are meant to fail.
     """
     names: dict[str, object] = {}
     output = ""
-    for block in blocks(name):
+    for block in found:
         if block.language == "sh":
             output = shell(block.text, folder, (exits or {}).get(block.text.strip(), 0))
         elif block.language == "python":
@@ -62,7 +79,7 @@ def run_page(
         else:
             assert block.language == "text", f"{name} has a block of {block.language}"
             assert_output(block.text, output)
-    return names
+    return names, output
 
 
 @contextlib.contextmanager
