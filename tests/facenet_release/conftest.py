@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.small_release import in_process, inputs, release_copy, small_release
 
 from facenet_release.manifest import MANIFEST, SUMS, Artifact, File, Manifest, Model, Role, Source
+
+__all__ = ["in_process", "inputs", "release_copy", "small_release"]
 
 
 def make_release(folder: Path, version: str = "v1.0", salt: str = "") -> Manifest:

@@ -19,18 +19,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.small_release import (
-    alter,
-    in_process,
-    inputs,
-    release_copy,
-    reseal,
-    small_release,
-    write_inputs,
-    write_recipe,
-)
+from support.small_release import alter, reseal, write_inputs, write_recipe
 
 from converter.errors import OutputError, ParityFailedError, UsageError
+from converter.sources.mapped import sha256_file
 from facenet_release import build as building
 from facenet_release import job as jobs
 from facenet_release import rebuild as rebuilding
@@ -46,7 +38,6 @@ from facenet_release.recipe import read
 from facenet_release.staging import Staging, staging
 from facenet_release.steps import Step
 
-__all__ = ["in_process", "inputs", "release_copy", "small_release"]
 pytestmark = pytest.mark.tensorflow
 
 
@@ -395,7 +386,7 @@ def test_what_is_released_comes_from_the_bytes_that_are_named(
 
 
 def test_all_that_a_model_is_made_of_must_stay_as_it_was(inputs: Path) -> None:
-    sha256 = hashlib.sha256((inputs / "det3.npy").read_bytes()).hexdigest()
+    sha256 = sha256_file(inputs / "det3.npy")
     more = {"rnet": f'published = {{ file = "det3.npy", sha256 = "{sha256}" }}'}
     (one,) = find_inputs(read(write_recipe(inputs, ("rnet",), more)))
     one.require_unchanged()
@@ -441,7 +432,6 @@ def test_comparison_with_what_was_published(inputs: Path) -> None:
     import torch
 
     from converter.convert import Request, convert
-    from converter.sources.mapped import sha256_file
 
     convert(Request(str(inputs / "det1.npy"), str(inputs / "old.pt")))
     convert(Request(str(inputs / "det2.npy"), str(inputs / "other.pt")))
@@ -487,7 +477,6 @@ def test_what_does_not_pass_its_own_check_gets_no_name(
 @pytest.mark.usefixtures("in_process")
 def test_another_comparison_is_made_anew(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from converter.convert import Request, convert
-    from converter.sources.mapped import sha256_file
 
     convert(Request(str(inputs / "det2.npy"), str(inputs / "old.pt")))
     more = f'published = {{ file = "old.pt", sha256 = "{sha256_file(inputs / "old.pt")}" }}'

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -443,17 +444,17 @@ def test_a_cut_upload_shows_nothing_and_is_gone_on_with(
 
 
 def test_a_registry_that_dies_meanwhile(tiny_release: Release, tmp_path: Path) -> None:
-    pytest.importorskip("oras")
     (tiny_release[0] / "z.bin").write_bytes(b"z" * 400_000)
 
     class Killer(Heard):
         def say(self, text: str) -> None:
             if text == "z.bin":
-                block.__exit__(None, None, None)
+                running.close()
 
-    block = registries.serve(tmp_path / "registry")
-    with pytest.raises(ChannelError, match="can't be reached"):
-        publish(tiny_release, block.__enter__().address(), Killer())
+    with ExitStack() as running:
+        registry = running.enter_context(registries.serve(tmp_path / "registry"))
+        with pytest.raises(ChannelError, match="can't be reached"):
+            publish(tiny_release, registry.address(), Killer())
     with registries.serve(tmp_path / "registry") as again:
         with pytest.raises(AbsentError):
             open_channel(again.address()).names()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.small_release import release_copy, reseal, small_release
+from support.small_release import reseal
 
 from converter.errors import UsageError
 from converter.progress import Listener
@@ -33,7 +33,6 @@ from facenet_release.manifest import (
 )
 from facenet_release.signing import sign
 
-__all__ = ["release_copy", "small_release"]
 pytestmark = pytest.mark.tensorflow
 NOTHING = CheckOptions()
 
@@ -49,7 +48,7 @@ def test_a_release_is_what_it_says(small_release: Path) -> None:
     checked = check(small_release, NOTHING)
     assert checked.signature == "none"
     assert checked.size == sum(file.size for file in checked.manifest.files)
-    digest = hashlib.sha256((small_release / MANIFEST).read_bytes()).hexdigest()
+    digest = sha256_file(small_release / MANIFEST)
     assert checked.manifest_sha256 == digest
     check(small_release, CheckOptions(manifest_sha256=digest))
     assert "not " + "0" * 64 in wrong(small_release, CheckOptions(manifest_sha256="0" * 64))

@@ -10,22 +10,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from support.small_release import (
-    in_process,
-    inputs,
-    release_copy,
-    small_release,
-    write_inputs,
-    write_recipe,
-)
+from support.small_release import write_inputs, write_recipe
 
 from facenet_release.build import Built
 from facenet_release.cli import release
 from facenet_release.progress import BuildProgress
 from facenet_release.rebuild import Rebuilt
 from facenet_release.shown import show_built
-
-__all__ = ["in_process", "inputs", "release_copy", "small_release"]
 
 
 def run(*arguments: object) -> Result:

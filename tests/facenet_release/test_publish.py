@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from support.small_release import release_copy, small_release
 
 from converter.errors import OutputError, UsageError
 from converter.progress import Listener
@@ -19,7 +18,6 @@ from facenet_release.errors import AbsentError, ChannelError, CheckFailedError, 
 from facenet_release.manifest import MANIFEST, Manifest
 from facenet_release.publish import check_address, fetch, publish
 
-__all__ = ["release_copy", "small_release"]
 pytestmark = pytest.mark.tensorflow
 NOTHING = CheckOptions()
 
@@ -122,9 +120,6 @@ def test_a_name_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
     channel = FolderChannel(str(tmp_path / "folder"))
     with pytest.raises(AbsentError):
         channel.download("../secret", tmp_path / "copy", 10, lambda _: None)
-
-
-Edit = Callable[[str, bytes], bytes]
 
 
 class Lying(FolderChannel):

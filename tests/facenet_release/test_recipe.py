@@ -8,17 +8,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.small_release import alter, inputs, recipe_of, write_recipe
+from support.small_release import alter, recipe_of, write_recipe
 
 from converter.demo import write_demo
 from converter.errors import UsageError
+from converter.sources.mapped import sha256_file
 from facenet_release.errors import RecipeError
 from facenet_release.inputs import _altered, find_inputs
 from facenet_release.manifest import Source
 from facenet_release.recipe import MAX_BYTES, _model, read, tomllib
 from facenet_release.recipe_lines import line_of, lines
-
-__all__ = ["inputs"]
 
 WRONG = """\
 # a comment
@@ -133,9 +132,9 @@ def test_inputs_are_found_hashed_and_planned(inputs: Path) -> None:
     one, two = find_inputs(read(write_recipe(inputs)))
     assert (one.architecture, dict(one.dims), two.architecture) == ("pnet", {}, "rnet")
     assert [output.file for output in one.outputs] == ["pnet.pt", "pnet.safetensors"]
-    data = (inputs / "det1.npy").read_bytes()
+    path = inputs / "det1.npy"
     assert [(f.name, f.size, f.sha256) for f in one.files] == [
-        ("det1.npy", len(data), hashlib.sha256(data).hexdigest())
+        ("det1.npy", path.stat().st_size, sha256_file(path))
     ]
 
 
@@ -155,7 +154,6 @@ def test_a_missing_hash_is_said_as_it_must_be_written(inputs: Path) -> None:
         '[release]\nname = "r"\nversion = "1"\n[[model]]\nname = "mine"\nsource = "det1.npy"\n'
         'training_set = "x"\nlicence = "MIT"\n'
     )
-    said = ""
     with pytest.raises(RecipeError) as error:
         find_inputs(recipe_of(inputs, text))
     said = str(error.value.findings[0])
@@ -208,8 +206,7 @@ def test_weights_for_pytorch_are_no_source(inputs: Path) -> None:
 
 
 def test_two_models_may_not_make_one_file(inputs: Path) -> None:
-    more = {"pnet": ""}
-    recipe = write_recipe(inputs, ("pnet",), more)
+    recipe = write_recipe(inputs, ("pnet",))
     recipe.write_text(
         recipe.read_text()
         + '[[model]]\nname = "PNet-x"\nsource = "det1.npy"\ntraining_set="x"\nlicence="y"\n'
@@ -230,7 +227,7 @@ def test_two_models_may_not_make_one_file(inputs: Path) -> None:
 def test_no_model_takes_the_name_of_another_file(
     one: str, other: str, file: str, inputs: Path
 ) -> None:
-    sha256 = hashlib.sha256((inputs / "det1.npy").read_bytes()).hexdigest()
+    sha256 = sha256_file(inputs / "det1.npy")
     text = '[release]\nname = "r"\nversion = "1"\n'
     for name in (one, other):
         text += f'[[model]]\nname = "{name}"\nsource = "det1.npy"\ntraining_set = "x"\n'

@@ -1,4 +1,7 @@
-"""A real release of MTCNN's small nets: a recipe and its inputs, and what is built of them."""
+"""A real release of MTCNN's small nets: a recipe and its inputs, and what is built of them.
+
+tests/facenet_release/conftest.py imports the fixtures for its tests.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,7 @@ def alter(path: Path) -> None:
 def model_toml(folder: Path, name: str, more: str = "") -> str:
     """A recipe's entry of one net, with the hash of what lies in `folder`."""
     file = NETS[name][0]
-    sha256 = hashlib.sha256((folder / file).read_bytes()).hexdigest()
+    sha256 = sha256_file(folder / file)
     return f'[[model]]\nname = "{name}"\nsha256 = {{ "{file}" = "{sha256}" }}\n{more}\n'
 
 
@@ -72,10 +75,9 @@ def write_recipe(
     folder: Path,
     names: Sequence[str] = ("pnet", "rnet"),
     more: Mapping[str, str] = {},  # never written to
-    version: str = "1.0.0",
 ) -> Path:
     """A recipe in `folder` for nets whose files are there; `more` adds lines to a net's entry."""
-    text = f'[release]\nname = "small"\nversion = "{version}"\n\n'
+    text = '[release]\nname = "small"\nversion = "1.0.0"\n\n'
     text += "\n".join(model_toml(folder, name, more.get(name, "")) for name in names)
     (folder / "release.toml").write_text(text, encoding="utf-8")
     return folder / "release.toml"
@@ -91,22 +93,17 @@ def run_here(jobs: Sequence[Job], processes: int, logs: Path, told: Told) -> lis
     return [Done(result, 0.0) for result in said]
 
 
-_built: dict[str, Path] = {}
-
-
 @pytest.fixture(scope="session")
 def small_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A built release of P-Net, with ONNX, and R-Net, its inputs beside it. Not to be altered."""
     pytest.importorskip("tensorflow", reason="judging needs TensorFlow")
-    pytest.importorskip("onnxruntime")
-    if "folder" not in _built:  # the fixture is imported into several modules
-        folder = tmp_path_factory.mktemp("small")
-        write_inputs(folder)
-        recipe = write_recipe(folder, more={"pnet": 'formats = ["pt", "safetensors", "onnx"]'})
-        # In a process of its own, as users build: what other tests have set here moves figures.
-        build(read(recipe), folder / "dist", processes=1)
-        _built["folder"] = folder / "dist"
-    return _built["folder"]
+    pytest.importorskip("onnxruntime", reason='ONNX: pip install "facenet-parity[release]"')
+    folder = tmp_path_factory.mktemp("small")
+    write_inputs(folder)
+    recipe = write_recipe(folder, more={"pnet": 'formats = ["pt", "safetensors", "onnx"]'})
+    # In a process of its own, as users build: what other tests have set here moves figures.
+    build(read(recipe), folder / "dist", processes=1)
+    return folder / "dist"
 
 
 @pytest.fixture
