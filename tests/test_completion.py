@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from importlib.metadata import entry_points
 
 import pytest
+from support.absent import run_without
 
 from converter.cli.main import COMMANDS
 
-# Libraries that take long to import; completion must not. A None in sys.modules forbids it.
-HEAVY = ["torch", "tensorflow", "h5py", "onnxruntime", "rich"]
-CODE = f"""
-import sys
-sys.modules.update(dict.fromkeys({HEAVY}))
-from converter.cli.main import facenet
-facenet(prog_name="facenet")
+# Libraries that take long to import; completion must not.
+HEAVY = {"torch", "tensorflow", "h5py", "onnxruntime", "rich"}
+CODE = """
+    from converter.cli.main import facenet
+    facenet(prog_name="facenet")
 """
 
 
@@ -29,8 +26,7 @@ def complete(line: str, shell: str = "bash") -> list[str]:
         "COMP_WORDS": line,
         "COMP_CWORD": words[-1] if shell == "fish" else str(len(words) - 1),
     }
-    call = [sys.executable, "-c", CODE]
-    done = subprocess.run(call, env=env, capture_output=True, text=True, check=False)
+    done = run_without(HEAVY, CODE, env=env)
     assert done.stderr == ""
     return done.stdout.splitlines()
 
@@ -64,6 +60,6 @@ def test_other_shells_get_the_help_too(shell: str) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_script_of_each_shell(shell: str) -> None:
     env = os.environ | {"_FACENET_COMPLETE": f"{shell}_source"}
-    call = [sys.executable, "-c", CODE]
-    done = subprocess.run(call, env=env, capture_output=True, text=True, check=True)
+    done = run_without(HEAVY, CODE, env=env)
+    assert done.returncode == 0, done.stderr
     assert "_FACENET_COMPLETE=" + shell + "_complete" in done.stdout

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import subprocess
 import sys
 from importlib.metadata import Distribution, PathDistribution
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from support.absent import run_without
 
 from converter import selfcheck
 from converter.cli import doctor
@@ -32,10 +31,9 @@ BREAK_TORCH = {
 
 
 def run(*arguments: str) -> Result:
-    result = CliRunner().invoke(command, arguments, prog_name="facenet doctor")
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+    return CliRunner().invoke(
+        command, arguments, prog_name="facenet doctor", catch_exceptions=False
+    )
 
 
 def facts() -> dict[str, Any]:
@@ -110,7 +108,7 @@ def test_a_broken_torch_is_a_finding(
 
 
 def test_wrong_arithmetic_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="the check runs in torch")
     wrong = selfcheck.FORWARD.replace("image.double()", "image.double() + 1e-3")
     assert wrong != selfcheck.FORWARD
     monkeypatch.setattr(selfcheck, "FORWARD", wrong)
@@ -289,11 +287,7 @@ def test_the_version_names_the_libraries() -> None:
 
 
 def test_the_version_imports_no_library() -> None:
-    absent = ["numpy", "torch", "tensorflow", "rich"]
-    code = f"import sys; sys.modules.update(dict.fromkeys({absent}))\n"
-    code += "from converter.cli.main import facenet\nfacenet(['-V'])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ
-    )
+    absent = {"numpy", "torch", "tensorflow", "rich"}
+    done = run_without(absent, "from converter.cli.main import facenet\nfacenet(['-V'])")
     assert done.returncode == 0, done.stderr
     assert f"numpy       {version_of('numpy')}" in done.stdout

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.absent import run_without
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"converter", "facenet_models", "facenet_release", "parity_tests"}
@@ -50,33 +49,26 @@ def test_the_converter_imports_no_framework_anywhere() -> None:
         assert not imported_by(path) & HEAVY, path
 
 
-def run(code: str, *, absent: set[str] = frozenset()) -> subprocess.CompletedProcess[str]:  # type: ignore[assignment] # an empty set
-    """Run `code` where importing any of `absent` raises ImportError."""
-    block = f"import sys; sys.modules.update(dict.fromkeys({sorted(absent)!r}))\n"
-    return subprocess.run(
-        [sys.executable, "-c", block + code], capture_output=True, text=True, check=False
-    )
-
-
 @pytest.mark.parametrize("package", sorted(PACKAGES))
 def test_packages_start_without_optional_dependencies(package: str) -> None:
-    done = run(f"import {package}", absent=HEAVY | {"safetensors"})
+    done = run_without(HEAVY | {"safetensors"}, f"import {package}")
     assert done.returncode == 0, done.stderr
 
 
 def test_help_needs_no_numpy() -> None:
     code = """
+        import sys
         from click.testing import CliRunner
         from converter.cli.convert import command
         result = CliRunner().invoke(command, ["--help"])
         assert result.exit_code == 0 and "Examples" in result.output, result.output
         assert "rich" not in sys.modules
     """
-    import textwrap
-
-    done = run("import sys\n" + textwrap.dedent(code), absent={"numpy"} | HEAVY)
+    done = run_without({"numpy"} | HEAVY, code)
     assert done.returncode == 0, done.stderr
 
 
 def test_the_blocker_blocks() -> None:
-    assert run("import tensorflow", absent=HEAVY).returncode != 0
+    done = run_without(HEAVY, "import tensorflow")
+    assert done.returncode != 0
+    assert "None in sys.modules" in done.stderr  # blocked, not only absent here

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from support.absent import run_without
 
 from facenet_models.cli.common import EXTRAS, reports_errors
 
@@ -33,13 +32,11 @@ def run(folder: Path, name: str, args: tuple[str, ...], absent: tuple[str, ...])
     """Exit code, standard output and standard error where `absent` can't be imported."""
     code = f"""
         import sys
-        sys.modules.update(dict.fromkeys({absent!r}))
         sys.argv[0] = "facenet"
         from converter.cli.main import facenet
         facenet({[name, *args]!r})
     """
-    call = [sys.executable, "-c", re.sub(r"^\s+", "", code, flags=re.MULTILINE)]
-    done = subprocess.run(call, cwd=folder, capture_output=True, text=True, timeout=300)
+    done = run_without(absent, code, cwd=folder, timeout=300)
     return [str(done.returncode), done.stdout, done.stderr]
 
 
@@ -73,7 +70,7 @@ def test_the_base_package_alone_says_what_to_install(folder: Path, name: str) ->
 @pytest.mark.parametrize(("name", "others"), [("track", ["av"]), ("export", ["onnxruntime"])])
 def test_torch_alone_is_missing(folder: Path, name: str, others: list[str]) -> None:
     for module in others:
-        pytest.importorskip(module)
+        pytest.importorskip(module, reason=f"{name} needs {module}")
     if name == "track":
         from facenet_models.video import write_video
 

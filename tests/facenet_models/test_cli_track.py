@@ -15,8 +15,8 @@ from facenet_models.cli import detect as detect_module
 from facenet_models.cli import track as module
 from facenet_models.video import Frame, embedder, frames, video_info, write_video
 
-pytest.importorskip("torch")
-pytest.importorskip("av")
+pytest.importorskip("torch", reason="the detector needs torch")
+pytest.importorskip("av", reason="videos need PyAV")
 
 COUNT = 6
 TIMES = [0.0, 0.04, 0.08, 0.2, 0.24, 0.28]  # of no fixed rate
@@ -199,7 +199,8 @@ def test_faces_that_come_back_are_recognised(
 
 
 def test_the_embedder_is_the_network_that_is_named(tmp_path: Path, built: Any) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     torch.save(built.state_dict(), tmp_path / "w.pt")
     image = np.random.default_rng(1).integers(0, 256, (90, 120, 3), np.uint8)
     boxes = np.array([[10, 20, 60, 80]], np.float32)
@@ -239,7 +240,7 @@ def test_wrong_usage_is_refused_before_any_work(
 
 @pytest.mark.parametrize("name", ["face.jpg", "face.png", "face.bmp", "face.webp", "face.tif"])
 def test_a_picture_is_no_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    image_module = pytest.importorskip("PIL.Image")
+    image_module = pytest.importorskip("PIL.Image", reason="the picture needs Pillow")
     monkeypatch.setattr(module, "build_detector", lambda *args: pytest.fail(f"built: {args}"))
     image_module.new("RGB", (64, 48)).save(tmp_path / name)
     result = track(tmp_path / name, "--out", tmp_path / "x.mp4")
