@@ -1,9 +1,10 @@
-"""What the tests of the channels do alike: publish a tiny release, and hear what is said of it."""
+"""What tests of releases do alike: publish a tiny one, hear what is said of it, write keys."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from converter.errors import FacenetError
 from converter.progress import Listener
@@ -27,6 +28,7 @@ class Heard(Listener):
         return list(self.stages.values())[-1]
 
     def stage(self, name: str, total: int) -> None:
+        assert self.stages or not self.done, "told of bytes before the first stage"
         self.stages[name], self.done = total, 0
 
     def say(self, text: str) -> None:
@@ -39,6 +41,10 @@ class Heard(Listener):
 
 def files_of(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in files_of(folder)}
 
 
 def publish_to(address: str, tiny: Tiny) -> Heard:
@@ -59,3 +65,28 @@ def shown_by(job: Callable[[], object]) -> list[str]:
             seen = seen.__cause__
         return texts
     return []
+
+
+def write_keys(
+    folder: Path, key: Any = None, secret: bytes | None = None, name: str = "key"
+) -> Path:
+    """Write a private key as `name`.key and its public one as `name`.pub; gives the former.
+
+    A new one of the curve P-256, where none is given. `secret` is what it is locked with.
+    """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    locked = serialization.BestAvailableEncryption(secret) if secret else None
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        locked or serialization.NoEncryption(),
+    )
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    (folder / f"{name}.pub").write_bytes(public)
+    (folder / f"{name}.key").write_bytes(private)
+    return folder / f"{name}.key"

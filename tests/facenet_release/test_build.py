@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from publishing import contents
 from support.small_release import alter, reseal, write_inputs, write_recipe
 
 from converter.errors import OutputError, ParityFailedError, UsageError
@@ -39,10 +40,6 @@ from facenet_release.staging import Staging, staging
 from facenet_release.steps import Step
 
 pytestmark = pytest.mark.tensorflow
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_a_release_holds_what_the_recipe_says(small_release: Path) -> None:
@@ -96,7 +93,7 @@ def test_a_rebuild_gives_the_same_bytes_and_tells_if_not(
     assert len(done.same) == len(contents(release_copy)) - 3
 
     # A release whose file is another one: the same tensors in a file of torch's own.
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason='pip install "facenet-parity[release]"')
     file = release_copy / "rnet.pt"
     torch.save(torch.load(file, weights_only=True), file)
     (release_copy / "README.md").unlink()
@@ -523,7 +520,7 @@ def processes_of(folder: Path) -> list[int]:
         try:
             if str(folder).encode() in (entry / "environ").read_bytes():
                 found.append(int(entry.name))
-        except OSError:
+        except OSError:  # it has ended, or is another user's
             continue
     return found
 

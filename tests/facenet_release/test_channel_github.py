@@ -9,7 +9,7 @@ from pathlib import Path
 import github_server
 import pytest
 from github_server import READER, SECRET_QUERY, WRITER, GitHubServer
-from publishing import Heard, Tiny, files_of, publish_to, shown_by
+from publishing import Heard, Tiny, contents, files_of, publish_to, shown_by
 
 from converter.errors import UsageError
 from facenet_release.channels import http, open_channel
@@ -45,9 +45,7 @@ def assert_published(server: GitHubServer, tiny: Tiny) -> None:
     """One release is public, has exactly the files, and no draft is left."""
     (release,) = server.releases
     assert not release.draft
-    assert {a.name: a.data for a in release.assets} == {
-        path.name: path.read_bytes() for path in files_of(tiny[0])
-    }
+    assert {a.name: a.data for a in release.assets} == contents(tiny[0])
     assert all(a.state == "uploaded" for a in release.assets)
 
 

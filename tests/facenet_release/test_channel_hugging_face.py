@@ -9,7 +9,7 @@ from pathlib import Path
 import hub_server
 import pytest
 from hub_server import SECRET_QUERY, TOKEN, Entry, HubServer
-from publishing import Heard, Tiny, files_of, publish_to, shown_by
+from publishing import Heard, Tiny, contents, files_of, publish_to, shown_by
 
 from converter.errors import UsageError
 from facenet_release.channels import http, open_channel
@@ -39,9 +39,8 @@ def publish(tiny: Tiny, address: str = ADDRESS) -> Heard:
 def assert_published(server: HubServer, tiny: Tiny, tag: str = "v1.0") -> None:
     """The tag and ``main`` have exactly the files."""
     repo = server.repos["owner/repo"]
-    expected = {path.name: path.read_bytes() for path in files_of(tiny[0])}
-    assert server.contents(repo, repo.tags[tag]) == expected
-    assert server.contents(repo, repo.main) == expected
+    assert server.contents(repo, repo.tags[tag]) == contents(tiny[0])
+    assert server.contents(repo, repo.main) == contents(tiny[0])
 
 
 def test_publishes_and_reads_back(

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("pooch", reason="reading a registry needs pooch")
 pytest.importorskip("rfc8785", reason='canonical JSON: pip install "facenet-parity[release]"')
 
-from publishing import Heard
+from publishing import Heard, Tiny, contents, files_of
 from support import registry as registries
 from support.registry import PASSWORD, USER, Registry, cutting, gate
 
@@ -35,8 +35,8 @@ from facenet_release.errors import (
 )
 from facenet_release.manifest import MANIFEST, Manifest
 
-Release = tuple[Path, Manifest]
 VARIABLES = ("OCI_USERNAME", "OCI_PASSWORD", "GITHUB_TOKEN", "GITHUB_ACTOR")
+NO_ORAS = 'publishing needs oras: pip install "facenet-parity[release]"'
 GREEDY = 1 << 30  # a limit that limits nothing
 
 
@@ -61,17 +61,11 @@ def locked(tmp_path: Path) -> Iterator[Registry]:
         yield running
 
 
-def files(release: Release) -> list[Path]:
-    return list(release[0].iterdir())
-
-
-def publish(release: Release, address: str, listener: Listener | None = None) -> Oci:
-    pytest.importorskip(
-        "oras", reason='publishing needs oras: pip install "facenet-parity[release]"'
-    )
+def publish(release: Tiny, address: str, listener: Listener | None = None) -> Oci:
+    pytest.importorskip("oras", reason=NO_ORAS)
     channel = open_channel(address)
     assert isinstance(channel, Oci)
-    channel.publish(files(release), release[1], listener or Listener())
+    channel.publish(files_of(release[0]), release[1], listener or Listener())
     return channel
 
 
@@ -81,11 +75,14 @@ def fetch(address: str, folder: Path, limit: int = GREEDY) -> dict[str, bytes]:
     folder.mkdir()
     for name in channel.names():
         channel.download(name, folder / name, limit, lambda _size: None)
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return contents(folder)
 
 
-def contents(release: Release) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in files(release)}
+def pulled(address: str, folder: Path) -> dict[str, bytes]:
+    """What another client gets."""
+    client = pytest.importorskip("oras.client", reason=NO_ORAS)
+    client.OrasClient(insecure=True).pull(target=address.removeprefix("oci://"), outdir=str(folder))
+    return contents(folder)
 
 
 def stored(address: str) -> bytes:
@@ -157,20 +154,20 @@ def test_opening_asks_nothing() -> None:
 
 
 def test_what_is_published_is_what_is_read(
-    registry: Registry, tiny_release: Release, tmp_path: Path
+    registry: Registry, tiny_release: Tiny, tmp_path: Path
 ) -> None:
     heard = Heard()
     channel = publish(tiny_release, registry.address(), heard)
-    size = sum(path.stat().st_size for path in files(tiny_release))
+    size = sum(path.stat().st_size for path in files_of(tiny_release[0]))
     sent = size + len("{}") + len(stored(registry.address()))
     assert heard.stages == {"hash": size, "publish": sent}
     assert heard.done == sent
-    assert sorted(channel.names()) == sorted(contents(tiny_release))
-    assert fetch(registry.address(), tmp_path / "back") == contents(tiny_release)
+    assert sorted(channel.names()) == sorted(contents(tiny_release[0]))
+    assert fetch(registry.address(), tmp_path / "back") == contents(tiny_release[0])
 
 
 def test_the_same_release_has_the_same_digest_everywhere(
-    registry: Registry, tiny_release: Release
+    registry: Registry, tiny_release: Tiny
 ) -> None:
     publish(tiny_release, registry.address("one"))
     publish(tiny_release, registry.address("two", name="else"))
@@ -186,17 +183,13 @@ def test_the_same_release_has_the_same_digest_everywhere(
     assert "created" not in data.decode()
 
 
-def test_another_client_reads_it(registry: Registry, tiny_release: Release, tmp_path: Path) -> None:
-    client = pytest.importorskip("oras.client")
+def test_another_client_reads_it(registry: Registry, tiny_release: Tiny, tmp_path: Path) -> None:
     publish(tiny_release, registry.address())
-    address = registry.address().removeprefix("oci://")
-    client.OrasClient(insecure=True).pull(target=address, outdir=str(tmp_path / "pulled"))
-    pulled = {path.name: path.read_bytes() for path in (tmp_path / "pulled").iterdir()}
-    assert pulled == contents(tiny_release)
+    assert pulled(registry.address(), tmp_path / "pulled") == contents(tiny_release[0])
 
 
 def test_publishing_again_sends_nothing(
-    registry: Registry, tiny_release: Release, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, tiny_release: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(tiny_release, registry.address())
     asked, heard = methods(monkeypatch), Heard()
@@ -206,7 +199,7 @@ def test_publishing_again_sends_nothing(
 
 
 def test_another_tag_needs_no_blob_again(
-    registry: Registry, tiny_release: Release, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, tiny_release: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(tiny_release, registry.address())
     asked = methods(monkeypatch)
@@ -226,7 +219,7 @@ def test_nothing_there_is_said(registry: Registry) -> None:
 
 def test_another_release_under_the_tag_is_left_alone(
     registry: Registry,
-    tiny_release: Release,
+    tiny_release: Tiny,
     tmp_path: Path,
     release_maker: Callable[..., Manifest],
     monkeypatch: pytest.MonkeyPatch,
@@ -244,7 +237,7 @@ def test_another_release_under_the_tag_is_left_alone(
 
 def test_whose_manifest_was_replaced_is_told(
     registry: Registry,
-    tiny_release: Release,
+    tiny_release: Tiny,
     tmp_path: Path,
     release_maker: Callable[..., Manifest],
     monkeypatch: pytest.MonkeyPatch,
@@ -271,7 +264,7 @@ def test_whose_manifest_was_replaced_is_told(
 
 
 def test_files_that_the_manifest_does_not_describe_are_not_sent(
-    registry: Registry, tiny_release: Release, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, tiny_release: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tiny_release[0] / "pnet.pt").write_bytes(b"altered")
     asked = methods(monkeypatch)
@@ -284,13 +277,13 @@ def test_files_that_the_manifest_does_not_describe_are_not_sent(
 # --- Damage ---------------------------------------------------------------------------------------
 
 
-def weights(release: Release) -> tuple[str, bytes]:
+def weights(release: Tiny) -> tuple[str, bytes]:
     data = (release[0] / "pnet.pt").read_bytes()
     return hashlib.sha256(data).hexdigest(), data
 
 
 def test_one_altered_bit_in_the_registry_is_seen(
-    registry: Registry, tiny_release: Release, tmp_path: Path
+    registry: Registry, tiny_release: Tiny, tmp_path: Path
 ) -> None:
     publish(tiny_release, registry.address())
     sha256, _ = weights(tiny_release)
@@ -303,21 +296,18 @@ def test_one_altered_bit_in_the_registry_is_seen(
 
 
 def test_another_client_does_not_see_it(
-    registry: Registry, tiny_release: Release, tmp_path: Path
+    registry: Registry, tiny_release: Tiny, tmp_path: Path
 ) -> None:
     """Why the check above is ours to make. If this fails, oras has learned to look."""
-    client = pytest.importorskip("oras.client")
     publish(tiny_release, registry.address())
     sha256, data = weights(tiny_release)
     registry.alter(sha256)
-    address = registry.address().removeprefix("oci://")
-    client.OrasClient(insecure=True).pull(target=address, outdir=str(tmp_path / "pulled"))
-    assert (tmp_path / "pulled" / "pnet.pt").read_bytes() != data
+    assert pulled(registry.address(), tmp_path / "pulled")["pnet.pt"] != data
 
 
 @pytest.mark.parametrize("keep", [0, 100])
 def test_a_truncated_file_in_the_registry_is_seen(
-    registry: Registry, tiny_release: Release, tmp_path: Path, keep: int
+    registry: Registry, tiny_release: Tiny, tmp_path: Path, keep: int
 ) -> None:
     publish(tiny_release, registry.address())
     sha256, data = weights(tiny_release)
@@ -331,7 +321,7 @@ def test_a_truncated_file_in_the_registry_is_seen(
         open_channel(registry.address("v2")).names()
 
 
-def test_a_lost_file_is_seen(registry: Registry, tiny_release: Release, tmp_path: Path) -> None:
+def test_a_lost_file_is_seen(registry: Registry, tiny_release: Tiny, tmp_path: Path) -> None:
     publish(tiny_release, registry.address())
     registry.blob(weights(tiny_release)[0]).unlink()
     with pytest.raises(ChannelError, match="has no such file") as caught:
@@ -339,7 +329,7 @@ def test_a_lost_file_is_seen(registry: Registry, tiny_release: Release, tmp_path
     assert not isinstance(caught.value, AbsentError)
 
 
-def test_an_altered_manifest_is_seen(registry: Registry, tiny_release: Release) -> None:
+def test_an_altered_manifest_is_seen(registry: Registry, tiny_release: Tiny) -> None:
     publish(tiny_release, registry.address())
     registry.alter(hashlib.sha256(stored(registry.address())).hexdigest())
     for act in (
@@ -351,7 +341,7 @@ def test_an_altered_manifest_is_seen(registry: Registry, tiny_release: Release) 
 
 
 def test_a_file_above_the_limit_is_not_read(
-    registry: Registry, tiny_release: Release, tmp_path: Path
+    registry: Registry, tiny_release: Tiny, tmp_path: Path
 ) -> None:
     publish(tiny_release, registry.address())
     with pytest.raises(ChannelError, match="too large") as caught:
@@ -359,7 +349,7 @@ def test_a_file_above_the_limit_is_not_read(
     assert "at most 1000 bytes" in str(caught.value)
 
 
-def test_names_lead_nowhere(registry: Registry, tiny_release: Release, tmp_path: Path) -> None:
+def test_names_lead_nowhere(registry: Registry, tiny_release: Tiny, tmp_path: Path) -> None:
     publish(tiny_release, registry.address())
     sha256, data = weights(tiny_release)
     evil = ["../../evil", "/etc/evil", "a\x00b", "..", "C:\\evil"]
@@ -414,7 +404,7 @@ def test_a_manifest_that_is_none_is_refused(data: bytes) -> None:
 # --- Breaks ---------------------------------------------------------------------------------------
 
 
-def test_nobody_there(tiny_release: Release) -> None:
+def test_nobody_there(tiny_release: Tiny) -> None:
     with pytest.raises(ChannelError, match="can't be reached"):
         open_channel("oci://127.0.0.1:9/some/weights:v1").names()
     with pytest.raises(ChannelError, match="can't be reached"):
@@ -422,7 +412,7 @@ def test_nobody_there(tiny_release: Release) -> None:
 
 
 def test_a_cut_upload_shows_nothing_and_is_gone_on_with(
-    registry: Registry, tiny_release: Release, tmp_path: Path
+    registry: Registry, tiny_release: Tiny, tmp_path: Path
 ) -> None:
     (tiny_release[0] / "z.bin").write_bytes(b"z" * 400_000)  # the last, and the longest
     with cutting(registry.host) as cutter:
@@ -440,10 +430,10 @@ def test_a_cut_upload_shows_nothing_and_is_gone_on_with(
         publish(tiny_release, address, heard)
         assert 400_000 < cutter.sent < 410_000  # z.bin and requests, nothing else again
         assert heard.done == heard.stages["publish"]
-    assert fetch(registry.address(), tmp_path / "back") == contents(tiny_release)
+    assert fetch(registry.address(), tmp_path / "back") == contents(tiny_release[0])
 
 
-def test_a_registry_that_dies_meanwhile(tiny_release: Release, tmp_path: Path) -> None:
+def test_a_registry_that_dies_meanwhile(tiny_release: Tiny, tmp_path: Path) -> None:
     (tiny_release[0] / "z.bin").write_bytes(b"z" * 400_000)
 
     class Killer(Heard):
@@ -459,13 +449,13 @@ def test_a_registry_that_dies_meanwhile(tiny_release: Release, tmp_path: Path) -
         with pytest.raises(AbsentError):
             open_channel(again.address()).names()
         publish(tiny_release, again.address())
-        assert fetch(again.address(), tmp_path / "back") == contents(tiny_release)
+        assert fetch(again.address(), tmp_path / "back") == contents(tiny_release[0])
 
 
 # --- Credentials ----------------------------------------------------------------------------------
 
 
-def test_without_credentials(locked: Registry, tiny_release: Release) -> None:
+def test_without_credentials(locked: Registry, tiny_release: Tiny) -> None:
     for act in (
         lambda: open_channel(locked.address()).names(),
         lambda: publish(tiny_release, locked.address()),
@@ -478,7 +468,7 @@ def test_without_credentials(locked: Registry, tiny_release: Release) -> None:
 
 def test_wrong_credentials_are_not_shown(
     locked: Registry,
-    tiny_release: Release,
+    tiny_release: Tiny,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
@@ -499,7 +489,7 @@ def test_wrong_credentials_are_not_shown(
 @pytest.mark.parametrize("source", ["environment", "docker"])
 def test_right_credentials(
     locked: Registry,
-    tiny_release: Release,
+    tiny_release: Tiny,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -514,14 +504,14 @@ def test_right_credentials(
     else:
         write_docker(tmp_path, {"auths": {locked.host: {"auth": encoded}}}, monkeypatch)
     publish(tiny_release, locked.address())
-    assert fetch(locked.address(), tmp_path / "back") == contents(tiny_release)
+    assert fetch(locked.address(), tmp_path / "back") == contents(tiny_release[0])
     everything = f"{capfd.readouterr()}{caplog.text}"
     assert PASSWORD not in everything
     assert encoded not in everything
 
 
 def test_what_was_refused_without_a_token_is_sent_again_from_its_beginning(
-    locked: Registry, tiny_release: Release, monkeypatch: pytest.MonkeyPatch
+    locked: Registry, tiny_release: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCI_USERNAME", USER)
     monkeypatch.setenv("OCI_PASSWORD", PASSWORD)
@@ -680,11 +670,11 @@ def test_a_manifest_without_end_is_not_read(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_without_oras_the_extra_is_named(
-    tiny_release: Release, monkeypatch: pytest.MonkeyPatch
+    tiny_release: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(oci_push, "find_spec", lambda _name: None)
     with pytest.raises(UsageError, match="needs oras") as caught:
         open_channel("oci://127.0.0.1:9/w:1").publish(
-            files(tiny_release), tiny_release[1], Listener()
+            files_of(tiny_release[0]), tiny_release[1], Listener()
         )
     assert "facenet-parity[release]" in str(caught.value)

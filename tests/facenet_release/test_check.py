@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from publishing import Heard, write_keys
 from support.small_release import reseal
 
 from converter.errors import UsageError
-from converter.progress import Listener
 from converter.sources.mapped import MappedFile, sha256_file
 from facenet_release.check import CheckOptions, check
 from facenet_release.contents import Contents, _misfits
@@ -226,7 +226,7 @@ def set_in(*steps: Any) -> Callable[[Any], None]:
 
 
 def test_other_weights_can_not_pass_for_those_that_were_judged(release_copy: Path) -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason='pip install "facenet-parity[release]"')
     path = release_copy / "rnet.pt"
     state = torch.load(path, weights_only=True)
     state["conv1.bias"][0] += 1
@@ -461,17 +461,9 @@ def test_sums_that_say_something_else(release_copy: Path) -> None:
 
 
 def test_a_key_asks_for_a_signature_by_it(release_copy: Path, tmp_path: Path) -> None:
-    pytest.importorskip("model_signing")
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    pem = serialization.Encoding.PEM
+    pytest.importorskip("model_signing", reason='pip install "facenet-parity[release]"')
     for name in ("mine", "other"):
-        key = ec.generate_private_key(ec.SECP256R1())
-        private = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        public = serialization.PublicFormat.SubjectPublicKeyInfo
-        (tmp_path / f"{name}.key").write_bytes(key.private_bytes(pem, *private))
-        (tmp_path / f"{name}.pub").write_bytes(key.public_key().public_bytes(pem, public))
+        write_keys(tmp_path, name=name)
     mine = CheckOptions(public_key=tmp_path / "mine.pub")
     assert f"{SIGNATURE}: " in wrong(release_copy, mine)
     sign(release_copy, tmp_path / "mine.key")
@@ -486,18 +478,10 @@ def test_a_key_asks_for_a_signature_by_it(release_copy: Path, tmp_path: Path) ->
 
 
 def test_all_bytes_are_told_of(small_release: Path) -> None:
-    told: list[tuple[str, int]] = []
-
-    class Told(Listener):
-        def stage(self, name: str, total: int) -> None:
-            told.append((name, total))
-
-        def advance(self, size: int) -> None:
-            told.append(("", size))
-
-    checked = check(small_release, NOTHING, Told())
-    assert told[0] == ("checking", checked.size)
-    assert sum(size for _, size in told[1:]) == checked.size
+    heard = Heard()
+    checked = check(small_release, NOTHING, heard)
+    assert heard.stages == {"checking": checked.size}
+    assert heard.done == checked.size
 
 
 def test_memory_is_given_back_after_each_tensor(

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from publishing import contents
 
 from converter.errors import OutputError, UsageError
 from converter.progress import Listener
-from facenet_release import publish as publishing
 from facenet_release.channels import Advance, is_remote, open_channel
 from facenet_release.channels.folder import FolderChannel
 from facenet_release.check import CheckOptions, check
@@ -20,10 +20,6 @@ from facenet_release.publish import check_address, fetch, publish
 
 pytestmark = pytest.mark.tensorflow
 NOTHING = CheckOptions()
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_a_folder_gets_the_release_and_keeps_it(small_release: Path, tmp_path: Path) -> None:
@@ -228,6 +224,6 @@ def test_a_channel_that_loses_or_swaps_the_unnamed_files_is_noticed(
             path = tmp_path / "published" / "provenance.intoto.json"
             path.write_bytes(path.read_bytes().replace(b"local", b"other"))
 
-    monkeypatch.setattr(publishing, "open_channel", Swapping)
+    monkeypatch.setattr("facenet_release.publish.open_channel", Swapping)
     with pytest.raises(ChannelError, match="not what was sent"):
         publish(small_release, str(tmp_path / "published"), NOTHING, Listener())

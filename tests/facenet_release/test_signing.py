@@ -19,13 +19,13 @@ import pytest
 pytest.importorskip("OpenSSL", reason='pip install "facenet-parity[release]"')
 pytest.importorskip("model_signing", reason='pip install "facenet-parity[release]"')
 
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from publishing import Tiny, write_keys
 
 from converter.errors import UsageError
 from facenet_release import signing
 from facenet_release.errors import CheckFailedError, ReleaseError
-from facenet_release.manifest import PROVENANCE, SIGNATURE, Manifest
+from facenet_release.manifest import PROVENANCE, SIGNATURE
 from facenet_release.signing import PASSWORD, password, sign, verify
 
 
@@ -45,31 +45,15 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert not tried
 
 
-def write_keys(folder: Path, key: Any, secret: bytes | None = None, name: str = "key") -> Path:
-    """Write a private key as `name`.key and its public one as `name`.pub; gives the former."""
-    locked = serialization.BestAvailableEncryption(secret) if secret else None
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        locked or serialization.NoEncryption(),
-    )
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    (folder / f"{name}.pub").write_bytes(public)
-    (folder / f"{name}.key").write_bytes(private)
-    return folder / f"{name}.key"
-
-
 @pytest.fixture
 def keys(tmp_path: Path) -> tuple[Path, Path]:
     """A private and a public key that fit."""
-    private = write_keys(tmp_path, ec.generate_private_key(ec.SECP256R1()))
+    private = write_keys(tmp_path)
     return private, private.with_suffix(".pub")
 
 
 @pytest.fixture
-def signed(tiny_release: tuple[Path, Manifest], keys: tuple[Path, Path]) -> Path:
+def signed(tiny_release: Tiny, keys: tuple[Path, Path]) -> Path:
     """A release with all its files, signed."""
     folder, _ = tiny_release
     (folder / PROVENANCE).write_text("{}\n")
@@ -146,7 +130,7 @@ def test_links_and_pipes_are_refused(signed: Path, keys: tuple[Path, Path]) -> N
 
 
 def test_another_key_is_another_key(signed: Path, tmp_path: Path) -> None:
-    other = write_keys(tmp_path, ec.generate_private_key(ec.SECP256R1()), name="other")
+    other = write_keys(tmp_path, name="other")
     (found,) = findings(signed, other.with_suffix(".pub"))
     assert found.startswith("signed with another key")
 
@@ -163,7 +147,7 @@ def test_a_forger_who_names_the_right_key(
     """Signs altered files with a key of their own, and claims that it is the right one."""
     hint = json.loads((signed / SIGNATURE).read_text())["verificationMaterial"]["publicKey"]
     (signed / "pnet.pt").write_text("malicious")
-    sign(signed, write_keys(tmp_path, ec.generate_private_key(ec.SECP256R1()), name="own"))
+    sign(signed, write_keys(tmp_path, name="own"))
     edit(signed, lambda bundle: bundle["verificationMaterial"]["publicKey"].update(hint))
     assert findings(signed, keys[1]) == [
         "the signature is not this key's: it was altered, or forged"
@@ -309,7 +293,7 @@ def test_files_that_are_no_keys(signed: Path, keys: tuple[Path, Path], tmp_path:
 
 
 def test_encrypted_keys(signed: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
-    private = write_keys(tmp_path, ec.generate_private_key(ec.SECP256R1()), b"correct", "locked")
+    private = write_keys(tmp_path, secret=b"correct", name="locked")
     assert f"set {PASSWORD}" in wrong_key(signed, private)
     assert "can't be decrypted" in wrong_key(signed, private, b"horse")
     assert f"unset {PASSWORD}" in wrong_key(signed, keys[0], b"needless")
