@@ -116,7 +116,7 @@ def test_reports_are_linked_as_pages_where_there_are_such() -> None:
 
 
 def test_hugging_face_can_read_the_head() -> None:
-    yaml = pytest.importorskip("yaml")
+    yaml = pytest.importorskip("yaml", reason="a cross-check: pip install pyyaml")
     head = readme().split("---\n")[1]
     assert yaml.safe_load(head) == {
         "license": "other",  # the two models differ
@@ -141,7 +141,8 @@ def test_hugging_face_can_read_the_head() -> None:
 )
 def test_a_recipe_can_put_no_markup_into_a_card(field: str) -> None:
     """Rendered, the card has the elements that it has without, and the words are there."""
-    markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
+    library = pytest.importorskip("markdown_it", reason="comes with rich")
+    markdown = library.MarkdownIt("commonmark").enable("table")
     harmless: dict[str, Any] = {field: "harmless http://e.example/x.png http://e.example/a_b_c."}
     hostile: dict[str, Any] = {field: HOSTILE}
     for render in (card, lambda model: readme(data.manifest(model)).split("---\n", 2)[2]):
@@ -160,7 +161,8 @@ def elements(html: str) -> list[str]:
 
 
 def test_names_of_sources_can_put_no_markup_into_a_card() -> None:
-    markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
+    library = pytest.importorskip("markdown_it", reason="comes with rich")
+    markdown = library.MarkdownIt("commonmark").enable("table")
     name = "a`b``|<b>.npy\n# x"
     bad = replace(data.PNET, sources=(replace(data.PNET.sources[0], name=name),))
     rendered = markdown.render(card(bad))
@@ -187,7 +189,7 @@ def test_the_hashes_are_as_sha256sum_takes_them(tmp_path: Path) -> None:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with small or short files of all formats, holding random numbers."""
     torch = pytest.importorskip("torch", reason='pip install "facenet-parity[release]"')
-    save_file = pytest.importorskip("safetensors.torch").save_file
+    files = pytest.importorskip("safetensors.torch", reason='pip install "facenet-parity[release]"')
     from facenet_models import InceptionResnetV1, PNet
 
     folder = tmp_path_factory.mktemp("release")
@@ -205,7 +207,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     for name, state in states.items():
         torch.save(state, folder / f"{name}.pt")
-        save_file(state, folder / f"{name}.safetensors")
+        files.save_file(state, folder / f"{name}.safetensors")
     return folder
 
 

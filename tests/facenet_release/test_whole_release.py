@@ -61,7 +61,7 @@ def facenet(folder: Path, *arguments: object) -> Any:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the release of all five models has been built, in ``dist``."""
-    pytest.importorskip("tensorflow")
+    pytest.importorskip("tensorflow", reason="judging needs TensorFlow")
     folder = tmp_path_factory.mktemp("whole")
     write_whole_recipe(folder)
     built = facenet(folder, "build", "release.toml", "--out", "dist")
@@ -109,7 +109,7 @@ def test_published_to_a_real_registry_its_weights_are_used_by_name(
 
 def use_by_name(place: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``pretrained=`` takes its weights from the release."""
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason='pip install "facenet-parity[release]"')
     from facenet_models import MTCNN, InceptionResnetV1
 
     home = folder / f"home-{len(place)}"

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
@@ -104,7 +103,7 @@ def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         try:
             with direct.open(url):
                 return
-        except (URLError, OSError):
+        except OSError:  # it doesn't listen yet
             if process.poll() is not None:
                 break
             time.sleep(0.05)
@@ -225,7 +224,7 @@ def _relay(cutter: Cutter, client: socket.socket) -> None:
                 if not data:
                     break
                 server.sendall(data)
-            except OSError:
+            except OSError:  # an end has hung up
                 break
             cutter.sent += len(data)
             left = None if left is None else left - len(data)
@@ -235,7 +234,7 @@ def _relay(cutter: Cutter, client: socket.socket) -> None:
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
+    with suppress(OSError):  # an end has hung up
         while data := source.recv(65536):
             target.sendall(data)
     _shut(target)
