@@ -10,9 +10,10 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from support.stand_ins import stand_in_weights
 from support.tf_fixtures import golden_128, golden_512, original_variables, tensorflow
 
-__all__ = ["golden_128", "golden_512", "original_variables", "tensorflow"]
+__all__ = ["golden_128", "golden_512", "original_variables", "stand_in_weights", "tensorflow"]
 
 REFERENCE = "FACENET_REFERENCE_DIR"
 

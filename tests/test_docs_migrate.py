@@ -13,16 +13,13 @@ MIGRATE = "docs/migrate.md"
 
 
 @pytest.fixture
-def folder(reference_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(
+    stand_in_weights: Path, reference_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """Where the page's code runs: a photograph, trained nets, a state_dict of one's own."""
-    pytest.importorskip("torch", reason="the networks need torch")
-    from support.stand_ins import write_weights
-
-    (tmp_path / "weights").mkdir()
-    weights = write_weights(tmp_path / "weights", reference_dir)
-    monkeypatch.setenv("FACENET_WEIGHTS", str(weights))
+    monkeypatch.setenv("FACENET_WEIGHTS", str(stand_in_weights))
     monkeypatch.setenv("FACENET_OFFLINE", "1")
-    (tmp_path / "mine.pt").symlink_to(weights / "20180402-114759-vggface2.pt")
+    (tmp_path / "mine.pt").symlink_to(stand_in_weights / "20180402-114759-vggface2.pt")
     (tmp_path / "multiface.jpg").symlink_to(reference_dir / "images" / "multiface.jpg")
     return tmp_path
 

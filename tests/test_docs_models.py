@@ -43,27 +43,19 @@ def exempt(block: Block) -> bool:
 # --- The code -------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def weights(reference_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("torch", reason="the networks need torch")
-    from support.stand_ins import write_weights
-
-    return write_weights(tmp_path_factory.mktemp("weights"), reference_dir)
-
-
 @pytest.fixture
 def folder(
-    weights: Path, reference_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stand_in_weights: Path, reference_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """The working folder that the page assumes: photographs, people, a small LFW, a script."""
-    monkeypatch.setenv("FACENET_WEIGHTS", str(weights))
+    monkeypatch.setenv("FACENET_WEIGHTS", str(stand_in_weights))
     monkeypatch.setenv("FACENET_OFFLINE", "1")
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), "/bin:/usr/bin"]))
     monkeypatch.chdir(tmp_path)
     images = reference_dir / "images"
     Path("video.mp4").symlink_to(reference_dir / "video" / "video.mp4")
     Path("multiface.jpg").symlink_to(images / "multiface.jpg")
-    Path("20180402-114759-vggface2.pt").symlink_to(weights / "20180402-114759-vggface2.pt")
+    Path("20180402-114759-vggface2.pt").symlink_to(stand_in_weights / "20180402-114759-vggface2.pt")
     people = {"Ann": "multiface", "Bob": "Anthony_Hopkins_000"}
     for name, file in people.items():
         for number in (1, 2):
@@ -103,7 +95,7 @@ def test_the_python_code_runs_in_order(folder: Path) -> None:
 @pytest.mark.parametrize("block", [b for b in SHELL if not exempt(b)], ids=lambda b: b.text[:20])
 def test_the_commands_run(block: Block, folder: Path) -> None:
     for module in ("onnxruntime", "matplotlib", "av"):
-        pytest.importorskip(module)
+        pytest.importorskip(module, reason=f"the commands of the page need {module}")
     output = shell(block.text, folder)
     after = BLOCKS[BLOCKS.index(block) + 1]
     if after.language == "text":

@@ -107,12 +107,8 @@ def test_the_bundle_read_by_hand(tmp_path: Path) -> None:
 # --- offline --------------------------------------------------------------------------------------
 
 
-def test_offline(reference_dir: Path, tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="the detector needs torch")
-    from support.stand_ins import write_weights
-
-    (tmp_path / "weights").mkdir()
-    write_weights(tmp_path / "weights", reference_dir)
+def test_offline(stand_in_weights: Path, reference_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights").symlink_to(stand_in_weights)
     (tmp_path / "multiface.jpg").symlink_to(reference_dir / "images" / "multiface.jpg")
     weights, *install = [block for block in blocks("docs/offline.md") if block.language == "sh"]
     shell(weights.text, tmp_path)

@@ -24,7 +24,6 @@ pytest.importorskip("PIL", reason="the photographs need Pillow")
 
 import torch
 from PIL import Image, ImageDraw
-from support.stand_ins import write_weights
 from torch import optim
 from torch.optim.lr_scheduler import MultiStepLR
 from torch.utils.data import DataLoader, Dataset, SequentialSampler, SubsetRandomSampler
@@ -41,17 +40,12 @@ from facenet_models import (
 GREY_LEVEL = 1 / 128  # of a standardised face
 
 
-@pytest.fixture(scope="module")
-def weights(reference_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_weights(tmp_path_factory.mktemp("weights"), reference_dir)
-
-
 @pytest.fixture(autouse=True)
 def here(
-    weights: Path, reference_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stand_in_weights: Path, reference_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A working folder with the photographs; weights found through the environment, offline."""
-    monkeypatch.setenv("FACENET_WEIGHTS", str(weights))
+    monkeypatch.setenv("FACENET_WEIGHTS", str(stand_in_weights))
     monkeypatch.setenv("FACENET_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
     for image in (reference_dir / "images").iterdir():
@@ -100,9 +94,9 @@ def test_quick_start(package: Any, reference_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "classes"), [("vggface2", 8631), ("casia-webface", 10575)])
-def test_pretrained_models(weights: Path, name: str, classes: int) -> None:
+def test_pretrained_models(stand_in_weights: Path, name: str, classes: int) -> None:
     model = InceptionResnetV1(pretrained=name).eval()
-    (file,) = weights.glob(f"*{name}.pt")
+    (file,) = stand_in_weights.glob(f"*{name}.pt")
     stored = torch.load(file, weights_only=True)
     loaded = model.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in stored.items())
