@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,3 +37,14 @@ def built() -> InceptionResnetV1:
 def model(built: InceptionResnetV1) -> InceptionResnetV1:
     """A copy of `built` that a test may change."""
     return copy.deepcopy(built)
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache, and no way to the network but loopback."""
+    for name in ("FACENET_OFFLINE", "FACENET_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("FACENET_MIRROR", "http://127.0.0.1:9")  # nobody listens
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "torch" / "checkpoints"

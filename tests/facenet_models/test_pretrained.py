@@ -28,18 +28,9 @@ from facenet_models.errors import DownloadError, UsageError, WeightsError
 from facenet_models.pretrained import INCEPTION, Pretrained, Weights, find, locate
 from facenet_models.weights_files import load_state_dict
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 VGGFACE2, CASIA = "20180402-114759-vggface2.pt", "20180408-102900-casia-webface.pt"
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache, and no way to the network but loopback."""
-    for name in ("FACENET_OFFLINE", "FACENET_WEIGHTS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setenv("FACENET_MIRROR", "http://127.0.0.1:9")  # nobody listens
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    return tmp_path / "torch" / "checkpoints"
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +56,7 @@ def state(release: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def here(release: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(release: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: ARG001 # which clears the variable, before it is set
     """FACENET_WEIGHTS names `release`."""
     monkeypatch.setenv("FACENET_WEIGHTS", str(release))
     return release

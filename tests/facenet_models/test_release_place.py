@@ -33,18 +33,9 @@ from facenet_models.pretrained import Pretrained, locate
 from facenet_models.release import find_at
 from facenet_models.release_manifest import MANIFEST, SCHEMA, SUMS, Entry, parse
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 PNET, RNET = Pretrained.PNET.value, Pretrained.RNET.value
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache, and no way to the network but loopback."""
-    for name in ("FACENET_OFFLINE", "FACENET_WEIGHTS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setenv("FACENET_MIRROR", "http://127.0.0.1:9")  # nobody listens
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    return tmp_path / "torch" / "checkpoints"
 
 
 def sha256(data: bytes) -> str:
@@ -103,24 +94,22 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
         yield running
 
 
-def push(registry: Registry, folder: Path, tag: str = "v1", **renamed: str) -> str:
+def push(registry: Registry, folder: Path) -> str:
     """Publish what lies in `folder`, whether it fits together or not; gives the address."""
     from converter.progress import Listener
-    from facenet_release.channels.oci_push import descriptor, open_pusher
+    from facenet_release.channels.oci import describe
+    from facenet_release.channels.oci_push import open_pusher
+    from facenet_release.manifest import Manifest
 
-    address = registry.address(tag)
+    address = registry.address()
     pusher = open_pusher(oci.Registry(oci.parse(address)), Listener())
-    layers = []
-    for file in sorted(folder.iterdir()):
+    blobs = {}
+    for file in folder.iterdir():
         data = file.read_bytes()
-        blob = oci.Blob(len(data), sha256(data))
-        pusher.send(blob, file)
-        title = {"annotations": {oci.TITLE: renamed.get(file.stem, file.name)}}
-        layers.append(descriptor("application/octet-stream", blob) | title)
+        blobs[file.name] = oci.Blob(len(data), sha256(data))
+        pusher.send(blobs[file.name], file)
     pusher.send_empty()
-    config = layers[0] | {"annotations": {}}
-    said = {"schemaVersion": 2, "mediaType": oci.MANIFEST_TYPE, "config": config, "layers": layers}
-    pusher.name(json.dumps(said).encode())
+    pusher.name(describe(Manifest("tiny", "v1", "tests", (), ()), blobs))
     return address
 
 
@@ -301,7 +290,7 @@ def test_what_the_release_writes_is_read() -> None:
 @pytest.fixture
 def nets(tmp_path: Path) -> Path:
     """A release of MTCNN's three nets, and a photograph."""
-    pillow = pytest.importorskip("PIL.Image")
+    pillow = pytest.importorskip("PIL.Image", reason="the photograph needs Pillow")
     folder = tmp_path / "nets"
     folder.mkdir()
     for name, net in {"pnet": PNet(), "rnet": RNet(), "onet": ONet()}.items():
