@@ -50,10 +50,12 @@ CONVERT = "from converter.cli.convert import command; command()"
 FACENET = "from converter.cli.main import facenet; facenet()"
 
 
-def timed(command: list[str]) -> tuple[float, float]:
-    """Seconds and peak resident memory (MB) of a process. RuntimeError if it fails."""
+def timed(command: list[str], folder: Path | None = None) -> tuple[float, float]:
+    """Seconds and peak resident memory (MB) of a process in `folder`. RuntimeError if it fails."""
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     assert process.stderr is not None
     errors = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)

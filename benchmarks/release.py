@@ -15,48 +15,24 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
-FACENET = [sys.executable, "-c", "from converter.cli.main import facenet; facenet()"]
-LARGE = {"20180402-114759": 8631, "20180408-102900": 10575}
-NAMES = {"20180402-114759": "20180402-114759-vggface2"}
-NAMES |= {"20180408-102900": "20180408-102900-casia-webface"}
+from convert import FACENET, python, timed
 
 
 def prepare(folder: Path) -> dict[str, str]:
     """Checkpoints, det*.npy and a recipe in `folder`; the source of each model, by its name."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from support.small_release import NETS, write_inputs
+    from support.small_release import write_all
 
-    from converter.demo import write_demo
-    from converter.sources.mapped import sha256_file
-
-    sources = {}
-    text = '[release]\nname = "benchmark"\nversion = "1"\n'
-    for name, classes in LARGE.items():
-        write_demo(folder / name, classes=classes)
-        sources[NAMES[name]] = name
-    write_inputs(folder)
-    sources |= {net: file for net, (file, _) in NETS.items()}
-    for model, source in sources.items():
-        place = folder / source
-        files = sorted(place.glob("model*")) if place.is_dir() else [place]
-        text += f'[[model]]\nname = "{model}"\n[model.sha256]\n'
-        text += "".join(f'"{file.name}" = "{sha256_file(file)}"\n' for file in files)
-    (folder / "release.toml").write_text(text)
-    return sources
+    return write_all(folder)
 
 
-def seconds(command: Sequence[str], folder: Path) -> float:
-    """How long a command takes."""
-    started = time.perf_counter()
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    return time.perf_counter() - started
+def seconds(folder: Path, *command: str) -> float:
+    """How long a ``facenet`` takes in `folder`."""
+    return timed(python(FACENET, *command), folder)[0]
 
 
 def one_by_one(folder: Path, sources: dict[str, str]) -> float:
@@ -65,8 +41,8 @@ def one_by_one(folder: Path, sources: dict[str, str]) -> float:
     for model, source in sources.items():
         out = f"alone/{model}.pt"
         (folder / "alone").mkdir(exist_ok=True)
-        total += seconds([*FACENET, "convert", "--checkpoint", source, "--out", out], folder)
-        total += seconds([*FACENET, "verify", source, out], folder)
+        total += seconds(folder, "convert", "--checkpoint", source, "--out", out)
+        total += seconds(folder, "verify", source, out)
     shutil.rmtree(folder / "alone")
     return total
 
@@ -78,11 +54,11 @@ def measure(folder: Path, runs: int) -> dict[str, float]:
         if run:
             shutil.rmtree(folder / "dist")
         taken["alone"].append(one_by_one(folder, sources))
-        build = [*FACENET, "release", "build", "release.toml", "--out", "dist"]
-        taken["build"].append(seconds(build, folder))
-        taken["check"].append(seconds([*FACENET, "release", "check", "dist"], folder))
+        build = ["release", "build", "release.toml", "--out", "dist"]
+        taken["build"].append(seconds(folder, *build))
+        taken["check"].append(seconds(folder, "release", "check", "dist"))
         sums = ["sha256sum", "--check", "--quiet", "SHA256SUMS"]
-        taken["sha256sum"].append(seconds(sums, folder / "dist"))
+        taken["sha256sum"].append(timed(sums, folder / "dist")[0])
     size = sum(path.stat().st_size for path in (folder / "dist").iterdir())
     medians = {name: statistics.median(values) for name, values in taken.items()}
     return {

@@ -24,12 +24,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from convert import FACENET, python
+
 from converter.errors import FacenetError
 from facenet_release.check import CheckOptions, check
 from facenet_release.manifest import MANIFEST, PROVENANCE
 
 STEPS = 8  # of this build: four conversions, two judgements, two conclusions
-FACENET = [sys.executable, "-c", "from converter.cli.main import facenet; facenet()"]
 
 
 def prepare(folder: Path) -> None:
@@ -46,7 +47,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def start(folder: Path, out: Path) -> subprocess.Popen[bytes]:
-    command = [*FACENET, "release", "build", str(folder / "release.toml"), "--out", str(out)]
+    command = python(FACENET, "release", "build", folder / "release.toml", "--out", out)
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

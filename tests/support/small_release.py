@@ -1,4 +1,4 @@
-"""A real release of MTCNN's small nets: a recipe and its inputs, and what is built of them.
+"""Real releases, of MTCNN's small nets or of all models: recipes, inputs, what is built of them.
 
 tests/facenet_release/conftest.py imports the fixtures for its tests.
 """
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from converter.architectures import ONET, PNET, RNET
+from converter.demo import write_demo
 from converter.errors import FacenetError
 from converter.rules import Rule
 from converter.sources import open_source
@@ -31,6 +32,10 @@ from facenet_release.workers import Done, Told
 from support.fakes import mtcnn_npy
 
 NETS = {"pnet": ("det1.npy", PNET), "rnet": ("det2.npy", RNET), "onet": ("det3.npy", ONET)}
+LARGE = {  # the checkpoint's folder, and how many classes it has
+    "20180402-114759-vggface2": ("20180402-114759", 8631),
+    "20180408-102900-casia-webface": ("20180408-102900", 10575),
+}
 
 
 def write_inputs(folder: Path) -> None:
@@ -81,6 +86,25 @@ def write_recipe(
     text += "\n".join(model_toml(folder, name, more.get(name, "")) for name in names)
     (folder / "release.toml").write_text(text, encoding="utf-8")
     return folder / "release.toml"
+
+
+def write_all(folder: Path) -> dict[str, str]:
+    """Five models in `folder`, and a recipe for them; gives the source of each, by its name.
+
+    The large ones are demo checkpoints of the published sizes.
+    """
+    for source, classes in LARGE.values():
+        write_demo(folder / source, classes=classes)
+    write_inputs(folder)
+    sources = {name: source for rows in (LARGE, NETS) for name, (source, _) in rows.items()}
+    text = '[release]\nname = "facenet-weights"\nversion = "1.0.0"\n'
+    for name, source in sources.items():
+        place = folder / source
+        files = sorted(place.glob("model*")) if place.is_dir() else [place]
+        text += f'[[model]]\nname = "{name}"\n[model.sha256]\n'
+        text += "".join(f'"{file.name}" = "{sha256_file(file)}"\n' for file in files)
+    (folder / "release.toml").write_text(text, encoding="utf-8")
+    return sources
 
 
 def run_here(jobs: Sequence[Job], processes: int, logs: Path, told: Told) -> list[Done]:  # noqa: ARG001 # stands in for workers.run
