@@ -2,64 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support import release_data as data
 from support.small_release import in_process, inputs, release_copy, small_release
 
-from facenet_release.manifest import MANIFEST, SUMS, Artifact, File, Manifest, Model, Role, Source
+from facenet_release.manifest import MANIFEST, SUMS, Manifest
 
 __all__ = ["in_process", "inputs", "release_copy", "small_release"]
 
 
 def make_release(folder: Path, version: str = "v1.0", salt: str = "") -> Manifest:
     """Make `folder` a valid release of one model, a few kB long; `salt` alters the weights."""
-    folder.mkdir(parents=True)
-    contents: dict[str, tuple[Role, bytes]] = {
-        "pnet.evidence.json": ("evidence", b'{"verdict": "passed"}\n'),
-        "pnet.md": ("card", b"# PNet\n"),
-        "pnet.pt": ("weights", f"weights{salt}".encode() + bytes(range(256)) * 20),
-        "pnet.safetensors": ("weights", f"safe{salt}".encode() + bytes(range(256)) * 10),
-        "release.toml": ("recipe", b"# made by a test\n"),
+    contents = {
+        "pnet.md": b"# PNet\n",
+        "pnet.pt": f"weights{salt}".encode() + bytes(range(256)) * 20,
+        "pnet.safetensors": f"safe{salt}".encode() + bytes(range(256)) * 10,
+        "pnet.parity.json": b'{"verdict": "passed"}\n',
+        "release.toml": b"# made by a test\n",
     }
-    for name, (_, data) in contents.items():
-        (folder / name).write_bytes(data)
-    manifest = Manifest(
-        name="tiny",
-        version=version,
-        software="facenet-parity 0.1.0",
-        models=(
-            Model(
-                name="pnet",
-                architecture="PNet",
-                embedding_size=None,
-                classes=None,
-                image_size=(12, 12),
-                preprocessing="(x - 127.5) / 128",
-                training_set="none",
-                licence="MIT",
-                notes="",
-                sources=(Source("det1.npy", 3, hashlib.sha256(b"abc").hexdigest()),),
-                artifacts=(
-                    Artifact("pnet.pt", "all", "pt", "0" * 64, "pnet.evidence.json"),
-                    Artifact(
-                        "pnet.safetensors", "all", "safetensors", "0" * 64, "pnet.evidence.json"
-                    ),
-                ),
-                evidence="pnet.evidence.json",
-                card="pnet.md",
-            ),
-        ),
-        files=tuple(
-            File(name, len(data), hashlib.sha256(data).hexdigest(), role)
-            for name, (role, data) in sorted(contents.items())
-        ),
-    )
-    data = manifest.to_bytes()
-    (folder / MANIFEST).write_bytes(data)
-    (folder / SUMS).write_bytes(manifest.sums(hashlib.sha256(data).hexdigest()))
+    model = replace(data.PNET, artifacts=data.PNET.artifacts[1:])  # without ONNX
+    manifest = replace(data.manifest(model, contents=contents), version=version)
+    said = manifest.to_bytes()
+    contents |= {MANIFEST: said, SUMS: manifest.sums(data.sha256(said))}
+    folder.mkdir(parents=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
     return manifest
 
 

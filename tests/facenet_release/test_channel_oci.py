@@ -331,7 +331,9 @@ def test_a_lost_file_is_seen(registry: Registry, tiny_release: Tiny, tmp_path: P
 
 def test_an_altered_manifest_is_seen(registry: Registry, tiny_release: Tiny) -> None:
     publish(tiny_release, registry.address())
-    registry.alter(hashlib.sha256(stored(registry.address())).hexdigest())
+    file = registry.blob(hashlib.sha256(stored(registry.address())).hexdigest())
+    altered = file.read_bytes().replace(b'"pnet.pt"', b'"pnet.pu"')  # by one bit, and JSON still
+    file.write_bytes(altered)
     for act in (
         lambda: open_channel(registry.address()).names(),
         lambda: publish(tiny_release, registry.address()),
