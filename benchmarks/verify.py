@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from convert import summarised, timed
+from convert import FACENET, python, summarised, timed
 
 # The comparison in facenet-pytorch's README, as one would write it today: the graph of the
 # checkpoint and the converted network on five random images, and the distances printed.
@@ -42,7 +42,6 @@ with torch.no_grad():
     found = net(images).numpy()
 print(np.linalg.norm(expected - found, axis=1))
 """
-FACENET = "from converter.cli.main import facenet; facenet()"
 VERIFY = "facenet verify"
 STORED = "verify reference.h5"
 PLAIN = "verify --probes none"
@@ -75,22 +74,19 @@ def prepare(folder: Path) -> tuple[Path, Path, Path, Path]:
         ["convert", "--checkpoint", str(prefix), "--out", str(weights)],
         ["capture", str(prefix), "--out", str(record)],
     ):
-        subprocess.run([sys.executable, "-c", FACENET, *call], check=True, capture_output=True)
+        subprocess.run(python(FACENET, *call), check=True, capture_output=True)
     (graph,) = (folder / "demo").glob("*.meta")
     return prefix, graph, weights, record
 
 
 def contenders(prefix: Path, graph: Path, weights: Path, record: Path) -> dict[str, list[str]]:
-    def facenet(*arguments: object) -> list[str]:
-        return [sys.executable, "-c", FACENET, *map(str, arguments)]
-
     return {
-        REPLACED: [sys.executable, "-c", SCRIPT, *map(str, (prefix, graph, weights))],
-        VERIFY: facenet("verify", prefix, weights),
-        PLAIN: facenet("verify", prefix, weights, "--probes", "none"),
-        STORED: facenet("verify", record, weights),
-        "import tensorflow": [sys.executable, "-c", "import tensorflow"],
-        "import torch": [sys.executable, "-c", "import torch"],
+        REPLACED: python(SCRIPT, prefix, graph, weights),
+        VERIFY: python(FACENET, "verify", prefix, weights),
+        PLAIN: python(FACENET, "verify", prefix, weights, "--probes", "none"),
+        STORED: python(FACENET, "verify", record, weights),
+        "import tensorflow": python("import tensorflow"),
+        "import torch": python("import torch"),
     }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support import registry as registries
 from support import release_data as data
+from support.registry import Registry
 from support.small_release import in_process, inputs, release_copy, small_release
 
 from facenet_release.manifest import MANIFEST, SUMS, Manifest
@@ -32,6 +34,29 @@ def make_release(folder: Path, version: str = "v1.0", salt: str = "") -> Manifes
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     return manifest
+
+
+@pytest.fixture
+def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No credentials for a registry, and no proxy between it and a test."""
+    for name in ("OCI_USERNAME", "OCI_PASSWORD", "GITHUB_TOKEN", "GITHUB_ACTOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "no-docker"))
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    """A real one, on loopback."""
+    with registries.serve(tmp_path / "registry") as running:
+        yield running
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Registry]:
+    """One that wants a password."""
+    with registries.serve(tmp_path / "locked", password=True) as running:
+        yield running
 
 
 @pytest.fixture

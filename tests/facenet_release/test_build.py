@@ -5,12 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import signal
 import subprocess
-import sys
 import threading
-import time
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -485,112 +481,3 @@ def test_another_comparison_is_made_anew(inputs: Path, monkeypatch: pytest.Monke
     built = build(read(write_recipe(inputs, ("rnet",), {"rnet": more})), inputs / "dist")
     assert built.jobs is not None
     assert [done.result.comparison for done in built.jobs] == ["identical"]
-
-
-def test_a_full_disk_is_said_and_nothing_is_half(inputs: Path, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a small file system can't be mounted here")
-    try:
-        with pytest.raises(OutputError) as error:
-            build(read(write_recipe(inputs)), disk / "dist", processes=1)
-        assert "No space left" in str(error.value)
-        assert not (disk / "dist").exists()
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
-
-
-# A program that is started in a shell's background would leave Ctrl-C unheard.
-FACENET = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from converter.cli.main import facenet
-facenet()
-"""
-
-
-def processes_of(folder: Path) -> list[int]:
-    """Processes that have `folder` in their environment: of a build that was started with it."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if str(folder).encode() in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-        except OSError:  # it has ended, or is another user's
-            continue
-    return found
-
-
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
-@pytest.mark.parametrize("signals", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_build_leaves_no_process_and_goes_on(
-    inputs: Path, signals: signal.Signals
-) -> None:
-    recipe, out = write_recipe(inputs, ("pnet",)), inputs / "dist"
-    command = [sys.executable, "-c", FACENET]
-    started = subprocess.Popen(
-        [*command, "release", "build", str(recipe), "--out", str(out)],
-        env={**os.environ, "MARK": str(inputs)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    first = Staging(out).steps / "convert pnet.pt.json"
-    deadline = time.monotonic() + 120
-    while not first.exists():
-        assert started.poll() is None, started.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    started.send_signal(signals)
-    _, said = started.communicate(timeout=60)
-    assert started.returncode == (-signal.SIGKILL if signals == signal.SIGKILL else 130), said
-    while processes_of(inputs):
-        assert time.monotonic() < deadline, processes_of(inputs)
-        time.sleep(0.05)
-    assert not out.exists()
-    assert plan(read(recipe), out)[0][1]["pnet.pt"]
-    build(read(recipe), out, processes=1)
-    check(out, CheckOptions())
-
-
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
-def test_ctrl_c_while_processes_start_is_heard_by_one_alone(inputs: Path) -> None:
-    """A terminal sends it to all; those that are just importing would print where they were."""
-    command = [sys.executable, "-c", FACENET]
-    build_in = ["--out", str(inputs / "dist"), "--jobs", "2"]
-    started = subprocess.Popen(
-        [*command, "release", "build", str(write_recipe(inputs)), *build_in],
-        env={**os.environ, "MARK": str(inputs)},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    while len(processes_of(inputs)) < 4:  # with the one that tracks resources
-        assert started.poll() is None, started.communicate()[1]
-    time.sleep(0.05)  # now they import
-    os.killpg(started.pid, signal.SIGINT)
-    _, said = started.communicate(timeout=60)
-    assert started.returncode == 130
-    *before, last = said.strip().splitlines()
-    assert last == "Interrupted; the same command goes on where this one was"
-    # A process may have got as far as its job before the signal came; none prints a traceback.
-    assert all(re.match(r"\[ *[0-9.]+ s\] [a-z]+: ", line) for line in before), said
-
-
-class Dies:
-    """A job whose process is killed while it tells what it does."""
-
-    input = SimpleNamespace(model=SimpleNamespace(name="dies"))
-
-    def run(self, _: object) -> None:
-        workers._queue._wlock.acquire()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_process_that_dies_is_reported_and_not_waited_for(tmp_path: Path) -> None:
-    jobs: Any = [Dies()]
-    with pytest.raises(ReleaseError, match="process of the build died"):
-        workers.run(jobs, 1, tmp_path, lambda *_: None)
