@@ -15,7 +15,7 @@ from facenet_release.manifest import Artifact, Manifest, Model
 from parity_tests.model import ParityReport
 from parity_tests.report.as_json import from_json
 
-GATES: tuple[str, ...] = ("weights", "settings", "float64", "float32")  # of every network
+GATES: tuple[str, ...] = ("weights", "float64", "float32")  # of every network
 _EMBEDDING_GATES: tuple[str, ...] = ("task",)  # of those that give embeddings
 _ONNX_GATES: tuple[str, ...] = ("float32",)  # an ONNX file shows only its answers
 

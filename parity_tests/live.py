@@ -25,7 +25,6 @@ from parity_tests.original import GraphValues, original
 from parity_tests.probes import Which
 from parity_tests.reference import ReferenceRunner, Weights, weights_in_graph
 from parity_tests.serving_graph import ServingGraph
-from parity_tests.settings import Settings, graph_settings
 
 Array = npt.NDArray[Any]
 
@@ -77,9 +76,6 @@ class LiveReference:
 
     def weights_gate(self, candidate: Catalog) -> GateResult:
         return weights_gate(self._catalog, candidate)
-
-    def settings(self) -> Settings:
-        return graph_settings(self._original[0], self.architecture)
 
     def answers(self, batches: Batches) -> Array:
         return self._rows(self._runner, batches, "float32")

@@ -9,6 +9,8 @@ Layout, schema `SCHEMA`::
     /answers/float64    likewise, by the graph rewritten to float64
     /activations/TENSOR float32: what that tensor of the graph holds for the first feed's images
 
+Schema 1 also listed the network's settings in `about`; a file of that schema is read without them.
+
 Little-endian, in chunks of whole rows with a Fletcher-32 checksum each, so that some rows can be
 read without the rest, and not compressed: activations hardly shrink. Read whole, an array is also
 compared with its SHA-256.
@@ -35,7 +37,8 @@ from parity_tests.errors import ParityError
 
 Array = npt.NDArray[Any]
 
-SCHEMA = "facenet-parity/reference/1"
+SCHEMA = "facenet-parity/reference/2"
+READABLE = (SCHEMA, "facenet-parity/reference/1")
 MAGIC = b"\x89HDF\r\n\x1a\n"
 DTYPES = ("<f4", "<f8")
 CHUNK = 1 << 20  # bytes, about; a chunk holds at least one row
@@ -151,7 +154,7 @@ class Store:
         try:
             schema = self._file.attrs.get("schema")
             wanted = self._file.attrs.get("manifest_sha256")
-            if schema != SCHEMA:
+            if schema not in READABLE:
                 raise self._refusal(
                     "is no recorded reference that this program knows", str(schema), SCHEMA
                 )
