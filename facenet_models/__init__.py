@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from facenet_models import training
     from facenet_models.crops import extract_face, fixed_image_standardization, prewhiten
-    from facenet_models.inception_resnet_v1 import InceptionResnetV1
     from facenet_models.mtcnn import MTCNN
-    from facenet_models.mtcnn_nets import ONet, PNet, RNet
-    from facenet_models.pretrained import Pretrained
+    from facenet_models.networks.inception_resnet_v1 import InceptionResnetV1
+    from facenet_models.networks.mtcnn import ONet, PNet, RNet
+    from facenet_models.weights.registry import Pretrained
 
 __all__ = [
     "MTCNN",
@@ -30,11 +30,11 @@ __all__ = [
 
 _MODULE_OF = {
     "MTCNN": "facenet_models.mtcnn",
-    "InceptionResnetV1": "facenet_models.inception_resnet_v1",
-    "ONet": "facenet_models.mtcnn_nets",
-    "PNet": "facenet_models.mtcnn_nets",
-    "Pretrained": "facenet_models.pretrained",
-    "RNet": "facenet_models.mtcnn_nets",
+    "InceptionResnetV1": "facenet_models.networks.inception_resnet_v1",
+    "ONet": "facenet_models.networks.mtcnn",
+    "PNet": "facenet_models.networks.mtcnn",
+    "Pretrained": "facenet_models.weights.registry",
+    "RNet": "facenet_models.networks.mtcnn",
     "extract_face": "facenet_models.crops",
     "fixed_image_standardization": "facenet_models.crops",
     "prewhiten": "facenet_models.crops",

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from facenet_models.architectures import PREPROCESSING, Architecture, describe
 from facenet_models.atomic import check_target, write_atomically
 from facenet_models.errors import ExportError, UsageError
+from facenet_models.networks.architectures import PREPROCESSING, Architecture, describe
 from facenet_models.onnx_graph import DEFAULT_OPSET, INPUT, check_opset, to_onnx
 from facenet_models.onnx_runtime import make_session
 from facenet_models.optimize import check_eval

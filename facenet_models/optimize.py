@@ -22,9 +22,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from facenet_models.architectures import describe
 from facenet_models.errors import UsageError
-from facenet_models.inception_resnet_v1 import BasicConv2d, InceptionResnetV1
+from facenet_models.networks.architectures import describe
+from facenet_models.networks.inception_resnet_v1 import BasicConv2d, InceptionResnetV1
 from facenet_models.onnx_graph import INPUT, to_onnx
 from facenet_models.onnx_runtime import make_session
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.errors import UsageError
-from facenet_models.pretrained import PREPROCESSING, Pretrained, Weights
+from facenet_models.weights.registry import PREPROCESSING, Pretrained, Weights
 from facenet_release.documents import validator
 from facenet_release.errors import RecipeError
 from facenet_release.recipe_lines import Place, line_of, lines

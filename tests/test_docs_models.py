@@ -24,7 +24,7 @@ from support.pages import (
 )
 
 from facenet_models import errors
-from facenet_models.pretrained import Pretrained
+from facenet_models.weights.registry import Pretrained
 
 PAGE = "docs/models.md"
 DOCS = page(PAGE)

@@ -30,8 +30,8 @@ from typing import NoReturn
 from converter.errors import UsageError
 from converter.progress import Listener
 from converter.sources.mapped import sha256_file
-from facenet_models import oci, transfer
 from facenet_models.errors import DownloadError, ModelsError
+from facenet_models.weights import http, oci
 from facenet_release.channels import Advance
 from facenet_release.channels.local import examine
 from facenet_release.channels.oci_push import BYTES, EMPTY_BLOB, descriptor, open_pusher
@@ -97,10 +97,10 @@ class Oci:
             advance(max(0, here - done))
             done = max(done, here)
 
-        part = transfer.Part(target)
+        part = http.Part(target)
         try:
             with self._translated():
-                transfer.download(self._registry.source(blob), part, bar)
+                http.download(self._registry.source(blob), part, bar)
             digest = sha256_file(part.path)
             if digest != blob.sha256:
                 self._fail("the registry's file is damaged", name, blob.sha256, digest)
@@ -135,7 +135,7 @@ class Oci:
     def _manifest(self) -> bytes | None:
         try:
             return self._registry.manifest()
-        except transfer.AbsentError:
+        except http.AbsentError:
             return None
 
     def _is_published(self, data: bytes) -> bool:
@@ -205,7 +205,7 @@ def describe(manifest: Manifest, blobs: dict[str, oci.Blob]) -> bytes:
 
 
 def credentials(host: str) -> str | None:
-    """User name and password for that registry, as `facenet_models.oci.Registry` wants them.
+    """User name and password for that registry, as `oci.Registry` wants them.
 
     Raises TokenError if what there is can't be used.
     """

@@ -19,10 +19,10 @@ ort = pytest.importorskip("onnxruntime")
 from torch import nn  # noqa: E402
 
 from facenet_models import InceptionResnetV1, ONet, PNet, RNet, export  # noqa: E402
-from facenet_models.architectures import describe, from_state_dict  # noqa: E402
 from facenet_models.cli.export import command  # noqa: E402
 from facenet_models.errors import ExportError, ModelsError, UsageError, WeightsError  # noqa: E402
 from facenet_models.export import export_onnx, verify  # noqa: E402
+from facenet_models.networks.architectures import describe, from_state_dict  # noqa: E402
 from facenet_models.onnx_graph import to_onnx  # noqa: E402
 
 

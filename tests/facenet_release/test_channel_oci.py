@@ -21,7 +21,7 @@ from support.registry import Registry, cutting
 
 from converter.errors import UsageError
 from converter.progress import Listener
-from facenet_models import oci as reading
+from facenet_models.weights import oci as reading
 from facenet_release.channels import oci as channel_module
 from facenet_release.channels import oci_push, open_channel
 from facenet_release.channels.oci import describe

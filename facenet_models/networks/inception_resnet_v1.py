@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facenet_models.pretrained import INCEPTION, load
+from facenet_models.weights.pretrained import load
+from facenet_models.weights.registry import INCEPTION
 
 BATCH_NORM_EPS = 1e-3  # the original's batch_norm_params["epsilon"]
 BATCH_NORM_MOMENTUM = 0.1  # facenet-pytorch's, torch's default; the original trained with 0.005
@@ -143,7 +144,7 @@ class InceptionResnetV1(nn.Module):
     Args:
         pretrained: Weights to start from: ``"vggface2"``, ``"casia-webface"``, or the path of a
             ``.pt`` or ``.safetensors`` file. Named ones are downloaded once, and their hash is
-            checked on every load (see `facenet_models.pretrained`). None: random weights.
+            checked on every load (see `facenet_models.weights.pretrained`). None: random weights.
         classify: Return logits instead of embeddings. May be switched at any time by assigning
             ``model.classify``.
         num_classes: Number of classes of the ``logits`` layer. None: that of the weights, if any,

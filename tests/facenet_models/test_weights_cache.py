@@ -21,9 +21,9 @@ pytest.importorskip("filelock", reason="downloads need filelock")
 
 from support.file_server import FileServer, serve
 
-from facenet_models import download, transfer
-from facenet_models.download import fetch
 from facenet_models.errors import DownloadError, OutputError, WeightsError
+from facenet_models.weights import cache, http
+from facenet_models.weights.cache import fetch
 
 BODY = random.Random(7).randbytes(700_001)
 HASH = sha256(BODY).hexdigest()
@@ -135,7 +135,7 @@ def test_an_address_where_nobody_is(target: Path, url: str) -> None:
 def test_no_server_fills_the_disk(
     server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(http, "MAX_BYTES", 100_000)
     for fault in ("", "no-length"):
         server.faults = [fault]
         with pytest.raises(DownloadError, match="sends too much"):
@@ -144,8 +144,8 @@ def test_no_server_fills_the_disk(
 
 
 def test_encryption_is_not_given_up_on_the_way(tmp_path: Path) -> None:
-    answer = transfer.Answer(
-        transfer.Source("https://a/x.pt"), transfer.Part(tmp_path / "x.pt"), None, lambda *_: None
+    answer = http.Answer(
+        http.Source("https://a/x.pt"), http.Part(tmp_path / "x.pt"), None, lambda *_: None
     )
     response = SimpleNamespace(url="http://a/x.pt", is_redirect=False)
     with pytest.raises(DownloadError, match="without encryption"):
@@ -170,7 +170,7 @@ def test_a_cache_that_cannot_be_written_is_named(server: FileServer, tmp_path: P
 def test_a_missing_package_is_named(
     server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
-    monkeypatch.setattr(download, "find_spec", lambda name: None if name == package else name)
+    monkeypatch.setattr(cache, "find_spec", lambda name: None if name == package else name)
     with pytest.raises(DownloadError, match=f"needs {package}") as caught:
         fetch(server.url, target, sha256=HASH)
     assert str(target) in str(caught.value)
@@ -196,7 +196,7 @@ def test_a_break_is_continued_in_the_same_call(server: FileServer, target: Path)
 def test_a_server_that_falls_silent_is_a_break(
     server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "_TIMEOUT", (5.0, 1.0))
+    monkeypatch.setattr(http, "_TIMEOUT", (5.0, 1.0))
     server.faults = ["stall"]
     fetch(server.url, target, sha256=HASH, progress=False)
     assert [bool(wanted) for wanted in ranges(server)] == [False, True]
@@ -373,19 +373,19 @@ def test_offline_0_is_online(
 
 def test_a_mirror_takes_the_place_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     url = "https://github.com/a/b/x.pt"
-    assert download.mirrored(url) == url
+    assert cache.mirrored(url) == url
     monkeypatch.setenv("FACENET_MIRROR", "http://mirror:81/prefix/")
-    assert download.mirrored(url) == "http://mirror:81/prefix/a/b/x.pt"
+    assert cache.mirrored(url) == "http://mirror:81/prefix/a/b/x.pt"
 
 
 def test_the_cache_is_facenet_pytorchs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert download.cache_folder() == Path("/home/me/.cache/torch/checkpoints")
+    assert cache.cache_folder() == Path("/home/me/.cache/torch/checkpoints")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert download.cache_folder() == Path("/xdg/torch/checkpoints")
+    assert cache.cache_folder() == Path("/xdg/torch/checkpoints")
     monkeypatch.setenv("TORCH_HOME", "~/t")
-    assert download.cache_folder() == Path("/home/me/t/checkpoints")
+    assert cache.cache_folder() == Path("/home/me/t/checkpoints")
 
 
 # --- Several processes ----------------------------------------------------------------------------
@@ -394,7 +394,7 @@ def test_the_cache_is_facenet_pytorchs(monkeypatch: pytest.MonkeyPatch) -> None:
 def start(server: FileServer, target: Path) -> subprocess.Popen[bytes]:
     """A process that downloads; it imports no torch."""
     code = (
-        "import sys; from pathlib import Path; from facenet_models.download import fetch\n"
+        "import sys; from pathlib import Path; from facenet_models.weights.cache import fetch\n"
         f"fetch({server.url!r}, Path({str(target)!r}), sha256={HASH!r}, progress=False)\n"
         "assert 'torch' not in sys.modules"
     )

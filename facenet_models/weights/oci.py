@@ -3,7 +3,7 @@
 ``oci://host[:port]/name:tag`` is read by the protocol that its specification describes
 (https://github.com/opencontainers/distribution-spec, version 1.1): the tag leads to a manifest,
 the manifest names blobs by SHA-256, and both are checked here against what they are called by.
-Blobs themselves come through `facenet_models.transfer`.
+Blobs themselves come through `facenet_models.weights.http`.
 
 Registries give even anonymous readers a token to show (``WWW-Authenticate: Bearer``). Who wants
 to send credentials passes them to `Registry`; this package has none.
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from facenet_models.errors import DownloadError, UsageError
-from facenet_models.transfer import AbsentError, Source, failed, root
+from facenet_models.weights.http import AbsentError, Source, failed, root
 
 if TYPE_CHECKING:
     import requests
@@ -113,7 +113,7 @@ class Registry:
         self._authorization: str | None = None
 
     def source(self, blob: Blob) -> Source:
-        """A blob, for `facenet_models.transfer.download` and `.read`."""
+        """A blob, for `facenet_models.weights.http.download` and `.read`."""
         return Source(self.address.blob(blob.sha256), size=blob.size, authorise=self.authorise)
 
     def authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from facenet_models import oci
-from facenet_models.download import (
+from facenet_models.errors import UsageError, WeightsError
+from facenet_models.weights import oci
+from facenet_models.weights.cache import (
     AbsentError,
     Check,
     Source,
@@ -29,9 +30,8 @@ from facenet_models.download import (
     require_hash,
     verify,
 )
-from facenet_models.errors import UsageError, WeightsError
-from facenet_models.release_manifest import MANIFEST, MAX_MANIFEST, SUMS, Entry, damaged, parse
-from facenet_models.transfer import failed, read
+from facenet_models.weights.http import failed, read
+from facenet_models.weights.manifest import MANIFEST, MAX_MANIFEST, SUMS, Entry, damaged, parse
 
 PLACE = "FACENET_WEIGHTS"
 AGAIN = "get it again from where the folder is from"
@@ -44,7 +44,7 @@ def find_at(place: str, name: str, *, check: Check, progress: bool = True) -> Pa
     Args:
         place: The value of ``FACENET_WEIGHTS``.
         name: The file's name, which ends with ``.pt``; ``.safetensors`` will do.
-        check: As of `facenet_models.download.fetch`, for files of which no hash is known.
+        check: As of `facenet_models.weights.cache.fetch`, for files of which no hash is known.
         progress: Show a progress bar on standard error.
 
     Raises:

@@ -23,10 +23,12 @@ from support.loopback import Files, serving
 from torch import nn
 
 import facenet_models
-from facenet_models import InceptionResnetV1, PNet, pretrained
+from facenet_models import InceptionResnetV1, PNet
 from facenet_models.errors import DownloadError, UsageError, WeightsError
-from facenet_models.pretrained import INCEPTION, Pretrained, Weights, find, locate
-from facenet_models.weights_files import load_state_dict
+from facenet_models.weights import pretrained
+from facenet_models.weights.files import load_state_dict
+from facenet_models.weights.pretrained import locate
+from facenet_models.weights.registry import INCEPTION, Pretrained, Weights, find
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -320,7 +322,7 @@ def test_what_facenet_pytorch_has_cached_is_used(
 
 def test_the_registry_needs_no_torch() -> None:
     code = (
-        "import sys; from facenet_models.pretrained import Pretrained\n"
+        "import sys; from facenet_models.weights.registry import Pretrained\n"
         "print({'torch', 'pooch', 'requests', 'rich'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -22,11 +22,12 @@ from support.file_server import serve
 from support.loopback import Files, serving
 from support.registry import Registry, gate
 
-from facenet_models import PNet, oci, pretrained, release
-from facenet_models.download import recorded
+from facenet_models import PNet
 from facenet_models.errors import DownloadError, ModelsError, UsageError, WeightsError
-from facenet_models.release import find_at
-from facenet_models.release_manifest import MANIFEST, SCHEMA, Entry
+from facenet_models.weights import oci, pretrained, releases
+from facenet_models.weights.cache import recorded
+from facenet_models.weights.manifest import MANIFEST, SCHEMA, Entry
+from facenet_models.weights.releases import find_at
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -146,7 +147,7 @@ def test_a_manifest_over_the_network_that_is_damaged(
         at(address, monkeypatch)
     assert caught.value.found == "schema 'other/1'"
     assert caught.value.expected == f"schema {SCHEMA!r}"
-    monkeypatch.setattr(release, "MAX_MANIFEST", 3)
+    monkeypatch.setattr(releases, "MAX_MANIFEST", 3)
     with pytest.raises(DownloadError, match="sends too much"):
         at(address, monkeypatch)
 
@@ -307,8 +308,8 @@ def test_a_broken_download_is_continued(
     data = (folder / "pnet.pt").read_bytes() * 20
     entry = Entry(len(data), sha256(data))
     with serve(data) as server:
-        remote = release._Web(server.url)
-        monkeypatch.setattr(release._Web, "files", lambda _self: {"pnet.pt": entry})
+        remote = releases._Web(server.url)
+        monkeypatch.setattr(releases._Web, "files", lambda _self: {"pnet.pt": entry})
         server.faults = ["cut", "cut-at-once"]
         check: Callable[[Path], object] = pytest.fail
         with pytest.raises(DownloadError, match="broke off"):

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from facenet_models.atomic import write_atomically
 from facenet_models.errors import DownloadError, ModelsError, OutputError, WeightsError
-from facenet_models.transfer import AbsentError, Bar, Part, Source, download, failed, shown
+from facenet_models.weights.http import AbsentError, Bar, Part, Source, download, failed, shown
 
 __all__ = [
     "AbsentError",

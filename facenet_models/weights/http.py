@@ -32,7 +32,7 @@ class Source(NamedTuple):
     """Where a file is, and what is known of it before a byte has come.
 
     `size` in bytes, exact, where a manifest says it; `limit`, the most it may have; `authorise`
-    adds a token to a request (`facenet_models.oci`).
+    adds a token to a request (`facenet_models.weights.oci`).
     """
 
     url: str
