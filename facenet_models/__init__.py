@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from facenet_models import training
-    from facenet_models.crops import extract_face, fixed_image_standardization, prewhiten
+    from facenet_models.detect.crops import extract_face, fixed_image_standardization, prewhiten
+    from facenet_models.detect.mtcnn import MTCNN
     from facenet_models.inception_resnet_v1 import InceptionResnetV1
-    from facenet_models.mtcnn import MTCNN
     from facenet_models.mtcnn_nets import ONet, PNet, RNet
     from facenet_models.pretrained import Pretrained
 
@@ -29,15 +29,15 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "MTCNN": "facenet_models.mtcnn",
+    "MTCNN": "facenet_models.detect.mtcnn",
     "InceptionResnetV1": "facenet_models.inception_resnet_v1",
     "ONet": "facenet_models.mtcnn_nets",
     "PNet": "facenet_models.mtcnn_nets",
     "Pretrained": "facenet_models.pretrained",
     "RNet": "facenet_models.mtcnn_nets",
-    "extract_face": "facenet_models.crops",
-    "fixed_image_standardization": "facenet_models.crops",
-    "prewhiten": "facenet_models.crops",
+    "extract_face": "facenet_models.detect.crops",
+    "fixed_image_standardization": "facenet_models.detect.crops",
+    "prewhiten": "facenet_models.detect.crops",
     "training": "facenet_models.training",  # the module itself
 }
 

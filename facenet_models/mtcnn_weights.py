@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from facenet_models.errors import UsageError, WeightsError
+from facenet_common.errors import UsageError, WeightsError
 from facenet_models.pretrained import Loaded, load
 from facenet_models.release import find_in
 from facenet_models.weights_files import load_state_dict

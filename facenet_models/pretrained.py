@@ -21,8 +21,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from facenet_common.errors import UsageError, WeightsError
 from facenet_models.download import cache_folder, fetch, mirrored, ready
-from facenet_models.errors import UsageError, WeightsError
 from facenet_models.release import PLACE, find_at, named
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def locate(weights: Weights, *, progress: bool = True) -> Path:
 
     Raises:
         UsageError: ``FACENET_WEIGHTS`` names no folder and no address.
-        ModelsError: As `facenet_models.release.find_at` and `facenet_models.download.fetch`.
+        FacenetError: As `facenet_models.release.find_at` and `facenet_models.download.fetch`.
     """
     place = os.environ.get(PLACE, "")
 
@@ -234,7 +234,7 @@ def load(pretrained: str | os.PathLike[str], architecture: str) -> Loaded:
         architecture: The class that they are for.
 
     Raises:
-        ModelsError: As `find`, `locate` and `facenet_models.weights_files.load_state_dict`.
+        FacenetError: As `find`, `locate` and `facenet_models.weights_files.load_state_dict`.
     """
     from facenet_models.weights_files import load_state_dict
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from facenet_common.errors import UsageError, WeightsError
 from facenet_models import oci
 from facenet_models.download import (
     AbsentError,
@@ -29,7 +30,6 @@ from facenet_models.download import (
     require_hash,
     verify,
 )
-from facenet_models.errors import UsageError, WeightsError
 from facenet_models.release_manifest import MANIFEST, MAX_MANIFEST, SUMS, Entry, damaged, parse
 from facenet_models.transfer import failed, read
 

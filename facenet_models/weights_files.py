@@ -14,7 +14,8 @@ from pickle import UnpicklingError
 import torch
 from torch import Tensor
 
-from facenet_models.errors import UsageError, WeightsError, check_path
+from facenet_common.errors import UsageError, WeightsError
+from facenet_common.text import check_path
 
 CONVERT = "facenet convert --checkpoint CHECKPOINT --out FILE.pt"
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from support.absent import run_without
 
-from facenet_models.cli.common import EXTRAS, reports_errors
+from facenet_common.commands import EXTRAS, reports_errors
 
 TORCH = ("torch", "PIL", "safetensors", "pooch", "filelock", "requests")
 BASE_ONLY = (*TORCH, "onnx", "onnxruntime", "av", "matplotlib", "pyarrow", "tensorflow", "h5py")

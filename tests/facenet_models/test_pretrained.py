@@ -23,8 +23,8 @@ from support.loopback import Files, serving
 from torch import nn
 
 import facenet_models
+from facenet_common.errors import DownloadError, UsageError, WeightsError
 from facenet_models import InceptionResnetV1, PNet, pretrained
-from facenet_models.errors import DownloadError, UsageError, WeightsError
 from facenet_models.pretrained import INCEPTION, Pretrained, Weights, find, locate
 from facenet_models.weights_files import load_state_dict
 

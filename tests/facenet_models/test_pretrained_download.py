@@ -21,9 +21,9 @@ pytest.importorskip("filelock", reason="downloads need filelock")
 
 from support.file_server import FileServer, serve
 
+from facenet_common.errors import DownloadError, OutputError, WeightsError
 from facenet_models import download, transfer
 from facenet_models.download import fetch
-from facenet_models.errors import DownloadError, OutputError, WeightsError
 
 BODY = random.Random(7).randbytes(700_001)
 HASH = sha256(BODY).hexdigest()
