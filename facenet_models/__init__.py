@@ -7,6 +7,8 @@ torch nor the time that importing it takes.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from facenet_common.optional import missing_package
+
 if TYPE_CHECKING:
     from facenet_models import training
     from facenet_models.detect.crops import extract_face, fixed_image_standardization, prewhiten
@@ -47,7 +49,7 @@ def __getattr__(name: str) -> object:
 
     Raises:
         AttributeError: `name` is not one of ``__all__``.
-        ImportError: torch is not installed; the message says how to install it.
+        MissingPackageError: torch is not installed; the message says how to install it.
     """
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -56,11 +58,7 @@ def __getattr__(name: str) -> object:
     except ModuleNotFoundError as error:
         if error.name != "torch":  # torch is there but broken: its own message says more
             raise
-        raise ImportError(
-            f"facenet_models.{name} needs torch, which is not installed: "
-            'pip install "facenet-parity[torch]"',
-            name="torch",
-        ) from error
+        raise missing_package("torch", f"facenet_models.{name}") from error
     value = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
     globals()[name] = value  # next time no __getattr__
     return value

@@ -72,7 +72,7 @@ def command(
     Exit codes: 0 written; 1 not, because something failed; 2 wrong usage.
     """
     from facenet_common.atomic import check_target
-    from facenet_models.onnx.runtime import require
+    from facenet_common.optional import require
 
     if out.suffix.lower() != SUFFIX:
         raise UsageError(
@@ -83,7 +83,7 @@ def command(
         )
     check_target(out, overwrite=overwrite)  # before the time that loading takes
     for package in ("onnx", "onnxruntime"):  # before torch, which the same extra brings
-        require(package)
+        require(package, "export")
     from facenet_models.architectures import from_state_dict
     from facenet_models.onnx.export import export_onnx
     from facenet_models.weights_files import load_state_dict

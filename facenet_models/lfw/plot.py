@@ -9,8 +9,8 @@ import numpy as np
 
 from facenet_common.atomic import check_target, write_file
 from facenet_common.errors import UsageError
+from facenet_common.optional import require
 from facenet_models.lfw.protocol import LfwResult
-from facenet_models.recognition.embedding_files import optional
 
 FORMATS = (".png", ".pdf", ".svg")
 LOWEST_RATE = 1e-4  # left end: LFW has 3,000 different pairs, so one of them is 3e-4
@@ -30,7 +30,7 @@ def check_plot(path: Path, *, overwrite: bool) -> None:
             file=path,
             expected=" or ".join(FORMATS),
         )
-    optional("matplotlib", "plot", "drawing the ROC curve")
+    require("matplotlib", "drawing the ROC curve")
     check_target(path, overwrite=overwrite)
 
 
@@ -42,7 +42,7 @@ def plot_roc(result: LfwResult, path: str | Path, *, overwrite: bool = False) ->
     """
     path = Path(path)
     check_plot(path, overwrite=overwrite)
-    figure_module = optional("matplotlib.figure", "plot", "drawing the ROC curve")
+    figure_module = require("matplotlib.figure", "drawing the ROC curve")
     figure = figure_module.Figure(figsize=(7, 5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     fpr = np.maximum(result.fpr, LOWEST_RATE)

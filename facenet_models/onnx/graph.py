@@ -21,7 +21,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from facenet_common.errors import UsageError
-from facenet_models.onnx.runtime import require
+from facenet_common.optional import require
 
 MIN_OPSET = 16  # PRelu, BatchNormalization and ReduceSum mean the same from here on
 DEFAULT_OPSET = 17
@@ -30,7 +30,7 @@ INPUT = "images"
 
 def check_opset(opset: int) -> None:
     """Raises UsageError unless `opset` is one that the installed onnx package knows."""
-    newest = require("onnx").defs.onnx_opset_version()
+    newest = require("onnx", "making an ONNX model").defs.onnx_opset_version()
     if not MIN_OPSET <= opset <= newest:
         raise UsageError(
             "this ONNX opset can't be written",
@@ -60,7 +60,7 @@ def to_onnx(
     Raises:
         UsageError: The opset, or a layer that has no translation here.
     """
-    onnx = require("onnx")
+    onnx = require("onnx", "making an ONNX model")
     check_opset(opset)
     graph = _Graph(model)
     results = graph.translate()
@@ -101,7 +101,7 @@ class _Graph:
     """Nodes and initializers, in the order in which the forward pass needs them."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.onnx = require("onnx")
+        self.onnx = require("onnx", "making an ONNX model")
         self.model = model
         self.nodes: list[Any] = []
         self.initializers: dict[str, Any] = {}

@@ -1,33 +1,19 @@
-"""onnx and onnxruntime, imported on first use, and how models are run with them."""
+"""How ONNX models are run: onnxruntime on the CPU."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
-from facenet_common.errors import FacenetError
-
-
-def require(name: str) -> Any:
-    """The module ``onnx`` or ``onnxruntime``.
-
-    Raises:
-        FacenetError: It is not installed; the message says how to install it.
-    """
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:  # there but broken: its own message says more
-            raise
-        raise FacenetError(
-            f"{name} is needed for this, and it is not installed",
-            next_step='pip install "facenet-parity[onnx]"',
-        ) from error
+from facenet_common.optional import require
 
 
 def make_session(data: bytes, threads: int) -> Any:
-    """An onnxruntime session on the CPU for a model's bytes."""
-    ort = require("onnxruntime")
+    """Return an onnxruntime session on the CPU for a model's bytes.
+
+    Raises:
+        MissingPackageError: onnxruntime is not installed.
+    """
+    ort = require("onnxruntime", "running an ONNX model")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -14,16 +14,16 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from facenet_common.atomic import check_target as check_file_target
 from facenet_common.atomic import write_file
 from facenet_common.errors import FacenetError, UsageError
+from facenet_common.optional import require
 from facenet_common.text import check_path
-from facenet_models import atomic
 from facenet_models.recognition.embeddings import Embeddings, Miss
 
 FORMAT = "facenet-embeddings-1"
@@ -67,22 +67,7 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         ImportError: it ends in ``.parquet``, and pyarrow is not installed.
     """
     _store(path).check()
-    atomic.check_target(path, overwrite=overwrite)
-
-
-def optional(module: str, extra: str, purpose: str) -> Any:
-    """Import `module`. Raises ImportError that says what to install."""
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        package = module.partition(".")[0]
-        if error.name != package:  # it is there, but broken
-            raise
-        raise ImportError(
-            f"{purpose} needs {package}, which is not installed: "
-            f'pip install "facenet-parity[{extra}]"',
-            name=package,
-        ) from error
+    check_file_target(path, overwrite=overwrite)
 
 
 class _ForeignError(Exception):
@@ -160,8 +145,8 @@ def _read_npy(archive: zipfile.ZipFile, name: str, file: IO[bytes]) -> np.ndarra
 def _pyarrow() -> tuple[Any, Any]:
     purpose = "reading and writing Parquet"
     return (
-        optional("pyarrow", "parquet", purpose),
-        optional("pyarrow.parquet", "parquet", purpose),
+        require("pyarrow", purpose),
+        require("pyarrow.parquet", purpose),
     )
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from facenet_common.atomic import check_target
 from facenet_common.errors import FacenetError, OutputError, UsageError
+from facenet_common.optional import require
 from facenet_common.text import check_path
-from facenet_models.recognition.embedding_files import optional
 
 SUFFIXES = (".mp4", ".mkv", ".mov")  # that are written
 CODECS = ("libx264", "libopenh264", "mpeg4")  # the first that is there
@@ -307,4 +307,4 @@ def _why(error: Exception) -> str:
 
 
 def _av() -> Any:
-    return optional("av", "video", "reading and writing video")
+    return require("av", "reading and writing video")

@@ -16,9 +16,9 @@ pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from facenet_common.errors import ParityError, UsageError  # noqa: E402
+from parity_tests.candidate import onnx_runner as onnx_candidate  # noqa: E402
 from parity_tests.candidate.onnx_runner import OnnxCandidate, onnx_facts  # noqa: E402
 from parity_tests.candidate.torch_runner import CandidateRunner  # noqa: E402
-from parity_tests.candidate.torch_runner import onnx_runner as onnx_candidate  # noqa: E402
 
 SIZE = 16  # of an embedding here
 DIMS = {"embedding": SIZE}

@@ -17,9 +17,9 @@ from converter.demo import value
 from facenet_common.errors import ParityError
 from parity_tests.cli import SELF_TEST_TAKES, verify_command
 from parity_tests.open_sides import FeedOptions, open_candidate, open_live
+from parity_tests.selftest import run as module
 from parity_tests.selftest.report import passed, text, to_json
 from parity_tests.selftest.run import Outcome, reference_feeds, selftest
-from parity_tests.selftest.run import run as module
 
 torch = pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')
 pytestmark = pytest.mark.tensorflow
