@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from facenet_models.errors import UsageError, WeightsError
+from facenet_common.errors import UsageError, WeightsError
 from facenet_models.networks.inception_resnet_v1 import InceptionResnetV1
 from facenet_models.networks.mtcnn import ONet, PNet, RNet
 

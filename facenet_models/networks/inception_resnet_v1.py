@@ -180,7 +180,7 @@ class InceptionResnetV1(nn.Module):
     Raises:
         ValueError: `classify` without `num_classes` or a classifier in the weights, a size below
             1 or other than that of the weights, or a `dropout_prob` outside [0, 1].
-        ModelsError: The weights can't be had, or are not those of this network.
+        FacenetError: The weights can't be had, or are not those of this network.
     """
 
     logits: nn.Linear | None

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from facenet_models.atomic import write_atomically
-from facenet_models.errors import DownloadError, ModelsError, OutputError, WeightsError
+from facenet_common.atomic import write_file
+from facenet_common.errors import DownloadError, FacenetError, OutputError, WeightsError
 from facenet_models.weights.http import AbsentError, Bar, Part, Source, download, failed, shown
 
 __all__ = [
@@ -82,7 +82,7 @@ def fetch(
         sha256: Its hash in lower-case hex, or None where none is known.
         keep_hash: Keep `sha256` beside a file that is downloaded, for later calls without it.
         check: Called with a path when no hash is known, neither published nor kept from an
-            earlier time; raises a ModelsError for a file that is not the one wanted.
+            earlier time; raises a FacenetError for a file that is not the one wanted.
         progress: Show a progress bar on standard error.
 
     Raises:
@@ -189,7 +189,7 @@ def note_of(file: Path) -> Path:
 
 
 def _record(file: Path, digest: str) -> None:
-    write_atomically(note_of(file), f"{digest}  {file.name}\n".encode())
+    write_file(note_of(file), f"{digest}  {file.name}\n".encode())
 
 
 def require_hash(url: str, expected: str, found: str) -> None:
@@ -216,7 +216,7 @@ def _accept(url: str, part: Path, sha256: str | None, check: Check | None) -> st
     if sha256 is None and check is not None:
         try:
             check(part)
-        except ModelsError as error:
+        except FacenetError as error:
             found = ": ".join(filter(None, (error.problem, error.found)))
             raise failed("the download is not the weight file", url, found=found) from error
     return digest

@@ -14,7 +14,9 @@ from pickle import UnpicklingError
 import torch
 from torch import Tensor
 
-from facenet_models.errors import UsageError, WeightsError, check_path
+from facenet_common.errors import UsageError, WeightsError
+from facenet_common.optional import missing_package
+from facenet_common.text import check_path
 
 CONVERT = "facenet convert --checkpoint CHECKPOINT --out FILE.pt"
 
@@ -116,10 +118,7 @@ def _load_safetensors(file: Path) -> dict[str, Tensor]:
     except ModuleNotFoundError as error:
         if error.name != "safetensors":  # there but broken: its own message says more
             raise
-        raise ImportError(
-            f"{file} needs safetensors, which is not installed: pip install safetensors",
-            name="safetensors",
-        ) from error
+        raise missing_package("safetensors", str(file)) from error
     try:
         state: dict[str, Tensor] = load_file(file)
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
-from facenet_models.errors import DownloadError
+from facenet_common.errors import DownloadError
 
 if TYPE_CHECKING:
     import requests

@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from facenet_models.errors import WeightsError
+from facenet_common.errors import WeightsError
 
 SCHEMA = "facenet-parity/release/1"
 MANIFEST = "manifest.json"

@@ -21,7 +21,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-from facenet_models.errors import DownloadError, UsageError
+from facenet_common.errors import DownloadError, UsageError
 from facenet_models.weights.http import AbsentError, Source, failed, root
 
 if TYPE_CHECKING:

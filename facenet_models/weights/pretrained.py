@@ -19,7 +19,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from facenet_models.errors import WeightsError
+from facenet_common.errors import WeightsError
 from facenet_models.weights.cache import cache_folder, fetch, mirrored, ready
 from facenet_models.weights.registry import Weights, find, names
 from facenet_models.weights.releases import PLACE, find_at, named
@@ -33,7 +33,7 @@ def locate(weights: Weights, *, progress: bool = True) -> Path:
 
     Raises:
         UsageError: ``FACENET_WEIGHTS`` names no folder and no address.
-        ModelsError: As `facenet_models.weights.releases.find_at` and
+        FacenetError: As `facenet_models.weights.releases.find_at` and
             `facenet_models.weights.cache.fetch`.
     """
     place = os.environ.get(PLACE, "")
@@ -115,7 +115,7 @@ def load(pretrained: str | os.PathLike[str], architecture: str) -> Loaded:
         architecture: The class that they are for.
 
     Raises:
-        ModelsError: As `find`, `locate` and `facenet_models.weights.files.load_state_dict`.
+        FacenetError: As `find`, `locate` and `facenet_models.weights.files.load_state_dict`.
     """
     from facenet_models.weights.files import load_state_dict
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from facenet_models.errors import UsageError
+from facenet_common.errors import UsageError
 
 INCEPTION = "InceptionResnetV1"
 PREPROCESSING = "RGB, (pixel - 127.5) / 128, NCHW"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from facenet_models.errors import UsageError, WeightsError
+from facenet_common.errors import UsageError, WeightsError
 from facenet_models.weights import oci
 from facenet_models.weights.cache import (
     AbsentError,

@@ -15,8 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
-from converter.errors import UsageError
-from converter.progress import Listener
+from facenet_common.errors import UsageError
+from facenet_common.progress import Progress
 from facenet_models.weights import oci
 from facenet_models.weights.http import failed
 
@@ -46,7 +46,7 @@ def descriptor(media_type: str, blob: oci.Blob) -> dict[str, Any]:
     return {"mediaType": media_type, "size": blob.size, "digest": f"sha256:{blob.sha256}"}
 
 
-def open_pusher(registry: oci.Registry, listener: Listener) -> Pusher:
+def open_pusher(registry: oci.Registry, progress: Progress) -> Pusher:
     """One that sends through `registry`. Asks nothing yet.
 
     Raises UsageError if oras is not installed.
@@ -69,7 +69,7 @@ def open_pusher(registry: oci.Registry, listener: Listener) -> Pusher:
             answer = registry.request(
                 method,
                 url,
-                data=_Counted(data, listener.advance) if data else None,
+                data=_Counted(data, progress.advance) if data else None,
                 headers=details.get("headers"),
                 absent_ok=method == "HEAD",
             )
@@ -80,7 +80,7 @@ def open_pusher(registry: oci.Registry, listener: Listener) -> Pusher:
 
         def send(self, blob: oci.Blob, file: Path) -> None:
             if self._has(blob):
-                listener.advance(blob.size)
+                progress.advance(blob.size)
             else:
                 self.put_upload(str(file), container, descriptor(BYTES, blob))
 

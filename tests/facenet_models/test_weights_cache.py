@@ -21,7 +21,7 @@ pytest.importorskip("filelock", reason="downloads need filelock")
 
 from support.file_server import FileServer, serve
 
-from facenet_models.errors import DownloadError, OutputError, WeightsError
+from facenet_common.errors import DownloadError, OutputError, WeightsError
 from facenet_models.weights import cache, http
 from facenet_models.weights.cache import fetch
 

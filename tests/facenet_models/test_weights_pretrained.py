@@ -23,8 +23,8 @@ from support.loopback import Files, serving
 from torch import nn
 
 import facenet_models
+from facenet_common.errors import DownloadError, UsageError, WeightsError
 from facenet_models import InceptionResnetV1, PNet
-from facenet_models.errors import DownloadError, UsageError, WeightsError
 from facenet_models.weights import pretrained
 from facenet_models.weights.files import load_state_dict
 from facenet_models.weights.pretrained import locate

@@ -17,9 +17,9 @@ import torch
 from click.testing import CliRunner
 from places import RNET, at, rows, sha256, write_manifest, write_release
 
+from facenet_common.errors import DownloadError, WeightsError
 from facenet_models import MTCNN, InceptionResnetV1, ONet, PNet, RNet
 from facenet_models.cli import detect, embed, lfw
-from facenet_models.errors import DownloadError, WeightsError
 from facenet_models.weights import releases
 from facenet_models.weights.manifest import MANIFEST, SCHEMA, SUMS, Entry, parse
 
@@ -179,7 +179,7 @@ def test_a_manifest_that_is_too_long_or_a_folder(
 def test_what_the_release_writes_is_read() -> None:
     """The manifest of facenet_release itself, which is not imported there."""
     pytest.importorskip("rfc8785", reason='canonical JSON: pip install "facenet-parity[release]"')
-    from facenet_release import manifest as writer
+    from facenet_release.documents import manifest as writer
 
     assert (SCHEMA, MANIFEST, SUMS) == (
         writer.SCHEMA,

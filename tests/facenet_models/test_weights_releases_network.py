@@ -22,8 +22,8 @@ from support.file_server import serve
 from support.loopback import Files, serving
 from support.registry import Registry, gate
 
+from facenet_common.errors import DownloadError, FacenetError, UsageError, WeightsError
 from facenet_models import PNet
-from facenet_models.errors import DownloadError, ModelsError, UsageError, WeightsError
 from facenet_models.weights import oci, pretrained, releases
 from facenet_models.weights.cache import recorded
 from facenet_models.weights.manifest import MANIFEST, SCHEMA, Entry
@@ -65,13 +65,13 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 def push(registry: Registry, folder: Path) -> str:
     """Publish what lies in `folder`, whether it fits together or not; gives the address."""
-    from converter.progress import Listener
+    from facenet_common.progress import Progress
     from facenet_release.channels.oci import describe
     from facenet_release.channels.oci_push import open_pusher
-    from facenet_release.manifest import Manifest
+    from facenet_release.documents.manifest import Manifest
 
     address = registry.address()
-    pusher = open_pusher(oci.Registry(oci.parse(address)), Listener())
+    pusher = open_pusher(oci.Registry(oci.parse(address)), Progress())
     blobs = {}
     for file in folder.iterdir():
         data = file.read_bytes()
@@ -189,7 +189,7 @@ def test_a_release_that_was_replaced_contradicts_the_hash_that_was_kept(
     file.unlink()
     torch.save(PNet().state_dict(), folder / "pnet.pt")
     write_manifest(folder, rows(folder, "pnet.pt"))
-    with pytest.raises(ModelsError, match="contradict") as caught:
+    with pytest.raises(FacenetError, match="contradict") as caught:
         at(address, monkeypatch)
     note = file.with_name("pnet.pt.sha256")
     assert str(note) in str(caught.value)

@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 from support.tf_checkpoints import write_checkpoint, write_frozen
 
-from parity_tests.errors import ParityError
-from parity_tests.localise_modules import patched
+from facenet_common.errors import ParityError
+from parity_tests.localise.modules import patched
 from parity_tests.model import Finding
-from parity_tests.original_detector import original_available, original_graph
-from parity_tests.reference import own_graph, read_frozen, read_meta
-from parity_tests.serving_graph import ServingGraph
+from parity_tests.reference.original_detector import original_available, original_graph
+from parity_tests.reference.runner import own_graph, read_frozen, read_meta
 from parity_tests.settings import Settings, compare_settings, graph_settings, module_settings
 from parity_tests.settings_words import (
     convolution_padding,
@@ -27,6 +26,7 @@ from parity_tests.settings_words import (
     rounded_up_padding,
 )
 from parity_tests.tf_graphs import layers
+from parity_tests.tf_graphs.serving import ServingGraph
 
 pytestmark = pytest.mark.tensorflow
 torch = pytest.importorskip("torch", reason="needs torch: pip install -e '.[parity]'")
