@@ -298,7 +298,7 @@ def test_the_same_report_gives_the_same_bytes() -> None:
 DOCS = Path(__file__).parents[2] / "docs" / "parity-report.md"
 
 
-def test_every_key_and_every_error_is_documented() -> None:
+def test_every_key_is_documented() -> None:
     docs = DOCS.read_text(encoding="utf-8")
     section = docs.partition("## JSON")[2].partition("\n## ")[0]
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE))
@@ -306,15 +306,6 @@ def test_every_key_and_every_error_is_documented() -> None:
     for kind, row in ((GateResult, "gates"), (Finding, "gates"), (ProbeResult, "probes")):
         for field in fields(kind):
             assert f"`{field.name}`" in rows[row], field.name
-    package = Path(str(files(reports)))
-    raised = [
-        message.partition("{")[0]
-        for path in sorted(package.glob("*.py"))
-        for message in re.findall(r'ParityError\(\s+f?"(.*)"', path.read_text(encoding="utf-8"))
-    ]
-    assert len(raised) == 6
-    for message in raised:
-        assert f"| `{message}" in docs, message
 
 
 def test_the_documented_example_runs(
