@@ -20,7 +20,7 @@ def find_device(name: str) -> torch.device:
         >>> find_device("cpu")
         device(type='cpu')
     """
-    import torch  # here: commands import this module, and completion must not wait for torch
+    import torch  # here, so that commands can report that it is missing
 
     try:
         device = torch.device(name)
