@@ -59,7 +59,7 @@ def find_at(place: str, name: str, *, check: Check, progress: bool = True) -> Pa
     folder = Path(place).expanduser()
     if not folder.is_dir():
         raise UsageError(
-            f"{PLACE} names no folder",
+            f"{PLACE} is not a folder or an address",
             expected="a folder, or an address that begins with https:// or oci://",
             found=folder,
         )

@@ -93,7 +93,7 @@ def test_what_is_no_weight_file_is_named(tmp_path: Path, data: bytes, found: str
     ("name", "message"),
     [
         ("absent.pt", "can't be read"),
-        ("", "a folder is no weight file"),
+        ("", "expected a weight file, got a folder"),
         ("null\0.pt", "can't be read"),
     ],
 )
