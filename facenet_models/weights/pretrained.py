@@ -29,7 +29,7 @@ def locate(weights: Weights, *, progress: bool = True) -> Path:
     """Return the file of `weights` on this machine, its hash checked; download it if need be.
 
     Raises:
-        UsageError: ``FACENET_WEIGHTS`` names no folder and no address.
+        UsageError: ``FACENET_WEIGHTS`` is not a folder or an address.
         FacenetError: As `facenet_models.weights.releases.find_at` and
             `facenet_models.weights.cache.fetch`.
     """

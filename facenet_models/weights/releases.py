@@ -47,7 +47,7 @@ def find_at(place: str, name: str, *, check: Check, progress: bool = True) -> Pa
         progress: Show a progress bar on standard error.
 
     Raises:
-        UsageError: `place` is no folder and no address.
+        UsageError: `place` is not a folder or an address.
         WeightsError: A file or manifest in the folder is not what it should be.
         DownloadError: What comes over the network is not, or can't be had.
     """
