@@ -5,17 +5,19 @@ torch nor the time that importing it takes.
 """
 
 from importlib import import_module
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from facenet_common.optional import missing_package
+from facenet_models.networks.pretrained import Loaded, set_loader
 
 if TYPE_CHECKING:
     from facenet_models import training
     from facenet_models.detect.crops import extract_face, fixed_image_standardization, prewhiten
     from facenet_models.detect.mtcnn import MTCNN
-    from facenet_models.inception_resnet_v1 import InceptionResnetV1
-    from facenet_models.mtcnn_nets import ONet, PNet, RNet
-    from facenet_models.pretrained import Pretrained
+    from facenet_models.networks.inception_resnet_v1 import InceptionResnetV1
+    from facenet_models.networks.mtcnn import ONet, PNet, RNet
+    from facenet_models.weights.registry import Pretrained
 
 __all__ = [
     "MTCNN",
@@ -32,16 +34,25 @@ __all__ = [
 
 _MODULE_OF = {
     "MTCNN": "facenet_models.detect.mtcnn",
-    "InceptionResnetV1": "facenet_models.inception_resnet_v1",
-    "ONet": "facenet_models.mtcnn_nets",
-    "PNet": "facenet_models.mtcnn_nets",
-    "Pretrained": "facenet_models.pretrained",
-    "RNet": "facenet_models.mtcnn_nets",
+    "InceptionResnetV1": "facenet_models.networks.inception_resnet_v1",
+    "ONet": "facenet_models.networks.mtcnn",
+    "PNet": "facenet_models.networks.mtcnn",
+    "Pretrained": "facenet_models.weights.registry",
+    "RNet": "facenet_models.networks.mtcnn",
     "extract_face": "facenet_models.detect.crops",
     "fixed_image_standardization": "facenet_models.detect.crops",
     "prewhiten": "facenet_models.detect.crops",
     "training": "facenet_models.training",  # the module itself
 }
+
+
+def _load(pretrained: str | PathLike[str], architecture: str) -> Loaded:
+    from facenet_models.weights.pretrained import load
+
+    return load(pretrained, architecture)
+
+
+set_loader(_load)  # the networks themselves import nothing that looks for weights
 
 
 def __getattr__(name: str) -> object:

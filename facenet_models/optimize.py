@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from facenet_common.errors import UsageError
-from facenet_models.architectures import describe
-from facenet_models.inception_resnet_v1 import BasicConv2d, InceptionResnetV1
+from facenet_models.networks.architectures import describe
+from facenet_models.networks.inception_resnet_v1 import BasicConv2d, InceptionResnetV1
 from facenet_models.onnx.graph import INPUT, to_onnx
 from facenet_models.onnx.runtime import make_session
 

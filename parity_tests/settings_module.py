@@ -72,7 +72,7 @@ class _Reader:
         return found
 
     def _of(self, path: str, module: Any) -> dict[str, Any]:
-        from facenet_models.inception_resnet_v1 import BasicConv2d, Branches, Residual
+        from facenet_models.networks.inception_resnet_v1 import BasicConv2d, Branches, Residual
 
         nn = torch().nn
         match module:

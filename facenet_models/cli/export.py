@@ -84,9 +84,9 @@ def command(
     check_target(out, overwrite=overwrite)  # before the time that loading takes
     for package in ("onnx", "onnxruntime"):  # before torch, which the same extra brings
         require(package, "export")
-    from facenet_models.architectures import from_state_dict
+    from facenet_models.networks.architectures import from_state_dict
     from facenet_models.onnx.export import export_onnx
-    from facenet_models.weights_files import load_state_dict
+    from facenet_models.weights.files import load_state_dict
 
     model = from_state_dict(load_state_dict(weights))
     if classify:
@@ -100,7 +100,7 @@ def command(
 
 def set_classify(model: object) -> None:
     """Have `model` give logits; what it lacks for that, `export_onnx` says."""
-    from facenet_models.inception_resnet_v1 import InceptionResnetV1
+    from facenet_models.networks.inception_resnet_v1 import InceptionResnetV1
 
     if not isinstance(model, InceptionResnetV1) or model.logits is None:
         raise UsageError(

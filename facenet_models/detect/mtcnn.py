@@ -21,8 +21,8 @@ from facenet_models.detect.crops import extract_face, fixed_image_standardizatio
 from facenet_models.detect.images import as_list, is_batch, to_tensors
 from facenet_models.detect.settings import Faces, Nets, Settings
 from facenet_models.detect.types import Backend, SelectionMethod
-from facenet_models.mtcnn_nets import ONet, PNet, RNet
-from facenet_models.mtcnn_weights import fill
+from facenet_models.networks.mtcnn import ONet, PNet, RNet
+from facenet_models.weights.mtcnn import fill
 
 BACKENDS = {"facenet-pytorch": cascade.detect, "reference": reference.detect}
 assert set(BACKENDS) == set(get_args(Backend))
@@ -48,7 +48,7 @@ class MTCNN(nn.Module):
             davidsandberg/facenet, which with the same weights puts boxes up to 5 pixels elsewhere.
         weights: Folder of ``pnet.pt``, ``rnet.pt`` and ``onet.pt`` (or .safetensors), held to its
             ``manifest.json`` or ``SHA256SUMS`` where it has them. By default the published ones,
-            found or downloaded as `facenet_models.pretrained` says.
+            found or downloaded as `facenet_models.weights.pretrained` says.
 
     Images are RGB: one PIL image, array or tensor ``(H, W, 3)``, a list of such, of one size or
     several, or an array or tensor ``(N, H, W, 3)``. `facenet_models.detect.images` lists what else

@@ -133,9 +133,9 @@ class Job:
         step = Step(f"export {output.file}", facts, [output.file], self.folder, self.records)
 
         def work() -> Mapping[str, object]:
-            from facenet_models.architectures import from_state_dict
+            from facenet_models.networks.architectures import from_state_dict
             from facenet_models.onnx.export import export_onnx
-            from facenet_models.weights_files import load_state_dict
+            from facenet_models.weights.files import load_state_dict
 
             say(f"exporting {output.file}")
             model = from_state_dict(load_state_dict(self.folder / self.input.main.file)).eval()

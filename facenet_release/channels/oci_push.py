@@ -1,7 +1,8 @@
 """Sending blobs and a manifest to an OCI registry, with oras.
 
-oras decides what is asked, in which order. How it is asked is `facenet_models.oci.Registry`'s: one
-attempt, so that a break is told at once; time limits; no token to another host, and none in a log.
+oras decides what is asked, in which order. How it is asked is decided by
+`facenet_models.weights.oci.Registry`: one attempt, so that a break is told at once; time limits; no
+token to another host, and none in a log.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from facenet_common.errors import UsageError
 from facenet_common.progress import Progress
-from facenet_models import oci
-from facenet_models.transfer import failed
+from facenet_models.weights import oci
+from facenet_models.weights.http import failed
 
 if TYPE_CHECKING:
     import requests
@@ -28,7 +29,7 @@ EMPTY_BLOB = oci.Blob(len(EMPTY), hashlib.sha256(EMPTY).hexdigest())
 
 
 class Pusher(Protocol):
-    """Sends to one tag. Everything raises DownloadError, as `facenet_models.oci.Registry`."""
+    """Sends to one tag. Everything raises DownloadError, as `oci.Registry` does."""
 
     def send(self, blob: oci.Blob, file: Path) -> None:
         """Send the file, which is `blob`, unless it is there already."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from facenet_common.errors import UsageError
-from facenet_models.release_manifest import MANIFEST
-from facenet_models.release_manifest import MAX_MANIFEST as MAX_BYTES
+from facenet_models.weights.manifest import MANIFEST
+from facenet_models.weights.manifest import MAX_MANIFEST as MAX_BYTES
 from facenet_release.errors import CheckFailedError
 
 

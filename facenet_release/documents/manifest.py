@@ -16,17 +16,17 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from facenet_models import release_manifest
+from facenet_models.weights import manifest as weights_manifest
 from facenet_release.documents.canonical_json import canonical, validator
 from facenet_release.errors import CheckFailedError
 
 # What those who load weights go by too.
-SCHEMA, MANIFEST, SUMS = release_manifest.SCHEMA, release_manifest.MANIFEST, release_manifest.SUMS
+SCHEMA, MANIFEST, SUMS = weights_manifest.SCHEMA, weights_manifest.MANIFEST, weights_manifest.SUMS
 PROVENANCE = "provenance.intoto.json"
 SIGNATURE = "model.sig"
 # Files of a release that its manifest can't name.
 UNNAMED = (MANIFEST, SUMS, PROVENANCE, SIGNATURE)
-MAX_BYTES = release_manifest.MAX_MANIFEST  # of each of UNNAMED
+MAX_BYTES = weights_manifest.MAX_MANIFEST  # of each of UNNAMED
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # also safe on GitHub and in a URL
 

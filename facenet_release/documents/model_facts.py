@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from facenet_models.pretrained import Pretrained
+from facenet_models.weights.registry import Pretrained
 from facenet_release.documents.manifest import Model
 
 

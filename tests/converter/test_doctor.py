@@ -231,7 +231,7 @@ def test_the_real_reference_data_are_found(reference_dir: Path) -> None:
 def test_the_cache_is_that_of_the_models(
     variable: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from facenet_models.download import cache_folder
+    from facenet_models.weights.cache import cache_folder
 
     for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)

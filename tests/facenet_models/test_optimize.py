@@ -14,7 +14,7 @@ from torch import nn  # noqa: E402
 
 from facenet_common.errors import FacenetError, UsageError  # noqa: E402
 from facenet_models import InceptionResnetV1, ONet, PNet, RNet, optimize  # noqa: E402
-from facenet_models.inception_resnet_v1 import BasicConv2d  # noqa: E402
+from facenet_models.networks.inception_resnet_v1 import BasicConv2d  # noqa: E402
 from facenet_models.optimize import fold_batch_norms  # noqa: E402
 
 LIMIT = 2e-6  # what the module promises for embeddings

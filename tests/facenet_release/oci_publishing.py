@@ -9,7 +9,7 @@ import pytest
 from publishing import Tiny, contents, files_of
 
 from facenet_common.progress import Progress
-from facenet_models import oci as reading
+from facenet_models.weights import oci as reading
 from facenet_release.channels import open_channel
 from facenet_release.channels.oci import Oci
 

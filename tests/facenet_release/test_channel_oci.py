@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("pooch", reason="reading a registry needs pooch")
+pytest.importorskip("requests", reason="reading a registry needs requests")
 pytest.importorskip("rfc8785", reason='canonical JSON: pip install "facenet-parity[release]"')
 
 from oci_publishing import GREEDY, fetch, methods, publish, pulled, stored
@@ -21,7 +21,7 @@ from support.registry import Registry, cutting
 
 from facenet_common.errors import UsageError
 from facenet_common.progress import Progress
-from facenet_models import oci as reading
+from facenet_models.weights import oci as reading
 from facenet_release.channels import oci as channel_module
 from facenet_release.channels import oci_push, open_channel
 from facenet_release.channels.oci import describe

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("pooch", reason="reading a registry needs pooch")
+pytest.importorskip("requests", reason="reading a registry needs requests")
 pytest.importorskip("rfc8785", reason='canonical JSON: pip install "facenet-parity[release]"')
 
 from oci_publishing import GREEDY, fetch, publish
 from publishing import Heard, Tiny, contents
 from support.registry import PASSWORD, USER, Registry, gate
 
-from facenet_models import oci as reading
+from facenet_models.weights import oci as reading
 from facenet_release.channels import oci_push, open_channel
 from facenet_release.channels.oci import credentials
 from facenet_release.errors import (

@@ -13,12 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from facenet_common.errors import UsageError, WeightsError
-from facenet_models.inception_resnet_v1 import InceptionResnetV1
-from facenet_models.mtcnn_nets import ONet, PNet, RNet
+from facenet_models.networks.inception_resnet_v1 import InceptionResnetV1
+from facenet_models.networks.mtcnn import ONet, PNet, RNet
 
 INCEPTION = "inception_resnet_v1"
-PREPROCESSING = "RGB, (pixel - 127.5) / 128, NCHW"
-
 
 Answer = tuple[int] | tuple[int, None, None]
 

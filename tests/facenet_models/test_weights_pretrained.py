@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("torch", reason="the networks need torch")
-pytest.importorskip("pooch", reason="downloads need pooch")
+pytest.importorskip("requests", reason="downloads need requests")
 
 import torch
 from support.loopback import Files, serving
@@ -24,9 +24,11 @@ from torch import nn
 
 import facenet_models
 from facenet_common.errors import DownloadError, UsageError, WeightsError
-from facenet_models import InceptionResnetV1, PNet, pretrained
-from facenet_models.pretrained import INCEPTION, Pretrained, Weights, find, locate
-from facenet_models.weights_files import load_state_dict
+from facenet_models import InceptionResnetV1, PNet
+from facenet_models.weights import pretrained
+from facenet_models.weights.files import load_state_dict
+from facenet_models.weights.pretrained import locate
+from facenet_models.weights.registry import INCEPTION, Pretrained, Weights, find
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -320,8 +322,8 @@ def test_what_facenet_pytorch_has_cached_is_used(
 
 def test_the_registry_needs_no_torch() -> None:
     code = (
-        "import sys; from facenet_models.pretrained import Pretrained\n"
-        "print({'torch', 'pooch', 'requests', 'rich'} & set(sys.modules))"
+        "import sys; from facenet_models.weights.registry import Pretrained\n"
+        "print({'torch', 'requests', 'rich'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

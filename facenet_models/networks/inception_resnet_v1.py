@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facenet_models.pretrained import INCEPTION, load
+from facenet_models.networks.pretrained import load
 
+NAME = "InceptionResnetV1"  # of the class, as the registry of weights has it
 BATCH_NORM_EPS = 1e-3  # the original's batch_norm_params["epsilon"]
 BATCH_NORM_MOMENTUM = 0.1  # facenet-pytorch's, torch's default; the original trained with 0.005
 NORMALIZE_EPS = 1e-5  # tf.nn.l2_normalize(x, 1, 1e-10) bounds the squared norm, torch the norm
@@ -143,7 +144,7 @@ class InceptionResnetV1(nn.Module):
     Args:
         pretrained: Weights to start from: ``"vggface2"``, ``"casia-webface"``, or the path of a
             ``.pt`` or ``.safetensors`` file. Named ones are downloaded once, and their hash is
-            checked on every load (see `facenet_models.pretrained`). None: random weights.
+            checked on every load (see `facenet_models.weights.pretrained`). None: random weights.
         classify: Return logits instead of embeddings. May be switched at any time by assigning
             ``model.classify``.
         num_classes: Number of classes of the ``logits`` layer. None: that of the weights, if any,
@@ -208,7 +209,7 @@ class InceptionResnetV1(nn.Module):
         self.classify = classify
         self.num_classes = num_classes
 
-        loaded, classes = None if pretrained is None else load(pretrained, INCEPTION), num_classes
+        loaded, classes = None if pretrained is None else load(pretrained, NAME), num_classes
         if loaded is not None:
             classes = loaded.rows("logits.weight")
             if classify and classes is None and num_classes is None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from torch import nn
 
 from facenet_common.errors import UsageError, WeightsError
-from facenet_models.pretrained import Loaded, load
-from facenet_models.release import find_in
-from facenet_models.weights_files import load_state_dict
+from facenet_models.networks.pretrained import Loaded
+from facenet_models.weights.files import load_state_dict
+from facenet_models.weights.pretrained import load
+from facenet_models.weights.releases import find_in
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 MTCNN_SOURCES = {"pnet": "det1.npy", "rnet": "det2.npy", "onet": "det3.npy"}
@@ -20,8 +21,9 @@ def fill(nets: dict[str, nn.Module], folder: str | os.PathLike[str] | None) -> N
     """Give the nets, by their names "pnet", "rnet" and "onet", their weights.
 
     With `folder`, those of its files called so, held to the hashes that are in it, as
-    `facenet_models.release.find_in` does; without, those of `facenet_models.pretrained`,
-    which looks in ``FACENET_WEIGHTS`` and the cache, and downloads them if need be.
+    `facenet_models.weights.releases.find_in` does; without, those that
+    `facenet_models.weights.pretrained` finds: it looks in ``FACENET_WEIGHTS`` and the cache, and
+    downloads them if need be.
 
     Raises:
         UsageError: There is no such folder, or it lacks one; the message says how to make them.

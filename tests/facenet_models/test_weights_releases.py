@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("torch", reason="the networks need torch")
-pytest.importorskip("pooch", reason="downloads need pooch")
+pytest.importorskip("requests", reason="downloads need requests")
 pytest.importorskip("safetensors", reason="the release has a file of it")
 
 import torch
@@ -18,9 +18,10 @@ from click.testing import CliRunner
 from places import RNET, at, rows, sha256, write_manifest, write_release
 
 from facenet_common.errors import DownloadError, WeightsError
-from facenet_models import MTCNN, InceptionResnetV1, ONet, PNet, RNet, release
+from facenet_models import MTCNN, InceptionResnetV1, ONet, PNet, RNet
 from facenet_models.cli import detect, embed, lfw
-from facenet_models.release_manifest import MANIFEST, SCHEMA, SUMS, Entry, parse
+from facenet_models.weights import releases
+from facenet_models.weights.manifest import MANIFEST, SCHEMA, SUMS, Entry, parse
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -165,7 +166,7 @@ def test_a_damaged_manifest_is_an_error(
 def test_a_manifest_that_is_too_long_or_a_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(release, "MAX_MANIFEST", 100)
+    monkeypatch.setattr(releases, "MAX_MANIFEST", 100)
     with pytest.raises(WeightsError, match="damaged") as caught:
         at(folder, monkeypatch)
     assert "more than 100 bytes" in str(caught.value)
@@ -185,7 +186,7 @@ def test_what_the_release_writes_is_read() -> None:
         writer.MANIFEST,
         writer.SUMS,
     )
-    assert release.MAX_MANIFEST == writer.MAX_BYTES
+    assert releases.MAX_MANIFEST == writer.MAX_BYTES
     file = writer.File("pnet.pt", 3, "0" * 64, "weights")
     data = writer.Manifest("n", "v", "s", (), (file,)).to_bytes()
     assert parse(data, "here") == {"pnet.pt": Entry(3, "0" * 64)}
@@ -221,7 +222,7 @@ def test_a_folder_of_nets_that_is_named_is_held_to_its_hashes_too(nets: Path, ke
     with pytest.raises(WeightsError, match="its SHA-256 is wrong") as caught:
         MTCNN(weights=nets)
     assert caught.value.file == str(nets / "rnet.pt")
-    assert caught.value.next_step == release.AGAIN
+    assert caught.value.next_step == releases.AGAIN
     (nets / kept).unlink()
     MTCNN(weights=nets)  # nothing says that it was altered
 
