@@ -1,7 +1,8 @@
 """Runs the whole corpus of bad input in one process of little memory.
 
 ``python -m support.attempt`` prints a JSON line per case: before it, its name; after it, the
-outcome and the seconds of processor time it took. A case that hangs kills the process: its name is the last line.
+outcome and the seconds of processor time it took. A case that hangs kills the process: its name is
+the last line.
 """
 
 from __future__ import annotations
