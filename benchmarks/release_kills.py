@@ -26,9 +26,9 @@ from pathlib import Path
 
 from convert import FACENET, python
 
-from converter.errors import FacenetError
-from facenet_release.check import CheckOptions, check
-from facenet_release.manifest import MANIFEST, PROVENANCE
+from facenet_common.errors import FacenetError
+from facenet_release.checking.check import CheckOptions, check
+from facenet_release.documents.manifest import MANIFEST, PROVENANCE
 
 STEPS = 8  # of this build: four conversions, two judgements, two conclusions
 

@@ -94,8 +94,8 @@ def passes(prefix: Path, weights: Path) -> dict[str, float]:
     """Seconds inside one process: both networks on the first feed, and localisation on it."""
     code = f"""
 import json, statistics, time
-from parity_tests.localise import localise
-from parity_tests.pair import FeedOptions, open_candidate, open_live
+from parity_tests.localise.layers import localise
+from parity_tests.open_sides import FeedOptions, open_candidate, open_live
 from parity_tests.probes import probes
 reference = open_live({str(prefix)!r}, FeedOptions())
 candidate = open_candidate({str(weights)!r})

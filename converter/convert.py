@@ -16,22 +16,22 @@ from converter.batches import batches
 from converter.catalog import Catalog, TensorRef
 from converter.digest import Digest, tensor_sha256
 from converter.dtypes import FLOAT32, Array, DType, as_words
-from converter.errors import (
+from converter.execute import check_dropped, source_values, targets
+from converter.plan import Edge, Fill, PartChoice, Plan, make_plan
+from converter.receipt import FileRecord, Receipt
+from converter.resolve import Source, resolve
+from converter.sources import FORMATS
+from converter.writers import Writer, bundle, writer_for
+from facenet_common.atomic import atomic_file, atomic_folder, check_target, output_error
+from facenet_common.errors import (
     FacenetError,
     ParityFailedError,
     RoundTripError,
     UsageError,
     ValueCheckError,
 )
-from converter.execute import check_dropped, source_values, targets
-from converter.plan import Edge, Fill, PartChoice, Plan, make_plan
-from converter.progress import Listener
-from converter.receipt import FileRecord, Receipt
-from converter.resolve import Source, resolve
-from converter.sources import FORMATS
-from converter.sources.mapped import sha256_file
-from converter.writers import Writer, bundle, writer_for
-from converter.writers.atomic import atomic_file, atomic_folder, check_target, output_error
+from facenet_common.hashing import sha256_file
+from facenet_common.progress import Progress
 
 _WORKERS = 2  # threads that check; each holds a batch's largest tensor, three times over
 
@@ -69,13 +69,13 @@ class Request:
     hash_source: bool = False
 
 
-def convert(request: Request, listener: Listener | None = None) -> Receipt:
+def convert(request: Request, progress: Progress | None = None) -> Receipt:
     """Convert a source to the file or folder `request.out`, and prove it.
 
     Before the output gets its name it is read back, inverted and compared with the source bit for
     bit; with `request.parity`, the hook must pass too. Raises FacenetError; then nothing is left.
     """
-    listener = listener or Listener()
+    progress = progress or Progress()
     _check_options(request)
     writer = writer_for(request.out)
     out = Path(request.out)
@@ -90,12 +90,12 @@ def convert(request: Request, listener: Listener | None = None) -> Receipt:
         complete = threading.Event()
         written_hashes = _Hashes([partial], complete) if not is_folder else None
         try:
-            _write(writer, partial, out, request, plan, catalog, listener)
+            _write(writer, partial, out, request, plan, catalog, progress)
         finally:
             complete.set()
         written_hashes = written_hashes or _Hashes(sorted(partial.iterdir()))
-        digest = _read_back(writer, partial, request, plan, catalog, listener)
-        parity = _parity(request, source, catalog, plan, writer, partial, listener)
+        digest = _read_back(writer, partial, request, plan, catalog, progress)
+        parity = _parity(request, source, catalog, plan, writer, partial, progress)
         return Receipt(
             plan=plan,
             source=source.path,
@@ -132,20 +132,20 @@ def _write(
     request: Request,
     plan: Plan,
     catalog: Catalog,
-    listener: Listener,
+    progress: Progress,
 ) -> None:
     refs = targets(plan, dtype=request.dtype, allow_nonfinite=request.allow_nonfinite)
 
-    def progress(ref: TensorRef) -> None:
+    def written(ref: TensorRef) -> None:
         catalog.release(ref.nbytes)
-        listener.advance(ref.nbytes)
+        progress.advance(ref.nbytes)
 
-    listener.stage("converting", sum(ref.nbytes for ref in refs))
+    progress.stage("converting", sum(ref.nbytes for ref in refs))
     for dropped in plan.dropped:
         check_dropped(dropped)
         catalog.release(dropped.source.nbytes)
     try:
-        writer.write(partial, refs, progress)
+        writer.write(partial, refs, written)
     except OSError as error:
         raise output_error(out, error) from error
 
@@ -156,13 +156,13 @@ def _read_back(
     request: Request,
     plan: Plan,
     catalog: Catalog,
-    listener: Listener,
+    progress: Progress,
 ) -> str:
     """Compare what is on disk with the source; return its tensor digest."""
     (module,) = (module for module in FORMATS if module.FORMAT == writer.FORMAT)
     try:
         back = module.open(partial / bundle.PREFIX if not writer.SUFFIXES else partial)
-        return _compare(back, request, plan, catalog, listener)
+        return _compare(back, request, plan, catalog, progress)
     except FacenetError as error:
         if isinstance(error, RoundTripError):
             raise
@@ -174,11 +174,11 @@ def _read_back(
 
 
 def _compare(
-    back: Catalog, request: Request, plan: Plan, catalog: Catalog, listener: Listener
+    back: Catalog, request: Request, plan: Plan, catalog: Catalog, progress: Progress
 ) -> str:
     expected = targets(plan, dtype=request.dtype, allow_nonfinite=True)
     _same(sorted(ref.name for ref in expected), sorted(back), "names")
-    listener.stage("checking", back.nbytes)
+    progress.stage("checking", back.nbytes)
 
     steps = {step.target: step for step in plan.steps}
 
@@ -196,7 +196,7 @@ def _compare(
         for batch in pool.map(check, reversed(list(batches(expected)))):
             for ref, sha256 in batch:
                 digest.add(ref, sha256)
-                listener.advance(ref.nbytes)
+                progress.advance(ref.nbytes)
     return digest.hexdigest()
 
 
@@ -261,7 +261,7 @@ def _parity(
     plan: Plan,
     writer: Writer,
     partial: Path,
-    listener: Listener,
+    progress: Progress,
 ) -> ParityResult | None:
     if request.parity is None:
         return None
@@ -275,7 +275,7 @@ def _parity(
             "source": source.path,
             "graph": source.graph if catalog.format == bundle.FORMAT else None,
         },
-        listener.say,
+        progress.note,
     )
     if not result.passed:
         raise ParityFailedError(

@@ -16,10 +16,10 @@ import numpy as np
 
 from converter.architectures import INCEPTION_RESNET_V1
 from converter.catalog import TensorRef
-from converter.cli.common import reports_errors
 from converter.dtypes import FLOAT32, Array
 from converter.writers import bundle
-from converter.writers.atomic import atomic_folder, check_target, output_error
+from facenet_common.atomic import atomic_folder, check_target, output_error
+from facenet_common.commands import reports_errors
 
 SEED = 20180402
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from converter.catalog import TensorRef
 from converter.dtypes import FLOAT32, Array, DType, cast, first_nonfinite
-from converter.errors import ValueCheckError
 from converter.plan import Dropped, Edge, Fill, Plan, target_dtype
+from facenet_common.errors import ValueCheckError
 
 
 def targets(plan: Plan, *, dtype: DType | None, allow_nonfinite: bool) -> list[TensorRef]:

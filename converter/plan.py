@@ -13,9 +13,9 @@ from typing import Literal
 from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import DType
-from converter.errors import MappingError
 from converter.layouts import AS_IS, Layout
 from converter.rules import Architecture, Dim, Part, Row, Rule, Synthesize
+from facenet_common.errors import MappingError
 
 PartChoice = Literal["all", "features", "logits"]
 

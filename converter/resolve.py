@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.catalog import Catalog
-from converter.errors import FormatError, UsageError
 from converter.sources import bundle, open_source
+from facenet_common.errors import FormatError, UsageError
 
 ENVIRONMENT = "FACENET_CHECKPOINTS"
 PUBLISHED = ("20180402-114759", "20180408-102900")

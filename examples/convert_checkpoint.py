@@ -29,8 +29,8 @@ from sample_data import folder_of, output
 
 from converter.convert import Request, convert
 from converter.demo import write_demo
-from converter.errors import FacenetError
 from converter.resolve import resolve
+from facenet_common.errors import FacenetError
 from facenet_models import InceptionResnetV1, PNet
 
 folder = output("convert_checkpoint")

@@ -34,13 +34,13 @@ from sample_data import output
 
 from converter.convert import Request, convert
 from converter.demo import write_demo
-from parity_tests.answers import Batches
+from parity_tests.batches import Batches
 from parity_tests.gates import settings_gate
-from parity_tests.localise import first_fault, localise
-from parity_tests.pair import FeedOptions, open_candidate, open_live, open_reference
+from parity_tests.localise.layers import first_fault, localise
+from parity_tests.open_sides import FeedOptions, open_candidate, open_live, open_reference
 from parity_tests.probes import probes
+from parity_tests.reference.recorded import capture
 from parity_tests.settings import module_settings
-from parity_tests.stored import capture
 from parity_tests.verify import verify
 
 folder = output("find_the_broken_layer")

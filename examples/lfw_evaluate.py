@@ -34,7 +34,7 @@ from PIL import Image
 from sample_data import faces_by_person, folder_of, mtcnn_weights, network
 
 from facenet_models import MTCNN
-from facenet_models.lfw import evaluate, locate, match, read_pairs
+from facenet_models.lfw.protocol import evaluate, locate, match, read_pairs
 from facenet_models.recognition import embed
 from facenet_models.recognition.distances import distance
 

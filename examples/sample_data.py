@@ -47,7 +47,7 @@ def folder_of(variable: str) -> Path | None:
 
 def photographs() -> dict[str, Image.Image]:
     """Photographs by name, RGB and upright; at least two of them, and a group among them."""
-    from facenet_models.recognition.images import find_images, read_image
+    from facenet_models.recognition.image_files import find_images, read_image
 
     variable, folder = next(_folders("images"), (None, None))
     if folder is None:
@@ -104,14 +104,14 @@ def network() -> tuple[InceptionResnetV1, bool]:
     Trained ones are taken if they are on this machine already; else the network has random
     weights, always the same, and this is printed.
     """
+    from facenet_common.errors import FacenetError
     from facenet_models import InceptionResnetV1
-    from facenet_models.errors import ModelsError
 
     before = os.environ.get("FACENET_OFFLINE")
     os.environ["FACENET_OFFLINE"] = "1"
     try:
         return InceptionResnetV1(pretrained="vggface2").eval(), True
-    except ModelsError:
+    except FacenetError:
         print(UNTRAINED.format(seed=SEED))
         return _untrained(), False
     finally:

@@ -7,13 +7,15 @@ torch nor the time that importing it takes.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from facenet_common.optional import missing_package
+
 if TYPE_CHECKING:
     from facenet_models import training
-    from facenet_models.crops import extract_face, fixed_image_standardization, prewhiten
-    from facenet_models.inception_resnet_v1 import InceptionResnetV1
-    from facenet_models.mtcnn import MTCNN
-    from facenet_models.mtcnn_nets import ONet, PNet, RNet
-    from facenet_models.pretrained import Pretrained
+    from facenet_models.detect.crops import extract_face, fixed_image_standardization, prewhiten
+    from facenet_models.detect.mtcnn import MTCNN
+    from facenet_models.networks.inception_resnet_v1 import InceptionResnetV1
+    from facenet_models.networks.mtcnn import ONet, PNet, RNet
+    from facenet_models.weights.registry import Pretrained
 
 __all__ = [
     "MTCNN",
@@ -29,15 +31,15 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "MTCNN": "facenet_models.mtcnn",
-    "InceptionResnetV1": "facenet_models.inception_resnet_v1",
-    "ONet": "facenet_models.mtcnn_nets",
-    "PNet": "facenet_models.mtcnn_nets",
-    "Pretrained": "facenet_models.pretrained",
-    "RNet": "facenet_models.mtcnn_nets",
-    "extract_face": "facenet_models.crops",
-    "fixed_image_standardization": "facenet_models.crops",
-    "prewhiten": "facenet_models.crops",
+    "MTCNN": "facenet_models.detect.mtcnn",
+    "InceptionResnetV1": "facenet_models.networks.inception_resnet_v1",
+    "ONet": "facenet_models.networks.mtcnn",
+    "PNet": "facenet_models.networks.mtcnn",
+    "Pretrained": "facenet_models.weights.registry",
+    "RNet": "facenet_models.networks.mtcnn",
+    "extract_face": "facenet_models.detect.crops",
+    "fixed_image_standardization": "facenet_models.detect.crops",
+    "prewhiten": "facenet_models.detect.crops",
     "training": "facenet_models.training",  # the module itself
 }
 
@@ -47,7 +49,7 @@ def __getattr__(name: str) -> object:
 
     Raises:
         AttributeError: `name` is not one of ``__all__``.
-        ImportError: torch is not installed; the message says how to install it.
+        MissingPackageError: torch is not installed; the message says how to install it.
     """
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -56,11 +58,7 @@ def __getattr__(name: str) -> object:
     except ModuleNotFoundError as error:
         if error.name != "torch":  # torch is there but broken: its own message says more
             raise
-        raise ImportError(
-            f"facenet_models.{name} needs torch, which is not installed: "
-            'pip install "facenet-parity[torch]"',
-            name="torch",
-        ) from error
+        raise missing_package("torch", f"facenet_models.{name}") from error
     value = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
     globals()[name] = value  # next time no __getattr__
     return value

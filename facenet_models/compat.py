@@ -21,15 +21,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-from facenet_models.errors import UsageError
+from facenet_common.errors import UsageError
 
 NAME = "facenet_pytorch"
 
-_CROPS = "facenet_models.crops"
-_NETS = "facenet_models.mtcnn_nets"
-_NETWORKS = {"MTCNN": "facenet_models.mtcnn", "PNet": _NETS, "RNet": _NETS, "ONet": _NETS}
+_CROPS = "facenet_models.detect.crops"
+_NETS = "facenet_models.networks.mtcnn"
+_NETWORKS = {"MTCNN": "facenet_models.detect.mtcnn", "PNet": _NETS, "RNet": _NETS, "ONet": _NETS}
 _SCALING = {"prewhiten": _CROPS, "fixed_image_standardization": _CROPS}
-_INCEPTION = {"InceptionResnetV1": "facenet_models.inception_resnet_v1"}
+_INCEPTION = {"InceptionResnetV1": "facenet_models.networks.inception_resnet_v1"}
 _EXTRACT = {"extract_face": _CROPS}
 _TRAINING = ("Logger", "BatchTimer", "accuracy", "pass_epoch", "collate_pil")
 

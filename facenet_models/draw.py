@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from facenet_models.errors import UsageError
+from facenet_common.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw

@@ -22,11 +22,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from facenet_models.architectures import describe
-from facenet_models.errors import UsageError
-from facenet_models.inception_resnet_v1 import BasicConv2d, InceptionResnetV1
-from facenet_models.onnx_graph import INPUT, to_onnx
-from facenet_models.onnx_runtime import make_session
+from facenet_common.errors import UsageError
+from facenet_models.networks.architectures import describe
+from facenet_models.networks.inception_resnet_v1 import BasicConv2d, InceptionResnetV1
+from facenet_models.onnx.graph import INPUT, to_onnx
+from facenet_models.onnx.runtime import make_session
 
 Backend = Literal["auto", "torch", "onnxruntime"]
 
@@ -48,7 +48,7 @@ def optimize(
 
     Raises:
         UsageError: Another model, one in training mode, or one that the backend does not take.
-        ModelsError: onnx or onnxruntime is asked for and not installed.
+        FacenetError: onnx or onnxruntime is asked for and not installed.
     """
     check_eval(model)
     describe(model)  # refuses what is not ours

@@ -11,15 +11,10 @@ from typing import Any
 
 import click
 
-from converter.cli.common import (
-    INTERRUPTED,
-    TerminalListener,
-    json_option,
-    print_json,
-    reports_errors,
-)
+from facenet_common.commands import INTERRUPTED, json_option, print_json, reports_errors
+from facenet_common.progress import TerminalProgress
 from facenet_release.errors import ReleaseError
-from facenet_release.shown import (
+from facenet_release.output import (
     built_json,
     planned,
     rebuilt_json,
@@ -140,9 +135,9 @@ def build_command(recipe: Path, out: Path, dry_run: bool, jobs: int | None, as_j
     Exit codes: 0 built, or built before; 1 something failed; 2 wrong usage or a wrong recipe;
     130 interrupted.
     """
-    from facenet_release.build import build, plan
-    from facenet_release.progress import BuildProgress
-    from facenet_release.recipe import read
+    from facenet_release.building.build import build, plan
+    from facenet_release.building.progress import BuildProgress
+    from facenet_release.documents.recipe import read
 
     said = read(recipe)
     if dry_run:
@@ -190,15 +185,15 @@ def check_command(
     Exit codes: 0 it is what it says; 1 it isn't, or can't be read; 2 wrong usage.
     """
     from facenet_release.channels import is_remote
-    from facenet_release.check import CheckOptions, check
+    from facenet_release.checking.check import CheckOptions, check
     from facenet_release.publish import check_address
 
     options = CheckOptions(public_key, _sha256(manifest_sha256))
-    with TerminalListener() as listener:
+    with TerminalProgress() as progress:
         if is_remote(place):
-            checked = check_address(place, options, listener)
+            checked = check_address(place, options, progress)
         else:
-            checked = check(Path(place), options, listener)
+            checked = check(Path(place), options, progress)
     show_checked(checked, options, place, as_json)
 
 
@@ -221,11 +216,11 @@ def sign_command(folder: Path, private_key: Path) -> None:
 
     Exit codes: 0 signed; 1 the release is not what it says; 2 wrong usage or no usable key.
     """
-    from facenet_release.check import CheckOptions, check
+    from facenet_release.checking.check import CheckOptions, check
     from facenet_release.signing import password, sign
 
-    with TerminalListener() as listener:
-        check(folder, CheckOptions(), listener)
+    with TerminalProgress() as progress:
+        check(folder, CheckOptions(), progress)
     sign(folder, private_key, password())
     click.echo(f"{folder}: signed")
     click.echo(
@@ -262,12 +257,12 @@ def publish_command(
 
     Exit codes: 0 published, or published before; 1 not; 2 wrong usage, or no token that works.
     """
-    from facenet_release.check import CheckOptions
+    from facenet_release.checking.check import CheckOptions
     from facenet_release.publish import publish
 
     options = CheckOptions(public_key, _sha256(manifest_sha256))
-    with TerminalListener() as listener:
-        checked = publish(folder, address, options, listener)
+    with TerminalProgress() as progress:
+        checked = publish(folder, address, options, progress)
     show_checked(checked, options, address, as_json)
 
 
@@ -296,8 +291,8 @@ def rebuild_command(folder: Path, inputs: Path, jobs: int | None, as_json: bool)
 
     Exit codes: 0 the same weights; 1 other ones, or it can't be built; 2 wrong usage.
     """
-    from facenet_release.progress import BuildProgress
-    from facenet_release.rebuild import rebuild
+    from facenet_release.building.progress import BuildProgress
+    from facenet_release.building.rebuild import rebuild
 
     with BuildProgress([]) as progress:
         rebuilt = rebuild(folder, inputs, jobs, progress.told)
@@ -310,7 +305,7 @@ def rebuild_command(folder: Path, inputs: Path, jobs: int | None, as_json: bool)
 
 def _sha256(text: str | None) -> str | None:
     """A hash as the user gave it. UsageError if it is none."""
-    from converter.errors import UsageError
+    from facenet_common.errors import UsageError
 
     if text is None:
         return None

@@ -2,7 +2,7 @@
 
 The tree::
 
-    FacenetError               1  of converter.errors
+    FacenetError               1  of facenet_common.errors
     └── ReleaseError           1  a release can't be built, read or published
         ├── RecipeError        2  the recipe is wrong; carries every finding
         ├── CheckFailedError   1  a release is not what it says; carries every finding
@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from converter.errors import FacenetError, printable
+from facenet_common.errors import FacenetError
+from facenet_common.text import printable
 
 SHOWN = 40  # findings that a message repeats; the rest are counted
 LONG = 2000  # characters of one: the hashes of a source's files must fit, to be pasted

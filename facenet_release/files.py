@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from converter.writers.atomic import output_error
+from facenet_common.atomic import output_error
 
 
 def remove(path: Path) -> None:

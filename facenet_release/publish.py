@@ -8,23 +8,23 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from converter.progress import Listener
-from converter.sources.mapped import sha256_file
+from facenet_common.hashing import sha256_file
+from facenet_common.progress import Progress
 from facenet_release.channels import Channel, open_channel
-from facenet_release.check import Checked, CheckOptions, check, require_asked
+from facenet_release.checking.check import Checked, CheckOptions, check, require_asked
+from facenet_release.documents.manifest import MANIFEST, MAX_BYTES, UNNAMED, parse
 from facenet_release.errors import AbsentError, ChannelError, CheckFailedError
-from facenet_release.manifest import MANIFEST, MAX_BYTES, UNNAMED, parse
 
 
-def publish(folder: Path, address: str, options: CheckOptions, listener: Listener) -> Checked:
+def publish(folder: Path, address: str, options: CheckOptions, progress: Progress) -> Checked:
     """Check the release in `folder`, publish it at `address`, download it again, check that.
 
     Raises what `check` and the channel raise; ChannelError if what comes back is something else.
     """
     channel = open_channel(address)
-    ours = check(folder, options, listener)
-    channel.publish(sorted(folder.iterdir()), ours.manifest, listener)
-    with _downloaded(channel, options, listener) as copy:
+    ours = check(folder, options, progress)
+    channel.publish(sorted(folder.iterdir()), ours.manifest, progress)
+    with _downloaded(channel, options, progress) as copy:
         strangers = [name for name in UNNAMED if _hash(copy / name) != _hash(folder / name)]
         if strangers:
             raise ChannelError(
@@ -33,28 +33,28 @@ def publish(folder: Path, address: str, options: CheckOptions, listener: Listene
                 found=f"other bytes in {', '.join(strangers)}",
                 next_step="publish again, under another name if that is refused",
             )
-        return _checked(copy, address, options, listener)
+        return _checked(copy, address, options, progress)
 
 
-def check_address(address: str, options: CheckOptions, listener: Listener) -> Checked:
+def check_address(address: str, options: CheckOptions, progress: Progress) -> Checked:
     """Download what is published at `address` into a temporary folder, and check it."""
-    with _downloaded(open_channel(address), options, listener) as copy:
-        return _checked(copy, address, options, listener)
+    with _downloaded(open_channel(address), options, progress) as copy:
+        return _checked(copy, address, options, progress)
 
 
-def _checked(copy: Path, address: str, options: CheckOptions, listener: Listener) -> Checked:
+def _checked(copy: Path, address: str, options: CheckOptions, progress: Progress) -> Checked:
     """`check`, about the address rather than about a copy that will be gone."""
     try:
-        return replace(check(copy, options, listener), folder=Path(address))
+        return replace(check(copy, options, progress), folder=Path(address))
     except CheckFailedError as error:
         error.file = address
         raise
 
 
 @contextmanager
-def _downloaded(channel: Channel, options: CheckOptions, listener: Listener) -> Iterator[Path]:
+def _downloaded(channel: Channel, options: CheckOptions, progress: Progress) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="facenet-release-") as name:
-        fetch(channel, Path(name), options, listener)
+        fetch(channel, Path(name), options, progress)
         yield Path(name)
 
 
@@ -62,7 +62,7 @@ def _hash(path: Path) -> str | None:
     return sha256_file(path) if path.is_file() else None
 
 
-def fetch(channel: Channel, folder: Path, options: CheckOptions, listener: Listener) -> None:
+def fetch(channel: Channel, folder: Path, options: CheckOptions, progress: Progress) -> None:
     """Download a whole release into the empty `folder`, trusting only what its manifest says.
 
     No file may be larger than there; a name that it doesn't know is refused. Raises AbsentError,
@@ -88,6 +88,6 @@ def fetch(channel: Channel, folder: Path, options: CheckOptions, listener: Liste
     ]
     if wrong:
         raise CheckFailedError("what is published is not the release", wrong, file=channel.address)
-    listener.stage("downloading", sum(sizes.values()))
+    progress.stage("downloading", sum(sizes.values()))
     for name, limit in {**rest, **sizes}.items():
-        channel.download(name, folder / name, limit, listener.advance)
+        channel.download(name, folder / name, limit, progress.advance)

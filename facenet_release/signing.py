@@ -31,12 +31,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from converter.errors import UsageError, one_line
-from converter.sources.mapped import sha256_file
-from converter.writers.atomic import write_file
-from facenet_release.documents import at, read
+from facenet_common.atomic import write_file
+from facenet_common.errors import UsageError
+from facenet_common.hashing import sha256_file
+from facenet_common.text import one_line
+from facenet_release.documents.canonical_json import at, read
+from facenet_release.documents.manifest import MAX_BYTES, SIGNATURE
 from facenet_release.errors import CheckFailedError, ReleaseError
-from facenet_release.manifest import MAX_BYTES, SIGNATURE
 
 PASSWORD = "FACENET_SIGNING_PASSWORD"
 CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}

@@ -13,16 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 from click.core import ParameterSource
 
-from converter.cli.common import (
-    INTERRUPTED,
-    TerminalListener,
-    json_option,
-    print_json,
-    reports_errors,
-    step_option,
-)
-from converter.errors import FacenetError, UsageError
-from converter.writers.atomic import check_target
+from converter.cli.options import step_option
+from facenet_common.atomic import check_target
+from facenet_common.commands import INTERRUPTED, json_option, print_json, reports_errors
+from facenet_common.errors import FacenetError, UsageError
+from facenet_common.progress import TerminalProgress
 from parity_tests.precision import DTYPES
 
 if TYPE_CHECKING:
@@ -141,7 +136,7 @@ def verify_command(
         sys.exit(_self_test(reference, candidate, seed, step, mutants, json_file))
     if mutants is not None:
         raise UsageError("--mutants goes with --self-test")
-    from parity_tests.pair import FeedOptions
+    from parity_tests.open_sides import FeedOptions
     from parity_tests.report import save, show
     from parity_tests.verify import Options, verify
 
@@ -154,8 +149,8 @@ def verify_command(
         dtype=dtype,
         compile=compile,
     )
-    with TerminalListener(counted=True) as listener:
-        report = verify(reference, candidate, options, listener)
+    with TerminalProgress(counted=True) as progress:
+        report = verify(reference, candidate, options, progress)
     problems = [
         _problem(partial(save, report, path, cast("Form", form)))
         for form, path in files.items()
@@ -206,11 +201,11 @@ def _self_test(
     json_file: Path | None,
 ) -> int:
     """Run it and print what it found; the exit code."""
-    from parity_tests.pair import FeedOptions, open_candidate, open_live
+    from parity_tests.open_sides import FeedOptions, open_candidate, open_live
+    from parity_tests.reference.hdf5 import is_store
     from parity_tests.report.files import save_text
-    from parity_tests.selftest import Outcome, reference_feeds, selftest
-    from parity_tests.selftest_report import passed, text, to_json
-    from parity_tests.store import is_store
+    from parity_tests.selftest.report import passed, text, to_json
+    from parity_tests.selftest.run import Outcome, reference_feeds, selftest
 
     if is_store(Path(reference)):
         raise UsageError(
@@ -222,9 +217,9 @@ def _self_test(
     reference_feeds(side)
     outcomes: list[Outcome] = []
     interrupted = False
-    with TerminalListener(counted=True) as listener:
+    with TerminalProgress(counted=True) as progress:
         try:
-            outcomes.extend(selftest(side, open_candidate(candidate), mutants, listener))
+            outcomes.extend(selftest(side, open_candidate(candidate), mutants, progress))
         except KeyboardInterrupt:
             interrupted = True
     said = json.dumps(to_json(outcomes, partial=interrupted), indent=1) + "\n"
@@ -281,9 +276,9 @@ def capture_command(
 
     Exit codes: 0 recorded; 1 it can't be run or written; 2 wrong usage; 130 interrupted.
     """
-    from parity_tests.answers import Batches
-    from parity_tests.pair import STORES, FeedOptions, open_live
-    from parity_tests.stored import capture
+    from parity_tests.batches import Batches
+    from parity_tests.open_sides import STORES, FeedOptions, open_live
+    from parity_tests.reference.recorded import capture
 
     if out.suffix not in STORES:
         raise UsageError(
@@ -295,8 +290,8 @@ def capture_command(
     usage = f"facenet capture CHECKPOINT --out {shlex.quote(str(out))}"
     side = open_live(reference, FeedOptions(count, seed, images), step, usage)
     which = None if probes == "none" else cast('Literal["blocks", "all"]', probes)
-    with TerminalListener(counted=True) as listener:
-        batches = Batches(batch, listener)
+    with TerminalProgress(counted=True) as progress:
+        batches = Batches(batch, progress)
         about = capture(side, out, which, batches)
     if as_json:
         print_json({"file": str(out), "bytes": out.stat().st_size, **about})

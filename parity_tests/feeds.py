@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from parity_tests.errors import ParityError
+from facenet_common.errors import ParityError
 
 Array = npt.NDArray[Any]
 

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from converter.sources import mtcnn_npy
-from parity_tests.candidate import CandidateRunner
-from parity_tests.errors import ParityError
+from facenet_common.errors import ParityError
+from parity_tests.candidate.torch_runner import CandidateRunner
 from parity_tests.frameworks import tensorflow, torch
-from parity_tests.original import GraphValues, original
-from parity_tests.reference import ReferenceRunner
+from parity_tests.reference.original import GraphValues, original
+from parity_tests.reference.runner import ReferenceRunner
 from parity_tests.verify_request import VerifyRequest
 
 Array = npt.NDArray[Any]

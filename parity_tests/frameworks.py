@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from parity_tests.errors import ParityError
+from facenet_common.errors import ParityError
 
 _INSTALL = 'pip install "facenet-parity[parity]"'
 

@@ -46,7 +46,7 @@ def parity_report(pytestconfig: pytest.Config) -> ParityReport:
     sides = parity_sides(pytestconfig)
     if sides is None:
         pytest.skip(MISSING)
-    from converter.errors import FacenetError
+    from facenet_common.errors import FacenetError
     from parity_tests.verify import Options, verify
 
     try:
@@ -79,8 +79,8 @@ def _names(config: pytest.Config) -> dict[str, tuple[str, ...]]:
     sides = parity_sides(config)
     if sides is None:
         return {"gate": (), "layer": ()}
-    from converter.errors import FacenetError
-    from parity_tests.pair import open_candidate
+    from facenet_common.errors import FacenetError
+    from parity_tests.open_sides import open_candidate
     from parity_tests.probes import probes
 
     try:

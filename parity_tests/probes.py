@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from parity_tests.errors import ParityError
-from parity_tests.localise_scopes import (
+from facenet_common.errors import ParityError
+from parity_tests.scopes import (
     BLOCK8,
     MIXED,
     MTCNN,

@@ -52,7 +52,7 @@ import numpy.typing as npt
 
 from parity_tests.feeds import Feed
 from parity_tests.frameworks import torch
-from parity_tests.localise_modules import to_torch
+from parity_tests.localise.modules import to_torch
 from parity_tests.probes import images_layout
 
 Array = npt.NDArray[Any]
@@ -142,12 +142,13 @@ def _disturbed(generator: Any) -> Any:
             name = getattr(func, "__name__", "")
             if name in EXACT or not _is_floating(result):
                 return result
-            for deviation, shape in MODELS.get(name, _one)(result, *args, **kwargs):
+            errors: Callable[..., list[Part]] = MODELS.get(name, _one)
+            for deviation, shape in errors(result, *args, **kwargs):
                 drawn = result.new_empty(shape).uniform_(-bound, bound, generator=generator)
                 result = result + drawn.mul(deviation)
             return result
 
-    return Disturbed()  # type: ignore[no-untyped-call] # torch leaves it untyped
+    return Disturbed()
 
 
 def _is_floating(result: Any) -> bool:

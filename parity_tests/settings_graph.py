@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from parity_tests.errors import ParityError
-from parity_tests.localise_scopes import (
+from facenet_common.errors import ParityError
+from parity_tests.scopes import (
     BLOCK8,
     MIXED,
     MTCNN,
@@ -18,10 +18,10 @@ from parity_tests.localise_scopes import (
     STEM,
     Branches,
 )
-from parity_tests.serving_graph import ServingGraph
 from parity_tests.settings_layers import Layers
 from parity_tests.settings_nodes import ADDITIONS
 from parity_tests.settings_words import NOT_NORMALISED, OTHER_FUNCTION, POOL_INPUTS, Settings
+from parity_tests.tf_graphs.serving import ServingGraph
 
 _QUOTIENTS = ("RealDiv", "Div")
 _SCOPE = "InceptionResnetV1"

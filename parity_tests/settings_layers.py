@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from parity_tests.serving_graph import ServingGraph
 from parity_tests.settings_nodes import ADDITIONS, Nodes
 from parity_tests.settings_words import (
     BATCH,
@@ -18,6 +17,7 @@ from parity_tests.settings_words import (
     convolution_padding,
     pooling_padding,
 )
+from parity_tests.tf_graphs.serving import ServingGraph
 
 _FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 _FUSED_EPSILON = 0.0001  # TensorFlow's default, which a graph may leave out

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from parity_tests.errors import ParityError
-from parity_tests.float64 import written_decimal
+from facenet_common.errors import ParityError
 from parity_tests.frameworks import torch
-from parity_tests.localise_scopes import MTCNN
+from parity_tests.scopes import MTCNN
 from parity_tests.settings_standins import (
     AXES,
     Wiring,
@@ -36,6 +35,7 @@ from parity_tests.settings_words import (
     convolution_padding,
     rounded_up_padding,
 )
+from parity_tests.tf_graphs.float64 import written_decimal
 
 _SIZES = {"inception_resnet_v1": 75, "pnet": 12, "rnet": 24, "onet": 48}  # smallest input
 
@@ -72,7 +72,7 @@ class _Reader:
         return found
 
     def _of(self, path: str, module: Any) -> dict[str, Any]:
-        from facenet_models.inception_resnet_v1 import BasicConv2d, Branches, Residual
+        from facenet_models.networks.inception_resnet_v1 import BasicConv2d, Branches, Residual
 
         nn = torch().nn
         match module:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from parity_tests.errors import ParityError
-from parity_tests.float64 import written_decimal
-from parity_tests.float64_branches import serving_only
+from facenet_common.errors import ParityError
 from parity_tests.frameworks import tensorflow
-from parity_tests.serving_graph import VARIABLE_OPS, ServingGraph
 from parity_tests.settings_words import IMAGES, VARIED
+from parity_tests.tf_graphs.float64 import written_decimal
+from parity_tests.tf_graphs.serving import VARIABLE_OPS, ServingGraph
+from parity_tests.tf_graphs.training_branches import serving_only
 
 Array = npt.NDArray[Any]
 
@@ -27,7 +27,7 @@ class Nodes:
     """The nodes of a graph's serving part.
 
     Raises:
-        ParityError: See `parity_tests.float64_branches.serving_only`.
+        ParityError: See `parity_tests.tf_graphs.training_branches.serving_only`.
     """
 
     def __init__(self, graph: ServingGraph) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from parity_tests.frameworks import torch
-from parity_tests.localise_modules import patched
+from parity_tests.localise.modules import patched
 from parity_tests.settings_words import IMAGES, NOT_NORMALISED, OTHER_FUNCTION
 
 AXES = {4: ("batch", "channels", "height", "width"), 2: ("batch", "channels")}

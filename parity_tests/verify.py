@@ -18,11 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from converter import __version__
-from converter.errors import UsageError
-from converter.progress import Listener
-from parity_tests.answers import Batches, is_out_of_memory
-from parity_tests.candidate import CandidateRunner, require_device
-from parity_tests.errors import ParityError
+from facenet_common.errors import ParityError, UsageError
+from facenet_common.progress import Progress
+from parity_tests.batches import Batches, is_out_of_memory
+from parity_tests.candidate.torch_runner import CandidateRunner, require_device
 from parity_tests.feeds import describe
 from parity_tests.frameworks import torch
 from parity_tests.gates import (
@@ -34,9 +33,9 @@ from parity_tests.gates import (
     skipped,
     task_gate,
 )
-from parity_tests.localise import FLOAT64_TOLERANCES, TOLERANCES, localised
+from parity_tests.localise.layers import FLOAT64_TOLERANCES, TOLERANCES, localised
 from parity_tests.model import GateResult, ParityReport, ProbeResult
-from parity_tests.pair import (
+from parity_tests.open_sides import (
     Candidate,
     FeedOptions,
     open_candidate,
@@ -46,9 +45,9 @@ from parity_tests.pair import (
 )
 from parity_tests.precision import answer_type
 from parity_tests.probes import probes
+from parity_tests.protocol import Reference
 from parity_tests.rounding import rounding_scale
 from parity_tests.settings import module_settings
-from parity_tests.sides import Reference
 
 Array = npt.NDArray[Any]
 NOT_WEIGHTS = "an ONNX file may hold its weights folded and renamed"
@@ -81,7 +80,7 @@ def verify(
     reference: str,
     candidate: str,
     options: Options | None = None,
-    listener: Listener | None = None,
+    progress: Progress | None = None,
 ) -> ParityReport:
     """Compare `candidate` with `reference` through every gate.
 
@@ -118,7 +117,7 @@ def verify(
         },
         command=_command(reference, candidate, options),
     )
-    run = _Run(one, two, options, Batches(options.batch, listener or Listener()))
+    run = _Run(one, two, options, Batches(options.batch, progress or Progress()))
     for step in (run.weights, run.float64, run.float32, run.layers):
         try:
             report = step(report)
@@ -268,7 +267,7 @@ class _Run:
                 try:
                     for result in localised(one, two, images, table, tolerances):
                         found.append(result)
-                        self.batches.listener.advance(1)
+                        self.batches.progress.advance(1)
                     return
                 except (MemoryError, RuntimeError) as error:
                     if not is_out_of_memory(error):
@@ -288,10 +287,10 @@ class _Run:
         return sum(len(feed.images) for feed in self.reference.feeds)
 
     def _say(self, text: str) -> None:
-        self.batches.listener.say(text)
+        self.batches.progress.note(text)
 
     def _stage(self, name: str, total: int) -> None:
-        self.batches.listener.stage(name, total)
+        self.batches.progress.stage(name, total)
 
 
 def _add(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from parity_tests.errors import ParityError
+from facenet_common.errors import ParityError
 
 ARCHITECTURES = ("inception_resnet_v1", "pnet", "rnet", "onet")
 WEIGHTS_FORMATS = ("torch", "safetensors")

@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner
 from support.pages import blocks, classes, inside, messages, page, python, section, undocumented
 
-from converter import errors
 from converter.architectures import INCEPTION_RESNET_V1
 from converter.cli.convert import command
 from converter.convert import Request, convert
 from converter.demo import write_demo
+from facenet_common import errors
 
 PAGE = "docs/convert.md"
 DOCS = page(PAGE)

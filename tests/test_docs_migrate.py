@@ -33,7 +33,7 @@ def test_the_code_runs_in_order(folder: Path) -> None:
 def test_the_refusal_shown_is_one(folder: Path) -> None:
     """The page catches an error; without one its example would show nothing."""
     pythons = [block for block in blocks(MIGRATE) if block.language == "python"]
-    assert any("except ModelsError" in block.text for block in pythons)
+    assert any("except FacenetError" in block.text for block in pythons)
     code = "\n".join(block.text for block in pythons[:-1]).replace("    print(error)", "    raise")
     (folder / "code.py").write_text(code)
     shell("! python code.py 2> trace && grep -q 'fractions of 1' trace", folder)

@@ -23,12 +23,12 @@ from support.pages import (
     undocumented,
 )
 
-from facenet_models import errors
-from facenet_models.pretrained import Pretrained
+from facenet_common import errors
+from facenet_models.weights.registry import Pretrained
 
 PAGE = "docs/models.md"
 DOCS = page(PAGE)
-CLASSES = classes(errors, errors.ModelsError)
+CLASSES = classes(errors, errors.FacenetError)
 # `failed` makes a DownloadError that names the address.
 MESSAGES = list(messages("facenet_models", {*CLASSES, "failed"}))
 BLOCKS = blocks(PAGE)

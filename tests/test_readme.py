@@ -30,7 +30,7 @@ from support.pages import (
 from support.small_release import write_inputs
 
 from converter.cli.doctor import VARIABLES
-from facenet_models.pretrained import Pretrained
+from facenet_models.weights.registry import Pretrained
 
 README = "README.md"
 CHINESE = "README_cn.md"

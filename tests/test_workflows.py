@@ -17,7 +17,7 @@ import pytest
 from support.pages import ROOT, page
 
 from converter.cli.main import facenet
-from facenet_release.recipe import read
+from facenet_release.documents.recipe import read
 
 yaml = pytest.importorskip("yaml", reason="needs PyYAML, which pre-commit brings")
 

@@ -6,15 +6,10 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from converter.cli.common import (
-    TerminalListener,
-    hurries,
-    json_option,
-    print_json,
-    reports_errors,
-    step_option,
-)
-from converter.errors import UsageError
+from converter.cli.options import hurries, step_option
+from facenet_common.commands import json_option, print_json, reports_errors
+from facenet_common.errors import UsageError
+from facenet_common.progress import TerminalProgress
 
 if TYPE_CHECKING:
     from converter.convert import ParityHook
@@ -108,8 +103,8 @@ def command(
         parity=_parity_hook() if verify else None,
         hash_source=as_json,
     )
-    with TerminalListener() as listener:
-        receipt = convert(request, listener)
+    with TerminalProgress() as progress:
+        receipt = convert(request, progress)
     if as_json:
         print_json(receipt.to_json())
     else:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from converter.cli.common import hurries, json_option, print_json, reports_errors
-from converter.errors import one_line
+from converter.cli.options import hurries
+from facenet_common.commands import json_option, print_json, reports_errors
+from facenet_common.text import one_line
 
 if TYPE_CHECKING:
     from converter.compare import TensorDiff

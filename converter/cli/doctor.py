@@ -14,10 +14,10 @@ from typing import Any
 import click
 
 from converter import __version__
-from converter.cli.common import json_option, print_json, reports_errors
-from converter.errors import one_line
-from converter.installed import Requirement, extras, metadata
 from converter.selfcheck import self_check
+from facenet_common.commands import json_option, print_json, reports_errors
+from facenet_common.installed import Requirement, extras, metadata
+from facenet_common.text import one_line
 
 SCHEMA = "facenet-parity/doctor/1"
 FOR_DEVELOPERS = ("dev", "docs", "notebooks")  # extras whose packages aren't listed as libraries
@@ -142,7 +142,7 @@ def _folder(path: str | None, holds: str) -> Facts:
 
 
 def _cache() -> Facts:
-    """Where `facenet_models.download.cache_folder` keeps weights; a test compares the two."""
+    """Where `facenet_models.weights.cache.cache_folder` keeps weights; a test compares the two."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("TORCH_HOME") or f"{cache}/torch"
     folder = Path(home).expanduser() / "checkpoints"

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from converter.cli.common import hurries, json_option, print_json, reports_errors, step_option
-from converter.errors import MappingError, one_line
+from converter.cli.options import hurries, step_option
+from facenet_common.commands import json_option, print_json, reports_errors
+from facenet_common.errors import MappingError
+from facenet_common.text import one_line
 
 if TYPE_CHECKING:
     from converter.catalog import Catalog

@@ -48,7 +48,7 @@ def _print_versions(ctx: click.Context, _: click.Parameter, asked: bool) -> None
     """Print the versions that a report of a problem needs; from metadata, which takes no time."""
     if not asked or ctx.resilient_parsing:
         return
-    from converter.installed import version_of
+    from facenet_common.installed import version_of
 
     click.echo(f"facenet, version {__version__}")
     click.echo(f"  python      {platform.python_version()}")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Protocol
 
 from converter.catalog import Catalog, Naming
-from converter.errors import FormatError, UsageError
 from converter.sources import (
     bundle,
     frozen_graph,
@@ -21,6 +20,7 @@ from converter.sources import (
     torch_zip,
 )
 from converter.sources.mapped import MappedFile
+from facenet_common.errors import FormatError, UsageError
 
 
 class Format(Protocol):

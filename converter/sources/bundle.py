@@ -17,13 +17,13 @@ import numpy as np
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.checksums import crc32c
 from converter.dtypes import STRING, Array
-from converter.errors import FormatError
 from converter.sources import wire
 from converter.sources.bundle_index import FETCH_AGAIN, Entry, read_entries
 from converter.sources.mapped import MappedFile
 from converter.sources.ordered import Extent, slice_key
 from converter.sources.slices import assemble, check_tiling
 from converter.sources.sstable import masked
+from facenet_common.errors import FormatError
 
 FORMAT = "tensorflow-bundle"
 NAMING: Naming = "tensorflow"

@@ -11,13 +11,13 @@ from math import prod
 from pathlib import Path
 
 from converter.dtypes import BY_TENSORFLOW, STRING, DType
-from converter.errors import FormatError
 from converter.sources import wire
 from converter.sources.mapped import MappedFile
 from converter.sources.ordered import Extent, slice_key
 from converter.sources.shapes import impossible
 from converter.sources.sstable import read_table
 from converter.sources.wire import WireError
+from facenet_common.errors import FormatError
 
 FETCH_AGAIN = "fetch the checkpoint again; its files belong together"
 _MAX_SHARDS = 99_999  # five digits in the file name

@@ -17,11 +17,11 @@ import numpy as np
 
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import BY_TENSORFLOW, Array, DType
-from converter.errors import FormatError
 from converter.sources import wire
 from converter.sources.bundle_index import wire_shape
 from converter.sources.mapped import MappedFile
 from converter.sources.wire import WireError
+from facenet_common.errors import FormatError
 
 FORMAT = "frozen-graph"
 NAMING: Naming = "tensorflow"

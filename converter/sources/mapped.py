@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import mmap
-import threading
 from pathlib import Path
 
-from converter.errors import FormatError, UsageError
 from converter.sources.sniff import describe
+from facenet_common.errors import FormatError, UsageError
 
-_CHUNK = 1 << 18  # bytes; small enough to stay in the processor's cache
-_PATIENCE = 0.002  # seconds between looks at a growing file
 _RELEASE = 1 << 23  # bytes
 
 
@@ -78,21 +74,3 @@ class MappedFile:
         return FormatError(
             f"this is not {expected}", file=self.path, found=found, next_step=next_step
         )
-
-
-def sha256_file(path: Path, complete: threading.Event | None = None) -> str:
-    """SHA-256 of the file's bytes, in hexadecimal. Raises OSError.
-
-    With `complete`, the file is still being written, from front to back, until that is set: what
-    is there is hashed meanwhile.
-    """
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(_CHUNK))
-    with path.open("rb", buffering=0) as file:
-        while True:
-            last = complete is None or complete.is_set()  # asked before the end is read
-            while size := file.readinto(buffer):
-                digest.update(buffer[:size])
-            if last or complete is None:
-                return digest.hexdigest()
-            complete.wait(_PATIENCE)

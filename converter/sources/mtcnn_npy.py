@@ -16,10 +16,10 @@ import numpy as np
 
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import BFLOAT16, DTYPES, Array, DType
-from converter.errors import FormatError
 from converter.sources import pickles
 from converter.sources.mapped import MappedFile
 from converter.sources.pickles import Buildable, Dict, Name, PickleError
+from facenet_common.errors import FormatError
 
 FORMAT = "mtcnn-npy"
 NAMING: Naming = "tensorflow"

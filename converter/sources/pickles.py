@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from converter.errors import FormatError, printable
 from converter.sources.shapes import impossible
+from facenet_common.errors import FormatError
+from facenet_common.text import printable
 
 MAX_DEPTH = 64  # of nested containers; real files have 5
 MAX_OPERATIONS = 2_000_000  # real files have 50,000

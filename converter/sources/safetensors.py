@@ -16,9 +16,10 @@ import numpy as np
 
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import BY_SAFETENSORS, Array, DType
-from converter.errors import FormatError, printable
 from converter.sources.mapped import MappedFile
 from converter.sources.shapes import impossible
+from facenet_common.errors import FormatError
+from facenet_common.text import printable
 
 FORMAT = "safetensors"
 NAMING: Naming = "torch"

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from converter.dtypes import Array, DType
-from converter.errors import FormatError
 from converter.sources.ordered import Extent
+from facenet_common.errors import FormatError
 
 Box = tuple[slice, ...]
 _MAX_SLICES = 4096  # the check compares every pair

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from converter.checksums import crc32c
-from converter.errors import FormatError
 from converter.sources import snappy
 from converter.sources.mapped import MappedFile
 from converter.sources.wire import WireError, encode_varint, varint
+from facenet_common.errors import FormatError
 
 MAGIC = 0xDB4775248B80FB57  # table_format.txt
 FOOTER_SIZE = 48

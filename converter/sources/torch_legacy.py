@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from converter.catalog import Catalog, Naming
-from converter.errors import FormatError
 from converter.sources import pickles
 from converter.sources.mapped import MappedFile
 from converter.sources.pickles import Dict, List, PickleError, Reader
 from converter.sources.torch_pickle import CONSTRUCTORS, Storages, refused, state_dict
+from facenet_common.errors import FormatError
 
 FORMAT = "torch-legacy"
 NAMING: Naming = "torch"

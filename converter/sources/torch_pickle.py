@@ -12,9 +12,9 @@ import numpy as np
 
 from converter.catalog import TensorRef
 from converter.dtypes import BY_TORCH, Array, DType
-from converter.errors import FormatError
 from converter.sources import pickles
 from converter.sources.pickles import Dict, Name, PickleError
+from facenet_common.errors import FormatError
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import zlib
 from pathlib import Path
 
 from converter.catalog import Catalog, Naming
-from converter.errors import FormatError
 from converter.sources import pickles
 from converter.sources.mapped import MappedFile
 from converter.sources.pickles import PickleError
@@ -24,6 +23,7 @@ from converter.sources.torch_pickle import (
     refused,
     state_dict,
 )
+from facenet_common.errors import FormatError
 
 FORMAT = "torch-zip"
 NAMING: Naming = "torch"

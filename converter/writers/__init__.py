@@ -1,4 +1,4 @@
-"""Where weights go: one module per format, each with a ``write(path, tensors, progress)``."""
+"""Where weights go: one module per format, each with a ``write(path, tensors, on_written)``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 from converter.catalog import Naming, TensorRef
-from converter.errors import UsageError
 from converter.writers import bundle, safetensors, torch_zip
-from converter.writers.stream import Progress
+from converter.writers.stream import OnWritten
+from facenet_common.errors import UsageError
 
 
 class Writer(Protocol):
@@ -19,7 +19,7 @@ class Writer(Protocol):
     NAMING: Naming
     SUFFIXES: tuple[str, ...]
 
-    def write(self, path: Path, tensors: Sequence[TensorRef], progress: Progress) -> None: ...
+    def write(self, path: Path, tensors: Sequence[TensorRef], on_written: OnWritten) -> None: ...
 
 
 WRITERS: tuple[Writer, ...] = (torch_zip, safetensors, bundle)  # type: ignore[assignment] # module constants are str, not Literal

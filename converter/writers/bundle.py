@@ -14,7 +14,7 @@ from converter.checksums import crc32c
 from converter.sources.bundle import index_path, shard_path
 from converter.sources.sstable import FOOTER_SIZE, MAGIC, masked
 from converter.sources.wire import encode, encode_varint
-from converter.writers.stream import Progress, stream
+from converter.writers.stream import OnWritten, stream
 
 FORMAT = "tensorflow-bundle"
 NAMING: Naming = "tensorflow"
@@ -26,14 +26,14 @@ _RESTART_INTERVAL = 16  # entries between two that spell their key out; table_op
 _HEADER = encode(1, 1) + encode(3, encode(1, 1))  # one shard; producer version 1
 
 
-def write(folder: Path, tensors: Sequence[TensorRef], progress: Progress) -> None:
+def write(folder: Path, tensors: Sequence[TensorRef], on_written: OnWritten) -> None:
     """Write `tensors` to ``folder/model.ckpt``, holding two at a time. Raises OSError."""
     prefix = folder / PREFIX
     entries = [(b"", _HEADER)]
     position = 0
     with shard_path(prefix, 0, 1).open("wb") as file:
         ordered = sorted(tensors, key=lambda ref: ref.name.encode())
-        for ref, data, crc in stream(ordered, progress, crc32c):
+        for ref, data, crc in stream(ordered, on_written, crc32c):
             file.write(data)
             entries.append((ref.name.encode(), _entry(ref, position, masked(crc))))
             position += ref.nbytes

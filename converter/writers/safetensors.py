@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.catalog import Naming, TensorRef
-from converter.errors import UsageError
 from converter.sources.safetensors import METADATA
-from converter.writers.stream import Progress, stream
+from converter.writers.stream import OnWritten, stream
+from facenet_common.errors import UsageError
 
 FORMAT = "safetensors"
 NAMING: Naming = "torch"
@@ -18,7 +18,7 @@ SUFFIXES = (".safetensors",)
 ALIGNMENT = 64  # bytes; the format asks for 8
 
 
-def write(path: Path, tensors: Sequence[TensorRef], progress: Progress) -> None:
+def write(path: Path, tensors: Sequence[TensorRef], on_written: OnWritten) -> None:
     """Write `tensors`, holding two at a time. Raises OSError, UsageError.
 
     Wide element types come first, then names in order, as the reference implementation does, so
@@ -27,7 +27,7 @@ def write(path: Path, tensors: Sequence[TensorRef], progress: Progress) -> None:
     ordered = sorted(tensors, key=lambda ref: (-ref.dtype.itemsize, ref.name))
     with path.open("wb") as file:
         file.write(_header(ordered))
-        for _, data, _ in stream(ordered, progress):
+        for _, data, _ in stream(ordered, on_written):
             file.write(data)
 
 

@@ -9,18 +9,19 @@ from converter.batches import batches
 from converter.catalog import TensorRef
 from converter.dtypes import as_bytes
 
-Progress = Callable[[TensorRef], None]
+OnWritten = Callable[[TensorRef], None]
 Checksum = Callable[[memoryview], int]
 Loaded = tuple[TensorRef, memoryview, int]
 
 
 def stream(
-    tensors: Sequence[TensorRef], progress: Progress, checksum: Checksum = len
+    tensors: Sequence[TensorRef], on_written: OnWritten, checksum: Checksum = len
 ) -> Iterator[Loaded]:
     """Each of `tensors` with its bytes and their `checksum`, in order, made one batch ahead in
     another thread.
 
-    `progress` is called with each when the caller asks for the next. At most two batches are held.
+    `on_written` is called with each when the caller asks for the next. At most two batches are
+    held.
     """
 
     def make(batch: list[TensorRef]) -> list[Loaded]:
@@ -33,5 +34,5 @@ def stream(
             upcoming = pool.submit(make, batch)
             for loaded in ahead.result() if ahead else ():
                 yield loaded
-                progress(loaded[0])
+                on_written(loaded[0])
             ahead = upcoming

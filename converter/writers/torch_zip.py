@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from converter.catalog import Naming, TensorRef
-from converter.errors import UsageError
-from converter.writers.stream import Progress, stream
+from converter.writers.stream import OnWritten, stream
+from facenet_common.errors import UsageError
 
 FORMAT = "torch-zip"
 NAMING: Naming = "torch"
@@ -36,7 +36,7 @@ _DATE = 1 << 5 | 1  # 1980-01-01, the earliest there is
 _MODE = 0o100644 << 16  # a plain file, readable by all
 
 
-def write(path: Path, tensors: Sequence[TensorRef], progress: Progress) -> None:
+def write(path: Path, tensors: Sequence[TensorRef], on_written: OnWritten) -> None:
     """Write `tensors` in order, holding two at a time. Raises OSError, UsageError."""
     if sum(ref.nbytes for ref in tensors) > _MAX_SIZE - (1 << 26):  # leaves room for the rest
         raise UsageError(
@@ -47,7 +47,7 @@ def write(path: Path, tensors: Sequence[TensorRef], progress: Progress) -> None:
         archive = _Archive(file)
         archive.add("data.pkl", describe(tensors))
         archive.add("byteorder", b"little")
-        for number, (_, data, crc) in enumerate(stream(tensors, progress, zlib.crc32)):
+        for number, (_, data, crc) in enumerate(stream(tensors, on_written, zlib.crc32)):
             archive.add(f"data/{number}", data, crc)
         archive.add("version", b"3\n")
         archive.finish()

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from facenet_models.cli.common import count, find_device, json_option, print_json, reports_errors
-from facenet_models.errors import UsageError, check_path, printable
-from facenet_models.progress import progress_bar
+from facenet_common.commands import json_option, print_json, reports_errors
+from facenet_common.errors import UsageError
+from facenet_common.progress import progress_bar
+from facenet_common.text import check_path, count, printable
+from facenet_models.devices import find_device
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-    from facenet_models.mtcnn import MTCNN
+    from facenet_models.detect.mtcnn import MTCNN
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 KEPT = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # else .png
@@ -191,7 +193,7 @@ def plan(
 
 def _named(images: tuple[Path, ...]) -> Iterator[tuple[Path, Path]]:
     """Each image with the name of its results: that of the file, or its path in the folder."""
-    from facenet_models.recognition.images import find_images
+    from facenet_models.recognition.image_files import find_images
 
     for path in images:
         if path.is_dir():
@@ -206,7 +208,7 @@ def _named(images: tuple[Path, ...]) -> Iterator[tuple[Path, Path]]:
 def look(job: Job, detector: MTCNN, landmarks: bool) -> dict[str, Any]:
     """Detect, write what is asked for, and say what was found."""
     from facenet_models.recognition.embeddings import Miss
-    from facenet_models.recognition.images import read_image
+    from facenet_models.recognition.image_files import read_image
     from facenet_models.video.detections import Detections
 
     picture = read_image(job.source, str(job.source))
@@ -238,7 +240,7 @@ def rounded(values: np.ndarray, digits: int) -> Any:
 def _draw(path: Path, picture: Image, found: Any, landmarks: bool) -> None:
     from PIL import Image
 
-    from facenet_models.atomic import write_atomically
+    from facenet_common.atomic import write_file
     from facenet_models.draw import annotate
 
     marked = annotate(
@@ -248,12 +250,12 @@ def _draw(path: Path, picture: Image, found: Any, landmarks: bool) -> None:
     data = io.BytesIO()
     Image.fromarray(marked).save(data, format=kind, quality=95)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, data.getvalue())
+    write_file(path, data.getvalue())
 
 
 def _cut(first: Path, picture: Image, boxes: np.ndarray) -> list[str]:
     """Write each face; a box without a pixel in the image gives none."""
-    from facenet_models.crops import extract_face
+    from facenet_models.detect.crops import extract_face
 
     names = []
     for number, box in enumerate(boxes, start=1):

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facenet_models.cli.common import count, find_device, json_option, print_json, reports_errors
-from facenet_models.errors import ModelsError, UsageError, printable
+from facenet_common.commands import json_option, print_json, reports_errors
+from facenet_common.errors import FacenetError, UsageError
+from facenet_common.text import count, printable
+from facenet_models.devices import find_device
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,7 +78,7 @@ def build(
 
     Raises:
         UsageError: options that contradict each other, or no such device.
-        ModelsError: as the networks' own loaders.
+        FacenetError: as the networks' own loaders.
     """
     if aligned and (detector_weights is not None or margin):
         raise UsageError("--aligned detects nothing: it takes no --detector-weights or --margin")
@@ -144,9 +146,9 @@ def command(
 
     Exit codes: 0 written; 1 not a single face, or a file is damaged; 2 wrong usage.
     """
-    from facenet_models.recognition.images import find_images
+    from facenet_models.recognition.embedding_files import check_target
+    from facenet_models.recognition.image_files import find_images
     from facenet_models.recognition.pipeline import embed
-    from facenet_models.recognition.stores import check_target
 
     if weights is None:
         raise UsageError("missing option --weights", next_step="--weights vggface2.pt, say")
@@ -166,7 +168,7 @@ def command(
     seconds = time.perf_counter() - start
     if not len(embeddings):
         first = embeddings.misses[0]
-        raise ModelsError(
+        raise FacenetError(
             f"none of the {len(embeddings.misses)} images gave an embedding; nothing was written",
             file=folder,
             found=f"{first.name}: {first.reason}",

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from facenet_models.cli.common import json_option, print_json, reports_errors
-from facenet_models.errors import UsageError
+from facenet_common.commands import json_option, print_json, reports_errors
+from facenet_common.errors import UsageError
 
 if TYPE_CHECKING:
-    from facenet_models.export import Exported
+    from facenet_models.onnx.export import Exported
 
 SUFFIX = ".onnx"
 
@@ -71,8 +71,8 @@ def command(
 
     Exit codes: 0 written; 1 not, because something failed; 2 wrong usage.
     """
-    from facenet_models.atomic import check_target
-    from facenet_models.onnx_runtime import require
+    from facenet_common.atomic import check_target
+    from facenet_common.optional import require
 
     if out.suffix.lower() != SUFFIX:
         raise UsageError(
@@ -83,10 +83,10 @@ def command(
         )
     check_target(out, overwrite=overwrite)  # before the time that loading takes
     for package in ("onnx", "onnxruntime"):  # before torch, which the same extra brings
-        require(package)
-    from facenet_models.architectures import from_state_dict
-    from facenet_models.export import export_onnx
-    from facenet_models.weights_files import load_state_dict
+        require(package, "export")
+    from facenet_models.networks.architectures import from_state_dict
+    from facenet_models.onnx.export import export_onnx
+    from facenet_models.weights.files import load_state_dict
 
     model = from_state_dict(load_state_dict(weights))
     if classify:
@@ -100,7 +100,7 @@ def command(
 
 def set_classify(model: object) -> None:
     """Have `model` give logits; what it lacks for that, `export_onnx` says."""
-    from facenet_models.inception_resnet_v1 import InceptionResnetV1
+    from facenet_models.networks.inception_resnet_v1 import InceptionResnetV1
 
     if not isinstance(model, InceptionResnetV1) or model.logits is None:
         raise UsageError(

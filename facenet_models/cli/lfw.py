@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from facenet_models.cli.common import count, json_option, print_json, reports_errors
+from facenet_common.commands import json_option, print_json, reports_errors
+from facenet_common.errors import UsageError
+from facenet_common.text import count, printable
 from facenet_models.cli.embed import MAX_LISTED, build, model_options
-from facenet_models.errors import UsageError, printable
 
 if TYPE_CHECKING:
-    from facenet_models.lfw import LeftOut
+    from facenet_models.lfw.protocol import LeftOut
     from facenet_models.recognition.distances import Metric
 
 
@@ -96,8 +97,8 @@ def command(
 
     Exit codes: 0 measured; 1 too few pairs left, or a file is damaged; 2 wrong usage.
     """
-    from facenet_models.lfw import evaluate, locate, read_pairs
-    from facenet_models.lfw_plot import check_plot, plot_roc
+    from facenet_models.lfw.plot import check_plot, plot_roc
+    from facenet_models.lfw.protocol import evaluate, locate, read_pairs
     from facenet_models.recognition.embeddings import Embeddings
     from facenet_models.recognition.pipeline import embed
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facenet_models.cli.common import count, reports_errors
+from facenet_common.commands import reports_errors
+from facenet_common.errors import UsageError
+from facenet_common.progress import progress_bar
+from facenet_common.text import count, printable
 from facenet_models.cli.detect import build_detector, detector_options, rounded
-from facenet_models.errors import UsageError, printable
-from facenet_models.progress import progress_bar
 
 if TYPE_CHECKING:
     from facenet_models.video import Frame, Tracked
@@ -117,7 +118,7 @@ def command(
     Exit codes: 0 written, whether or not there are faces; 1 not written: the video or a weight
     file is damaged, or PyAV is missing; 2 wrong usage.
     """
-    from facenet_models.atomic import check_target, write_atomically
+    from facenet_common.atomic import check_target, write_file
     from facenet_models.video import FastMTCNN, follow, frames, video_info, write_video
     from facenet_models.video.files import check_video_target
 
@@ -148,7 +149,7 @@ def command(
     seconds = time.perf_counter() - start
     if tracks_file is not None:
         data = log.to_json(video=str(video), stride=stride)
-        write_atomically(tracks_file, (json.dumps(data) + "\n").encode())
+        write_file(tracks_file, (json.dumps(data) + "\n").encode())
     click.echo(
         f"{printable(out)}: {count(written, 'frame')}, {count(len(log.tracks), 'face')} followed, "
         f"in {seconds:.1f} s ({written / max(seconds, 1e-9):.1f} frames/s)"

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from facenet_common.errors import UsageError
 from facenet_models.detect.boxes import CELL
-from facenet_models.errors import UsageError
 
 CHUNK = 1 << 17  # pixels of crops that R-Net and O-Net are given at a time: 16 MB in a layer
 

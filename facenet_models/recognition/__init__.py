@@ -7,7 +7,7 @@ torch and Pillow are imported when `embed` runs; the rest needs NumPy only.
 
 from facenet_models.recognition.distances import Match, Metric, distance, identify
 from facenet_models.recognition.embeddings import Embeddings, Miss
-from facenet_models.recognition.images import find_images
+from facenet_models.recognition.image_files import find_images
 from facenet_models.recognition.pipeline import embed
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from facenet_models.errors import UsageError
+from facenet_common.errors import UsageError
 from facenet_models.recognition.embeddings import Embeddings
 
 Metric = Literal["euclidean", "cosine"]
@@ -72,7 +72,7 @@ def identify(
         query: Embeddings, or ``(M, D)``, or one embedding ``(D,)``.
         gallery: Whom to look among.
         threshold: Leave out identities that are not nearer than this; None keeps all. It is in
-            `metric`'s unit: `facenet_models.lfw` finds a good one.
+            `metric`'s unit: `facenet_models.lfw.protocol` finds a good one.
         k: How many identities at most.
 
     Returns:

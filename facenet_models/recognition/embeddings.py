@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facenet_models.errors import ModelsError, UsageError
+from facenet_common.errors import FacenetError, UsageError
 
 NO_FACE = "no face found"
 
@@ -32,7 +32,7 @@ class Embeddings:
         misses: The images that have no embedding, in the order in which they came.
 
     Raises:
-        ModelsError: names and vectors differ in number, a name is taken twice, empty, or holds
+        FacenetError: names and vectors differ in number, a name is taken twice, empty, or holds
             a NUL, or the vectors are not a finite float32 matrix.
     """
 
@@ -43,13 +43,13 @@ class Embeddings:
     def __post_init__(self) -> None:
         vectors = self.vectors
         if vectors.ndim != 2 or vectors.dtype != np.float32:
-            raise ModelsError(
+            raise FacenetError(
                 "embeddings must be a float32 matrix",
                 expected="float32, (N, D)",
                 found=f"{vectors.dtype}, {vectors.shape}",
             )
         if len(vectors) != len(self.names):
-            raise ModelsError(
+            raise FacenetError(
                 "names and embeddings differ in number",
                 expected=f"{len(self.names)} rows, one for each name",
                 found=f"{len(vectors)} rows",
@@ -57,7 +57,7 @@ class Embeddings:
         check_names([*self.names, *(miss.name for miss in self.misses)])
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if bad.size:
-            raise ModelsError(
+            raise FacenetError(
                 f"{bad.size} of {len(vectors)} embeddings hold NaN or infinity",
                 found=f"the first is that of {self.names[bad[0]]}",
                 next_step="check the weights of the model that computed them",
@@ -79,7 +79,7 @@ class Embeddings:
             OutputError: the file could not be written.
             ImportError: Parquet needs pyarrow; the message says how to install it.
         """
-        from facenet_models.recognition.stores import save
+        from facenet_models.recognition.embedding_files import save
 
         save(self, Path(path), overwrite=overwrite)
 
@@ -89,10 +89,10 @@ class Embeddings:
 
         Raises:
             UsageError: another ending, or no such file.
-            ModelsError: damaged, or not a file of embeddings.
+            FacenetError: damaged, or not a file of embeddings.
             ImportError: Parquet needs pyarrow; the message says how to install it.
         """
-        from facenet_models.recognition.stores import load
+        from facenet_models.recognition.embedding_files import load
 
         return load(Path(path))
 
@@ -108,7 +108,7 @@ def label_of(name: str) -> str:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """ModelsError unless all names are different, and none is empty or holds a NUL.
+    """FacenetError unless all names are different, and none is empty or holds a NUL.
 
     NumPy drops NULs at the end of a string.
     """

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from facenet_models.errors import ModelsError, UsageError, check_path
-from facenet_models.progress import progress_bar
+from facenet_common.errors import FacenetError, UsageError
+from facenet_common.progress import progress_bar
+from facenet_common.text import check_path
 from facenet_models.recognition.embeddings import NO_FACE, Embeddings, Miss, check_names
-from facenet_models.recognition.images import Source, find_images, read_image
+from facenet_models.recognition.image_files import Source, find_images, read_image
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +71,7 @@ def embed(
     Raises:
         UsageError: nothing to embed, names that don't fit, a wrong type of image, a model that
             gives logits.
-        ModelsError: `model` gave NaN or a wrong shape.
+        FacenetError: `model` gave NaN or a wrong shape.
         ImportError: torch or Pillow is not installed.
     """
     import torch
@@ -150,7 +151,7 @@ def _detected(group: list[tuple[str, Image]], detector: Detector) -> Iterator[Na
         return
     faces = detector([picture for _, picture in group])
     if len(faces) != len(group):
-        raise ModelsError(
+        raise FacenetError(
             "the detector did not answer for each image",
             expected=f"{len(group)} answers",
             found=f"{len(faces)}",
@@ -225,7 +226,7 @@ def _embedded(
     parts = [model(crops), model(crops.flip(-1))] if flip else [model(crops)]
     vectors = torch.cat(parts, dim=1).float().cpu().numpy()
     if vectors.ndim != 2 or len(vectors) != len(batch):
-        raise ModelsError(
+        raise FacenetError(
             "the model did not give an embedding for each face",
             expected=f"({len(batch)}, D)",
             found=vectors.shape,

@@ -22,8 +22,8 @@ def embedder(
     """
     import torch
 
-    from facenet_models.crops import extract_face, fixed_image_standardization
-    from facenet_models.errors import UsageError
+    from facenet_common.errors import UsageError
+    from facenet_models.detect.crops import extract_face, fixed_image_standardization
 
     where = next(model.parameters())
 

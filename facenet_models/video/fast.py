@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from facenet_models.errors import UsageError
+from facenet_common.errors import UsageError
 from facenet_models.video.detections import Detections
 from facenet_models.video.matching import Pairs, match
 
 if TYPE_CHECKING:
-    from facenet_models.mtcnn import MTCNN
+    from facenet_models.detect.mtcnn import MTCNN
 
 # What R-Net is shown of a guess: the box, and the box moved by a tenth of its edge. On the
 # reference video, stride 4, against the full search: 1 crop misses 17 % of the faces, these 5 miss
@@ -98,8 +98,8 @@ class FastMTCNN:
         import torch
 
         from facenet_models.detect import cascade
+        from facenet_models.detect.images import to_tensors
         from facenet_models.detect.settings import Nets
-        from facenet_models.images import to_tensors
 
         detector = self.detector
         nets = Nets(detector.pnet, detector.rnet, detector.onet)
@@ -115,7 +115,7 @@ class FastMTCNN:
 
     def _ordered(self, found: Detections) -> Detections:
         """As the detector lists faces."""
-        from facenet_models import selection
+        from facenet_models.detect import selection
 
         merit = selection.areas(found.boxes) if self.detector.select_largest else found.probs
         return found.take(selection.descending(merit))

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from facenet_models.atomic import check_target
-from facenet_models.errors import ModelsError, OutputError, UsageError, check_path
-from facenet_models.recognition.stores import optional
+from facenet_common.atomic import check_target
+from facenet_common.errors import FacenetError, OutputError, UsageError
+from facenet_common.optional import require
+from facenet_common.text import check_path
 
 SUFFIXES = (".mp4", ".mkv", ".mov")  # that are written
 CODECS = ("libx264", "libopenh264", "mpeg4")  # the first that is there
@@ -54,7 +55,7 @@ def video_info(path: str | Path) -> VideoInfo:
 
     Raises:
         UsageError: there is no such file, or it is a picture.
-        ModelsError: it is no video, or holds none.
+        FacenetError: it is no video, or holds none.
         ImportError: PyAV is not installed; the message says how to install it.
     """
     with _opened(Path(path)) as (_, stream):
@@ -79,7 +80,7 @@ def frames(
 
     Raises:
         UsageError: there is no such file, or it is a picture; or a number makes no sense.
-        ModelsError: it is no video, holds none, or is damaged, which may show only at the frame
+        FacenetError: it is no video, holds none, or is damaged, which may show only at the frame
             where it is; all frames before that are given.
         ImportError: PyAV is not installed; the message says how to install it.
     """
@@ -104,7 +105,7 @@ def _frames(
 
 
 def _decoded(container: Any, stream: Any, path: Path) -> Iterator[Any]:
-    """All frames. ModelsError if a part can't be decoded, or the file ends too early."""
+    """All frames. FacenetError if a part can't be decoded, or the file ends too early."""
     av = _av()
     count = 0
     try:
@@ -112,11 +113,11 @@ def _decoded(container: Any, stream: Any, path: Path) -> Iterator[Any]:
             yield frame
             count += 1
     except (av.error.FFmpegError, ValueError) as error:
-        raise ModelsError(
+        raise FacenetError(
             f"the video is damaged after {count} frames", file=path, found=_why(error)
         ) from error
     if count == 0:
-        raise ModelsError("the video has no frame", file=path)
+        raise FacenetError("the video has no frame", file=path)
 
 
 def _time(raw: Any, index: int, stream: Any) -> float:
@@ -152,7 +153,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         # Absolute: no name is taken for a protocol. And a playlist may name no other place.
         container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
     except (av.error.FFmpegError, ValueError) as error:
-        raise ModelsError(
+        raise FacenetError(
             "the file is no video, or is damaged", file=path, found=_why(error)
         ) from error
     with container:
@@ -164,7 +165,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             )
         if not container.streams.video:
             kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
-            raise ModelsError("the file holds no video", file=path, found=" and ".join(kinds))
+            raise FacenetError("the file holds no video", file=path, found=" and ".join(kinds))
         yield container, container.streams.video[0]
 
 
@@ -306,4 +307,4 @@ def _why(error: Exception) -> str:
 
 
 def _av() -> Any:
-    return optional("av", "video", "reading and writing video")
+    return require("av", "reading and writing video")

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from facenet_models.errors import UsageError
+from facenet_common.errors import UsageError
 from facenet_models.video.detections import Detections, Tracked
 from facenet_models.video.files import Frame
 from facenet_models.video.matching import assign, match

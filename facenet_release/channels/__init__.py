@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
-from converter.progress import Listener
-from facenet_release.manifest import Manifest
+from facenet_common.progress import Progress
+from facenet_release.documents.manifest import Manifest
 
 Advance = Callable[[int], None]
 
@@ -38,7 +38,7 @@ class Channel(Protocol):
         has more than `limit` bytes; `target` is then of no use. Its hash is the caller's affair.
         """
 
-    def publish(self, files: Sequence[Path], manifest: Manifest, listener: Listener) -> None:
+    def publish(self, files: Sequence[Path], manifest: Manifest, progress: Progress) -> None:
         """Make `files` the release at this address, all at once for whoever looks.
 
         Until everything is there, nothing is visible as published; after a break, calling it again

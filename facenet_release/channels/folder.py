@@ -7,13 +7,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from converter.errors import UsageError
-from converter.progress import Listener
-from converter.sources.mapped import sha256_file
-from converter.writers.atomic import atomic_folder, output_error
+from facenet_common.atomic import atomic_folder, output_error
+from facenet_common.errors import UsageError
+from facenet_common.hashing import sha256_file
+from facenet_common.progress import Progress
 from facenet_release.channels import Advance
+from facenet_release.documents.manifest import Manifest
 from facenet_release.errors import AbsentError, ChannelError, TakenError
-from facenet_release.manifest import Manifest
 
 _CHUNK = 1 << 20  # bytes
 
@@ -64,7 +64,7 @@ class FolderChannel:
         self,
         files: Sequence[Path],
         manifest: Manifest,  # noqa: ARG002 # of use where a release has a name and a version
-        listener: Listener,
+        progress: Progress,
     ) -> None:
         folder = self._folder.absolute()
         if os.path.lexists(folder) and not folder.is_dir():
@@ -76,14 +76,14 @@ class FolderChannel:
         if folder.is_dir() and self.names():
             self._same(files)
             return
-        listener.stage("copying", sum(file.stat().st_size for file in files))
+        progress.stage("copying", sum(file.stat().st_size for file in files))
         with atomic_folder(folder) as partial:
             for file in files:
                 try:
                     shutil.copyfile(file, partial / file.name)
                 except OSError as error:
                     raise output_error(folder, error) from error
-                listener.advance(file.stat().st_size)
+                progress.advance(file.stat().st_size)
 
     def _same(self, files: Sequence[Path]) -> None:
         """TakenError unless the folder holds exactly `files`."""

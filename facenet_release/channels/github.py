@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from converter.errors import UsageError
-from converter.progress import Listener
+from facenet_common.errors import UsageError
+from facenet_common.progress import Progress
 from facenet_release.channels import Advance, http
 from facenet_release.channels.github_api import (
     NEED,
@@ -30,8 +30,8 @@ from facenet_release.channels.github_api import (
     server,
 )
 from facenet_release.channels.local import Local, differences, examine, few
+from facenet_release.documents.manifest import Manifest
 from facenet_release.errors import AbsentError, ChannelError, ReleaseError, TakenError
-from facenet_release.manifest import Manifest
 
 # https://docs.github.com/repositories/releasing-projects-on-github/about-releases
 MAX_ASSET = 2 << 30  # bytes; each must have fewer
@@ -94,23 +94,23 @@ class GitHub:
             raise AbsentError(f"{self._address}: no asset is called {name!r}")
         self._api(http.token_of(TOKENS)).download(self._published[name], target, limit, advance)
 
-    def publish(self, files: Sequence[Path], manifest: Manifest, listener: Listener) -> None:
+    def publish(self, files: Sequence[Path], manifest: Manifest, progress: Progress) -> None:
         token = http.needed_token(TOKENS, NEED)
         _admit(files)
-        local = examine(files, manifest, listener)
+        local = examine(files, manifest, progress)
         api = self._api(token)
         release = api.published(self._tag)
         if release is not None:
             self._check_published(api, release, local)
-            listener.say("published already")
+            progress.note("published already")
             return
         marker = _marker(manifest)
         draft = self._draft(api, manifest, marker)
-        listener.stage("upload", sum(file.size for file in local.values()))
-        self._fill(api, draft, local, listener)
-        listener.say("check what the server has")
+        progress.stage("upload", sum(file.size for file in local.values()))
+        self._fill(api, draft, local, progress)
+        progress.note("check what the server has")
         self._check_draft(api, draft, local)
-        listener.say("publish")
+        progress.note("publish")
         try:
             api.make_public(draft)
         except ExistsError:
@@ -148,7 +148,7 @@ class GitHub:
         raise failure
 
     def _fill(
-        self, api: Api, draft: Release, local: Mapping[str, Local], listener: Listener
+        self, api: Api, draft: Release, local: Mapping[str, Local], progress: Progress
     ) -> None:
         """Leave in the draft what is right, delete the rest, and send what lacks."""
         there = set()
@@ -159,18 +159,18 @@ class GitHub:
                 api.delete(draft, asset)
         for name, file in local.items():
             if name in there:
-                listener.advance(file.size)
+                progress.advance(file.size)
             else:
-                self._send(api, draft, file, listener)
+                self._send(api, draft, file, progress)
 
-    def _send(self, api: Api, draft: Release, file: Local, listener: Listener) -> None:
+    def _send(self, api: Api, draft: Release, file: Local, progress: Progress) -> None:
         """Send one file until the server has it, a few times at most."""
-        progress = http.Progress(listener.advance)
+        sent = http.Progress(progress.advance)
         failure: ChannelError
         for wait in (*http.WAITS, None):
-            progress.restart()
+            sent.restart()
             try:
-                asset = api.upload(draft, file, progress.add)
+                asset = api.upload(draft, file, sent.add)
                 if asset.name != file.name:
                     api.delete(draft, asset)
                     raise ChannelError(

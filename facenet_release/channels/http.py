@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-from converter.errors import UsageError
+from facenet_common.errors import UsageError
 from facenet_release.channels import Advance
 from facenet_release.errors import AbsentError, ChannelError, TokenError
 

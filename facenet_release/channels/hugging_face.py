@@ -18,13 +18,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converter.errors import UsageError
-from converter.progress import Listener
+from facenet_common.errors import UsageError
+from facenet_common.progress import Progress
 from facenet_release.channels import Advance, http
 from facenet_release.channels.hugging_face_api import MAIN, NEED, TOKENS, Hub, server
 from facenet_release.channels.local import Local, differences, examine, few
+from facenet_release.documents.manifest import MANIFEST, Manifest
 from facenet_release.errors import AbsentError, ChannelError, TakenError
-from facenet_release.manifest import MANIFEST, Manifest
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
@@ -86,17 +86,17 @@ class HuggingFace:
         request = hub.request(self._commit, name)
         http.save(target=target, limit=limit, advance=advance, **request)
 
-    def publish(self, files: Sequence[Path], manifest: Manifest, listener: Listener) -> None:
+    def publish(self, files: Sequence[Path], manifest: Manifest, progress: Progress) -> None:
         token = http.needed_token(TOKENS, NEED)
-        local = examine(files, manifest, listener)
+        local = examine(files, manifest, progress)
         hub = Hub(self._address, self._repository, token)
         tag = self._revision or manifest.version
         hub.create()
         if self._is_published(hub, tag, local):
-            listener.say("published already")
+            progress.note("published already")
             return
-        commit = self._commit_all(hub, f"{manifest.name} {manifest.version}", local, listener)
-        listener.say("read back what the hub serves")
+        commit = self._commit_all(hub, f"{manifest.name} {manifest.version}", local, progress)
+        progress.note("read back what the hub serves")
         for file in local.values():
             found = http.digest_of(size=file.size, **hub.request(commit, file.name))
             if found != (file.size, file.sha256):
@@ -107,7 +107,7 @@ class HuggingFace:
                     expected=f"{file.size} bytes, sha256:{file.sha256}",
                     found=f"{found[0]} bytes, sha256:{found[1]}",
                 )
-        listener.say(f"set the tag {tag}")
+        progress.note(f"set the tag {tag}")
         self._set_tag(hub, tag, commit, local)
 
     def _is_published(self, hub: Hub, tag: str, local: Mapping[str, Local]) -> bool:
@@ -130,21 +130,21 @@ class HuggingFace:
         return True
 
     def _commit_all(
-        self, hub: Hub, title: str, local: Mapping[str, Local], listener: Listener
+        self, hub: Hub, title: str, local: Mapping[str, Local], progress: Progress
     ) -> str:
         """The commit on ``main`` that holds these files only: made here, or there already."""
-        listener.stage("upload", sum(file.size for file in local.values()))
+        progress.stage("upload", sum(file.size for file in local.values()))
         sent: set[str] = set()
         for wait in (*http.WAITS, None):
             head = hub.commit(MAIN)
             there = hub.files(head)
             if not _differences(there, local):
                 for file in local.values():
-                    _once(file, sent, listener)
+                    _once(file, sent, progress)
                 return head
             self._admit([file.path for file in there])
             try:
-                adding = hub.upload(local, lambda file: _once(file, sent, listener))
+                adding = hub.upload(local, lambda file: _once(file, sent, progress))
                 hub.send(head, title, [*adding, *hub.deletions(there, local)])
             except http.BreakError:  # the commit may be there nevertheless
                 if wait is None:
@@ -187,10 +187,10 @@ class HuggingFace:
             time.sleep(wait)
 
 
-def _once(file: Local, sent: set[str], listener: Listener) -> None:
+def _once(file: Local, sent: set[str], progress: Progress) -> None:
     if file.name not in sent:
         sent.add(file.name)
-        listener.advance(file.size)
+        progress.advance(file.size)
 
 
 def _differences(there: Sequence[RepoFile], local: Mapping[str, Local]) -> list[str]:

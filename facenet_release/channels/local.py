@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from converter.progress import Listener
-from converter.sources.mapped import sha256_file
+from facenet_common.hashing import sha256_file
+from facenet_common.progress import Progress
+from facenet_release.documents.manifest import NAME, Manifest
 from facenet_release.errors import CheckFailedError
-from facenet_release.manifest import NAME, Manifest
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,17 @@ class Local:
         return self.path.name
 
 
-def examine(files: Sequence[Path], manifest: Manifest, listener: Listener) -> dict[str, Local]:
+def examine(files: Sequence[Path], manifest: Manifest, progress: Progress) -> dict[str, Local]:
     """The files under their names, in the order of these, hashed.
 
     Raises CheckFailedError, before anything is sent, if a file is not what the manifest says, or
     if its name is unsafe or another's too.
     """
     named, local, wrong = manifest.by_name(), {}, []
-    listener.stage("hash", sum(file.stat().st_size for file in files))
+    progress.stage("hash", sum(file.stat().st_size for file in files))
     for path in sorted(files, key=lambda file: file.name):
         file = Local(path, path.stat().st_size, sha256_file(path))
-        listener.advance(file.size)
+        progress.advance(file.size)
         said = named.get(file.name)
         if not NAME.fullmatch(file.name) or file.name in local:
             wrong.append(f"{file.name}: the name is unsafe or taken")

@@ -27,16 +27,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
-from converter.errors import UsageError
-from converter.progress import Listener
-from converter.sources.mapped import sha256_file
-from facenet_models import oci, transfer
-from facenet_models.errors import DownloadError, ModelsError
+from facenet_common.errors import DownloadError, FacenetError, UsageError
+from facenet_common.hashing import sha256_file
+from facenet_common.progress import Progress
+from facenet_models.weights import http, oci
 from facenet_release.channels import Advance
 from facenet_release.channels.local import examine
 from facenet_release.channels.oci_push import BYTES, EMPTY_BLOB, descriptor, open_pusher
+from facenet_release.documents.manifest import Manifest
 from facenet_release.errors import AbsentError, ChannelError, TakenError, TokenError
-from facenet_release.manifest import Manifest
 
 ARTIFACT_TYPE = "application/vnd.facenet-parity.release.v1"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"  # image specification 1.1, as EMPTY_BLOB is
@@ -48,7 +47,7 @@ def open_channel(address: str) -> Oci:
     """The channel of that address. Raises UsageError if it is malformed."""
     try:
         parsed = oci.parse(address)
-    except ModelsError as error:
+    except FacenetError as error:
         raise UsageError(error.problem, expected=error.expected, found=error.found) from error
     return Oci(address, parsed)
 
@@ -97,10 +96,10 @@ class Oci:
             advance(max(0, here - done))
             done = max(done, here)
 
-        part = transfer.Part(target)
+        part = http.Part(target)
         try:
             with self._translated():
-                transfer.download(self._registry.source(blob), part, bar)
+                http.download(self._registry.source(blob), part, bar)
             digest = sha256_file(part.path)
             if digest != blob.sha256:
                 self._fail("the registry's file is damaged", name, blob.sha256, digest)
@@ -112,20 +111,20 @@ class Oci:
         finally:
             part.discard()
 
-    def publish(self, files: Sequence[Path], manifest: Manifest, listener: Listener) -> None:
+    def publish(self, files: Sequence[Path], manifest: Manifest, progress: Progress) -> None:
         """Send what isn't there yet, then the manifest. See `Channel` for what is raised."""
-        pusher = open_pusher(self._registry, listener)
-        local = examine(files, manifest, listener)
+        pusher = open_pusher(self._registry, progress)
+        local = examine(files, manifest, progress)
         blobs = {name: oci.Blob(file.size, file.sha256) for name, file in local.items()}
         data = describe(manifest, blobs)
         with self._translated():
             if self._is_published(data):
-                listener.say(f"published already: {self.address}")
+                progress.note(f"published already: {self.address}")
                 return
             sizes = [blob.size for blob in (*blobs.values(), EMPTY_BLOB)]
-            listener.stage("publish", sum(sizes) + len(data))
+            progress.stage("publish", sum(sizes) + len(data))
             for name, file in local.items():
-                listener.say(name)
+                progress.note(name)
                 pusher.send(blobs[name], file.path)
             pusher.send_empty()
             pusher.name(data)
@@ -135,7 +134,7 @@ class Oci:
     def _manifest(self) -> bytes | None:
         try:
             return self._registry.manifest()
-        except transfer.AbsentError:
+        except http.AbsentError:
             return None
 
     def _is_published(self, data: bytes) -> bool:
@@ -205,7 +204,7 @@ def describe(manifest: Manifest, blobs: dict[str, oci.Blob]) -> bytes:
 
 
 def credentials(host: str) -> str | None:
-    """User name and password for that registry, as `facenet_models.oci.Registry` wants them.
+    """User name and password for that registry, as `oci.Registry` wants them.
 
     Raises TokenError if what there is can't be used.
     """

@@ -1,7 +1,8 @@
 """Sending blobs and a manifest to an OCI registry, with oras.
 
-oras decides what is asked, in which order. How it is asked is `facenet_models.oci.Registry`'s: one
-attempt, so that a break is told at once; time limits; no token to another host, and none in a log.
+oras decides what is asked, in which order. How it is asked is decided by
+`facenet_models.weights.oci.Registry`: one attempt, so that a break is told at once; time limits; no
+token to another host, and none in a log.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
-from converter.errors import UsageError
-from converter.progress import Listener
-from facenet_models import oci
-from facenet_models.transfer import failed
+from facenet_common.errors import UsageError
+from facenet_common.progress import Progress
+from facenet_models.weights import oci
+from facenet_models.weights.http import failed
 
 if TYPE_CHECKING:
     import requests
@@ -28,7 +29,7 @@ EMPTY_BLOB = oci.Blob(len(EMPTY), hashlib.sha256(EMPTY).hexdigest())
 
 
 class Pusher(Protocol):
-    """Sends to one tag. Everything raises DownloadError, as `facenet_models.oci.Registry`."""
+    """Sends to one tag. Everything raises DownloadError, as `oci.Registry` does."""
 
     def send(self, blob: oci.Blob, file: Path) -> None:
         """Send the file, which is `blob`, unless it is there already."""
@@ -45,7 +46,7 @@ def descriptor(media_type: str, blob: oci.Blob) -> dict[str, Any]:
     return {"mediaType": media_type, "size": blob.size, "digest": f"sha256:{blob.sha256}"}
 
 
-def open_pusher(registry: oci.Registry, listener: Listener) -> Pusher:
+def open_pusher(registry: oci.Registry, progress: Progress) -> Pusher:
     """One that sends through `registry`. Asks nothing yet.
 
     Raises UsageError if oras is not installed.
@@ -68,7 +69,7 @@ def open_pusher(registry: oci.Registry, listener: Listener) -> Pusher:
             answer = registry.request(
                 method,
                 url,
-                data=_Counted(data, listener.advance) if data else None,
+                data=_Counted(data, progress.advance) if data else None,
                 headers=details.get("headers"),
                 absent_ok=method == "HEAD",
             )
@@ -79,7 +80,7 @@ def open_pusher(registry: oci.Registry, listener: Listener) -> Pusher:
 
         def send(self, blob: oci.Blob, file: Path) -> None:
             if self._has(blob):
-                listener.advance(blob.size)
+                progress.advance(blob.size)
             else:
                 self.put_upload(str(file), container, descriptor(BYTES, blob))
 

@@ -4,12 +4,12 @@ Every string in a report is untrusted: names of layers and messages come from fi
 escapes them for itself. The same report gives the same bytes: there is no time or path in them.
 """
 
-from parity_tests.report.as_html import html
-from parity_tests.report.as_json import from_json, to_json
-from parity_tests.report.as_junit import junit
-from parity_tests.report.as_markdown import markdown
-from parity_tests.report.as_text import show, text
 from parity_tests.report.files import FORMS, Form, load, render, save
+from parity_tests.report.html_page import html
+from parity_tests.report.json_document import from_json, to_json
+from parity_tests.report.junit_xml import junit
+from parity_tests.report.markdown_page import markdown
+from parity_tests.report.terminal import show, text
 
 __all__ = [
     "FORMS",

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from converter.writers.atomic import write_file
-from parity_tests.errors import ParityError
+from facenet_common.atomic import write_file
+from facenet_common.errors import ParityError
 from parity_tests.model import ParityReport
-from parity_tests.report.as_html import html
-from parity_tests.report.as_json import from_json, to_json
-from parity_tests.report.as_junit import junit
-from parity_tests.report.as_markdown import markdown
-from parity_tests.report.as_text import text
+from parity_tests.report.html_page import html
+from parity_tests.report.json_document import from_json, to_json
+from parity_tests.report.junit_xml import junit
+from parity_tests.report.markdown_page import markdown
+from parity_tests.report.terminal import text
 
 Form = Literal["json", "junit", "markdown", "html", "text"]
 

@@ -6,7 +6,7 @@ import math
 import re
 from typing import Literal
 
-from converter.errors import printable
+from facenet_common.text import printable
 from parity_tests.model import Comparison, Finding, GateResult, ParityReport, ProbeResult, Status
 
 Outcome = Literal["passed", "failed", "errored", "partial"]

@@ -15,9 +15,9 @@ from click.testing import CliRunner, Result
 from support import fakes
 
 from converter.cli import convert
-from converter.errors import OutputError, UsageError
 from converter.sources import open_source
-from converter.writers.atomic import atomic_file, atomic_folder, check_target
+from facenet_common.atomic import atomic_file, atomic_folder, check_target
+from facenet_common.errors import OutputError, UsageError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="locks and signals are POSIX's")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from support import fakes, hostile
 
-from converter.errors import FacenetError
 from converter.sources import open_source
+from facenet_common.errors import FacenetError
 
 TESTS = Path(__file__).parents[1]
 

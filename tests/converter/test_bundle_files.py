@@ -14,11 +14,11 @@ from support import fakes
 from support.fakes import data_checksum, entry_proto, header_proto, write_index
 
 from converter.dtypes import FLOAT32
-from converter.errors import FormatError
 from converter.sources import open_source
 from converter.sources.bundle import index_path, shard_path
 from converter.sources.ordered import slice_key
 from converter.sources.slices import assemble, check_tiling
+from facenet_common.errors import FormatError
 
 Box = tuple[tuple[int, int], ...]
 

@@ -15,13 +15,13 @@ from support import fakes
 
 from converter import dtypes
 from converter.dtypes import BFLOAT16, STRING, Array
-from converter.errors import FormatError
 from converter.sources import open_source
 from converter.sources.bundle import index_path, shard_path
 from converter.sources.mapped import MappedFile
 from converter.sources.ordered import slice_key
 from converter.sources.sstable import read_table
 from converter.writers import bundle as bundle_writer
+from facenet_common.errors import FormatError
 
 pytestmark = pytest.mark.tensorflow
 

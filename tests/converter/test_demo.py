@@ -12,8 +12,8 @@ import pytest
 
 from converter.convert import Request, convert
 from converter.demo import value, variables, write_demo
-from converter.errors import UsageError
 from converter.resolve import resolve
+from facenet_common.errors import UsageError
 
 
 @pytest.mark.parametrize(("embedding", "classes"), [(512, 8631), (128, 0)])

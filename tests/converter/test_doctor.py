@@ -18,7 +18,7 @@ from converter import selfcheck
 from converter.cli import doctor
 from converter.cli.doctor import VARIABLES, command
 from converter.cli.main import facenet
-from converter.installed import Requirement, extras, metadata, version_of
+from facenet_common.installed import Requirement, extras, metadata, version_of
 
 ROOT = Path(__file__).parents[2]
 BREAK_TORCH = {
@@ -200,7 +200,7 @@ def test_the_extras_are_those_of_pyproject() -> None:
     ],
 )
 def test_bounds(found: str, bounds: str, met: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("converter.installed.version_of", lambda _: found)
+    monkeypatch.setattr("facenet_common.installed.version_of", lambda _: found)
     assert Requirement("package", bounds).met is met
 
 
@@ -231,7 +231,7 @@ def test_the_real_reference_data_are_found(reference_dir: Path) -> None:
 def test_the_cache_is_that_of_the_models(
     variable: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from facenet_models.download import cache_folder
+    from facenet_models.weights.cache import cache_folder
 
     for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)

@@ -13,9 +13,9 @@ from hypothesis.extra import numpy as hnp
 from support import fakes
 from support.fakes import graph_bytes, node_proto, tensor_proto
 
-from converter.errors import FormatError
 from converter.sources import open_source
 from converter.sources.wire import encode
+from facenet_common.errors import FormatError
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from converter.sources.mapped import sha256_file
+from facenet_common.hashing import sha256_file
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 18, (1 << 18) + 1, 3_000_000])

@@ -12,9 +12,9 @@ import pytest
 from converter.architectures import ARCHITECTURES, INCEPTION_RESNET_V1, ONET, PNET, RNET
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import BY_NAME, FLOAT32, DType
-from converter.errors import MappingError
 from converter.plan import Plan, detect, make_plan
 from converter.rules import Architecture, Rule, repeat
+from facenet_common.errors import MappingError
 
 Shapes = dict[str, tuple[int, ...]]
 

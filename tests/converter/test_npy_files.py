@@ -16,8 +16,8 @@ from support.fakes import npy_of_pickle
 
 from converter import dtypes
 from converter.dtypes import BFLOAT16, Array
-from converter.errors import FormatError
 from converter.sources import open_source
+from facenet_common.errors import FormatError
 
 STORED = [d for d in dtypes.DTYPES if d.storage and d is not BFLOAT16]
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)

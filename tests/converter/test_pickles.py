@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import fakes, hostile
 
-from converter.errors import FormatError
 from converter.sources import open_source, pickles
 from converter.sources.pickles import MAX_DEPTH, PickleError
 from converter.sources.torch_pickle import CONSTRUCTORS, persistent_storage
+from facenet_common.errors import FormatError
 
 GADGETS = list(hostile.gadgets(Path("x")))
 

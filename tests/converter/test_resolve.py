@@ -9,8 +9,8 @@ import pytest
 from support import fakes
 
 from converter.demo import write_demo
-from converter.errors import FacenetError, FormatError, UsageError
 from converter.resolve import ENVIRONMENT, PUBLISHED, Source, resolve
+from facenet_common.errors import FacenetError, FormatError, UsageError
 
 
 @pytest.fixture(autouse=True)

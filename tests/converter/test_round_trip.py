@@ -17,11 +17,11 @@ from converter.catalog import TensorRef
 from converter.convert import Request, convert
 from converter.digest import digest
 from converter.dtypes import BFLOAT16, FLOAT16, FLOAT32, cast
-from converter.errors import RoundTripError, ValueCheckError
 from converter.resolve import resolve
 from converter.rules import Architecture
 from converter.sources import open_source
 from converter.writers import bundle
+from facenet_common.errors import RoundTripError, ValueCheckError
 
 Fill = Callable[[str, tuple[int, ...]], np.ndarray]
 

@@ -15,9 +15,9 @@ from support import fakes
 
 from converter import dtypes
 from converter.dtypes import BFLOAT16, Array
-from converter.errors import FormatError, UsageError
 from converter.sources import open_source
 from converter.writers import safetensors as writer
+from facenet_common.errors import FormatError, UsageError
 
 library = pytest.importorskip(
     "safetensors.numpy", reason="needs safetensors: pip install safetensors"

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fakes import block_bytes, snappy_compress, table_bytes
 
-from converter.errors import FormatError
 from converter.sources.mapped import MappedFile
 from converter.sources.sstable import masked, read_table
 from converter.writers.bundle import table
+from facenet_common.errors import FormatError
 
 # A table has a key at least: the empty one, of the bundle's header.
 KEYS = st.lists(st.binary(max_size=12), unique=True, min_size=1, max_size=60).map(sorted)

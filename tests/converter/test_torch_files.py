@@ -18,10 +18,10 @@ from support import fakes
 
 from converter import dtypes
 from converter.dtypes import BFLOAT16, Array
-from converter.errors import FormatError, UsageError
 from converter.sources import open_source
 from converter.writers import torch_zip
 from converter.writers.torch_zip import ALIGNMENT
+from facenet_common.errors import FormatError, UsageError
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install torch")
 

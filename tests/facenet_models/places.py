@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from facenet_models import PNet
-from facenet_models.pretrained import Pretrained, locate
-from facenet_models.release_manifest import MANIFEST, SCHEMA
+from facenet_models.weights.manifest import MANIFEST, SCHEMA
+from facenet_models.weights.pretrained import locate
+from facenet_models.weights.registry import Pretrained
 
 PNET, RNET = Pretrained.PNET.value, Pretrained.RNET.value
 

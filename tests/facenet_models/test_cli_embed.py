@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from facenet_models.cli import embed as embed_module
 from facenet_models.cli import lfw as lfw_module
-from facenet_models.lfw import evaluate, read_pairs
+from facenet_models.lfw.protocol import evaluate, read_pairs
 from facenet_models.recognition import Embeddings
 
 torch = pytest.importorskip("torch")

@@ -13,7 +13,9 @@ import pytest
 from click.testing import CliRunner
 from support.absent import run_without
 
-from facenet_models.cli.common import EXTRAS, reports_errors
+from facenet_common.commands import reports_errors
+from facenet_common.errors import MissingPackageError
+from facenet_common.optional import PACKAGES
 
 TORCH = ("torch", "PIL", "safetensors", "pooch", "filelock", "requests")
 BASE_ONLY = (*TORCH, "onnx", "onnxruntime", "av", "matplotlib", "pyarrow", "tensorflow", "h5py")
@@ -79,18 +81,19 @@ def test_torch_alone_is_missing(folder: Path, name: str, others: list[str]) -> N
     assert run(folder, name, args, ("torch",)) == [
         "1",
         "",
-        f'Error: {name} needs torch, which is not installed: pip install "facenet-parity[torch]"\n',
+        f"Error: {name} needs torch, which is not installed\n"
+        '  next:     pip install "facenet-parity[torch]"\n',
     ]
 
 
-@pytest.mark.parametrize("missing", [*EXTRAS, "torch.special"])
+@pytest.mark.parametrize("missing", [*PACKAGES, "torch.special"])
 def test_each_library_of_an_extra(missing: str) -> None:
     result = CliRunner().invoke(failing(ModuleNotFoundError("no", name=missing)))
-    top = missing.partition(".")[0]
+    package, extra = PACKAGES[missing.partition(".")[0]]
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: fail needs {top}, which is not installed: "
-        f'pip install "facenet-parity[{EXTRAS[top]}]"\n'
+        f"Error: fail needs {package}, which is not installed\n"
+        f'  next:     pip install "facenet-parity[{extra}]"\n'
     )
 
 
@@ -101,8 +104,8 @@ def test_what_no_extra_brings_is_a_bug(name: str | None) -> None:
 
 
 def test_a_message_that_says_more_is_kept() -> None:
-    result = CliRunner().invoke(failing(ImportError("x: pip install y", name="torch")))
-    assert (result.exit_code, result.stderr) == (1, "Error: x: pip install y\n")
+    result = CliRunner().invoke(failing(MissingPackageError("x needs y", next_step="install y")))
+    assert (result.exit_code, result.stderr) == (1, "Error: x needs y\n  next:     install y\n")
 
 
 def failing(error: Exception) -> click.Command:
@@ -118,7 +121,7 @@ def test_the_extras_bring_them() -> None:
     """The table against the package's own metadata, by the names that distributions have."""
     brought = packages_distributions()
     lines = requires("facenet-parity") or []
-    for module, extra in EXTRAS.items():
+    for module, (_, extra) in PACKAGES.items():
         if module == "requests" or module not in brought:
             continue
         names = {re.split(r"[^\w.-]", x)[0].lower() for x in lines if f"extra == '{extra}'" in x}

@@ -302,7 +302,7 @@ def test_help_has_examples_and_exit_codes(command: Any) -> None:
 def test_progress_is_shown_on_terminals_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from facenet_models.progress import progress_bar
+    from facenet_common.progress import progress_bar
 
     def shown() -> Iterator[str]:
         for terminal in (False, True):

@@ -12,9 +12,9 @@ from types import ModuleType
 
 import pytest
 
+from facenet_common.errors import UsageError
 from facenet_models import compat
 from facenet_models.compat import ALIASES, NAME, install_alias
-from facenet_models.errors import UsageError
 
 
 def forget() -> None:
@@ -170,12 +170,14 @@ def script(tmp_path: Path) -> Path:
 def test_a_script_runs_as_it_is(script: Path) -> None:
     options = ("-m", "facenet_models.compat", script, "--size", "-m", "x")
     done = python(*options, folder=script.parents[1])
-    assert done.stdout == "__main__ ['--size', '-m', 'x'] 3 facenet_models.crops\n", done.stderr
+    assert done.stdout == "__main__ ['--size', '-m', 'x'] 3 facenet_models.detect.crops\n", (
+        done.stderr
+    )
 
 
 def test_a_module_runs_as_it_is(script: Path) -> None:
     done = python("-m", "facenet_models.compat", "-m", "script", "a", folder=script.parent)
-    assert done.stdout == "__main__ ['a'] 3 facenet_models.crops\n", done.stderr
+    assert done.stdout == "__main__ ['a'] 3 facenet_models.detect.crops\n", done.stderr
 
 
 def test_a_script_that_installs_the_alias_itself(tmp_path: Path) -> None:

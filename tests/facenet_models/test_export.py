@@ -18,12 +18,13 @@ ort = pytest.importorskip("onnxruntime")
 
 from torch import nn  # noqa: E402
 
-from facenet_models import InceptionResnetV1, ONet, PNet, RNet, export  # noqa: E402
-from facenet_models.architectures import describe, from_state_dict  # noqa: E402
+from facenet_common.errors import ExportError, FacenetError, UsageError, WeightsError  # noqa: E402
+from facenet_models import InceptionResnetV1, ONet, PNet, RNet  # noqa: E402
 from facenet_models.cli.export import command  # noqa: E402
-from facenet_models.errors import ExportError, ModelsError, UsageError, WeightsError  # noqa: E402
-from facenet_models.export import export_onnx, verify  # noqa: E402
-from facenet_models.onnx_graph import to_onnx  # noqa: E402
+from facenet_models.networks.architectures import describe, from_state_dict  # noqa: E402
+from facenet_models.onnx import export  # noqa: E402
+from facenet_models.onnx.export import export_onnx, verify  # noqa: E402
+from facenet_models.onnx.graph import to_onnx  # noqa: E402
 
 
 def run(path: Path, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -222,7 +223,7 @@ def test_without_onnx_the_message_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ModelsError, match=r"(?s)onnx is needed.*facenet-parity\[onnx\]"):
+    with pytest.raises(FacenetError, match=r"(?s)onnx is needed.*facenet-parity\[onnx\]"):
         export_onnx(detector(PNet), tmp_path / "m.onnx")
 
 

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facenet_models.errors import ModelsError, UsageError
-from facenet_models.lfw import Face, Pair, Pairs, evaluate, locate, match, read_pairs
-from facenet_models.lfw_plot import plot_roc
+from facenet_common.errors import FacenetError, UsageError
+from facenet_models.lfw.plot import plot_roc
+from facenet_models.lfw.protocol import Face, Pair, Pairs, evaluate, locate, match, read_pairs
 from facenet_models.recognition import Embeddings, Miss
 
 ROOT = Path(__file__).parents[2]
@@ -444,13 +444,13 @@ def test_one_number_in_the_header_is_one_fold(tmp_path: Path) -> None:
 def test_a_bad_file_is_refused_with_its_line(
     tmp_path: Path, text: str | bytes, message: str
 ) -> None:
-    with pytest.raises(ModelsError, match="(?s)" + message) as caught:
+    with pytest.raises(FacenetError, match="(?s)" + message) as caught:
         read_pairs(write(tmp_path, text))
     assert str(tmp_path) in str(caught.value)
 
 
 def test_many_problems_are_counted(tmp_path: Path) -> None:
-    with pytest.raises(ModelsError, match=r"line 2: .* line 6: .*; and 4 more"):
+    with pytest.raises(FacenetError, match=r"line 2: .* line 6: .*; and 4 more"):
         read_pairs(write(tmp_path, "1 1\n" + "x\n" * 9))
 
 
@@ -482,7 +482,7 @@ def test_a_folder_with_none_of_the_images(tmp_path: Path) -> None:
 def test_two_embeddings_of_one_image_are_refused() -> None:
     _, pairs = world()
     names = (f"{pairs.pairs[0].first.stem}.jpg", f"{pairs.pairs[0].first.stem}.png")
-    with pytest.raises(ModelsError, match="two embeddings are of the same image"):
+    with pytest.raises(FacenetError, match="two embeddings are of the same image"):
         match(Embeddings(names, np.ones((2, 4), np.float32)), pairs)
 
 
@@ -496,7 +496,7 @@ def test_images_that_no_pair_needs_may_share_a_name() -> None:
 
 def test_embeddings_of_other_images_are_refused() -> None:
     _, pairs = world()
-    with pytest.raises(ModelsError, match=r"(?s)no pair has embeddings.*P.*names such as x\.jpg"):
+    with pytest.raises(FacenetError, match=r"(?s)no pair has embeddings.*P.*names such as x\.jpg"):
         match(Embeddings(("x.jpg",), np.ones((1, 4), np.float32)), pairs)
 
 
@@ -506,7 +506,9 @@ def test_a_fold_without_one_kind_of_pair_is_refused() -> None:
     kept = [i for i, name in enumerate(embeddings.names) if name[:-4] in needed]
     part = Embeddings(tuple(embeddings.names[i] for i in kept), embeddings.vectors[kept])
     assert len(match(part, pairs).left_out) == 1  # the last: of two people
-    with pytest.raises(ModelsError, match=r"(?s)fold 2 of 2.*1 same and 0 different; 1 pairs were"):
+    with pytest.raises(
+        FacenetError, match=r"(?s)fold 2 of 2.*1 same and 0 different; 1 pairs were"
+    ):
         evaluate(part, pairs, folds=2)
 
 

@@ -15,8 +15,8 @@ Image = pytest.importorskip("PIL.Image", reason="the photographs need Pillow")
 
 import torch  # noqa: E402
 
+from facenet_common.errors import DownloadError, UsageError, WeightsError  # noqa: E402
 from facenet_models import MTCNN, InceptionResnetV1  # noqa: E402
-from facenet_models.errors import DownloadError, UsageError, WeightsError  # noqa: E402
 
 NO_FACE = np.zeros((90, 120, 3), np.uint8)
 

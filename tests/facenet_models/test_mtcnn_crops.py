@@ -13,8 +13,8 @@ Image = pytest.importorskip("PIL.Image", reason="saving needs Pillow")
 
 import torch  # noqa: E402
 
+from facenet_common.errors import OutputError, UsageError  # noqa: E402
 from facenet_models import extract_face, fixed_image_standardization, prewhiten  # noqa: E402
-from facenet_models.errors import OutputError, UsageError  # noqa: E402
 
 GRADIENT = np.stack(np.broadcast_arrays(*np.ogrid[:60, :80], 7), axis=2).astype(np.uint8)
 BOX = np.array([10.7, 20.2, 40.9, 50.9], np.float32)

@@ -12,9 +12,9 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from facenet_common.errors import FacenetError, UsageError  # noqa: E402
 from facenet_models import InceptionResnetV1, ONet, PNet, RNet, optimize  # noqa: E402
-from facenet_models.errors import ModelsError, UsageError  # noqa: E402
-from facenet_models.inception_resnet_v1 import BasicConv2d  # noqa: E402
+from facenet_models.networks.inception_resnet_v1 import BasicConv2d  # noqa: E402
 from facenet_models.optimize import fold_batch_norms  # noqa: E402
 
 LIMIT = 2e-6  # what the module promises for embeddings
@@ -156,7 +156,9 @@ def test_without_onnxruntime_the_message_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    with pytest.raises(ModelsError, match=r'(?s)onnx is needed.*pip install "facenet-parity\[onnx'):
+    with pytest.raises(
+        FacenetError, match=r'(?s)onnx is needed.*pip install "facenet-parity\[onnx'
+    ):
         optimize.optimize(PNet().eval(), backend="onnxruntime")
 
 

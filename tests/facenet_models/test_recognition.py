@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facenet_models.errors import ModelsError, OutputError, UsageError
+from facenet_common.errors import FacenetError, OutputError, UsageError
 from facenet_models.recognition import Embeddings, Match, Miss, distance, identify
-from facenet_models.recognition import stores as subject
+from facenet_models.recognition import embedding_files as subject
 
 ENDINGS = (".npz", ".parquet")
 
@@ -169,7 +169,7 @@ def test_labels_are_the_folders() -> None:
 def test_embeddings_that_fit_no_names_are_refused(
     names: tuple[str, ...], vectors: np.ndarray, message: str
 ) -> None:
-    with pytest.raises(ModelsError, match=message):
+    with pytest.raises(FacenetError, match=message):
         Embeddings(names, vectors, (Miss("miss", "no face found"),))
 
 
@@ -373,7 +373,7 @@ def test_the_file_that_is_changed_below_is_good(tmp_path: Path) -> None:
 def test_a_damaged_npz_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "x.npz"
     path.write_bytes(data)
-    with pytest.raises(ModelsError, match=f"(?s)({message})") as caught:
+    with pytest.raises(FacenetError, match=f"(?s)({message})") as caught:
         Embeddings.load(path)
     assert str(path) in str(caught.value)
 
@@ -385,7 +385,7 @@ def test_a_flipped_byte_of_an_npz_is_noticed_or_harmless(tmp_path: Path) -> None
         path.write_bytes(good[:i] + bytes([good[i] ^ 0x41]) + good[i + 1 :])
         try:
             got = Embeddings.load(path)
-        except ModelsError:
+        except FacenetError:
             noticed += 1
         else:  # a date, say
             assert got.names == ("a", "b")
@@ -464,7 +464,7 @@ def test_a_foreign_parquet_is_refused(tmp_path: Path, number: int) -> None:
     change, message = changes()[number]
     change(table)
     parquet.write_table(pa.table(table, metadata={"format": subject.FORMAT}), path)
-    with pytest.raises(ModelsError, match=f"(?s)({message})"):
+    with pytest.raises(FacenetError, match=f"(?s)({message})"):
         Embeddings.load(path)
 
 
@@ -474,8 +474,8 @@ def test_a_damaged_parquet_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     some().save(path)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ModelsError, match="not a file of embeddings"):
+    with pytest.raises(FacenetError, match="not a file of embeddings"):
         Embeddings.load(path)
     parquet.write_table(pa.table(columns()), path)
-    with pytest.raises(ModelsError, match="not marked"):
+    with pytest.raises(FacenetError, match="not marked"):
         Embeddings.load(path)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facenet_models.errors import ModelsError, UsageError
+from facenet_common.errors import FacenetError, UsageError
 from facenet_models.recognition import Miss, embed, find_images
 from facenet_models.recognition.pipeline import cut_middle
 
@@ -295,7 +295,7 @@ class Short(Mean):
 def test_what_cannot_be_embedded_is_refused(
     images: Any, model: Any, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ModelsError, match=message):
+    with pytest.raises(FacenetError, match=message):
         embed(images, model, **({"image_size": SIZE} | options))
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from facenet_common.errors import UsageError
 from facenet_models.draw import UNNUMBERED, annotate
-from facenet_models.errors import UsageError
 
 image_module = pytest.importorskip("PIL.Image")
 

@@ -11,13 +11,13 @@ import pytest
 
 pytest.importorskip("torch")
 
+from facenet_common.errors import UsageError
 from facenet_models import MTCNN
-from facenet_models.errors import UsageError
 from facenet_models.video import Detections, FastMTCNN, frames, track
 from facenet_models.video.matching import match, overlaps
 
 if TYPE_CHECKING:
-    from facenet_models.mtcnn_types import Backend
+    from facenet_models.detect.types import Backend
 
 STRIDE = 4
 

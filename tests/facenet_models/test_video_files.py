@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facenet_models.errors import ModelsError, UsageError
+from facenet_common.errors import FacenetError, UsageError
 from facenet_models.video import Frame, frames, video_info, write_video
 
 av = pytest.importorskip("av")
@@ -176,16 +176,16 @@ def foreign(folder: Path, kind: str, video: Path) -> Path:
 @pytest.mark.parametrize(
     ("kind", "error", "message"),
     [
-        ("empty", ModelsError, "no video, or is damaged"),
-        ("text", ModelsError, "no video, or is damaged"),
-        ("stump", ModelsError, "no video"),
-        ("sound", ModelsError, r"holds no video(?s:.*)found: +audio"),
+        ("empty", FacenetError, "no video, or is damaged"),
+        ("text", FacenetError, "no video, or is damaged"),
+        ("stump", FacenetError, "no video"),
+        ("sound", FacenetError, r"holds no video(?s:.*)found: +audio"),
         ("absent", UsageError, "no such file"),
         ("folder", UsageError, "a folder is no video"),
     ],
 )
 def test_what_is_no_video_is_one_clear_error(
-    video: Path, tmp_path: Path, kind: str, error: type[ModelsError], message: str
+    video: Path, tmp_path: Path, kind: str, error: type[FacenetError], message: str
 ) -> None:
     path = foreign(tmp_path, kind, video)
     for attempt in (lambda: list(frames(path)), lambda: video_info(path)):
@@ -197,7 +197,7 @@ def test_what_is_no_video_is_one_clear_error(
 
 def test_a_video_without_a_frame_is_an_error(video: Path, tmp_path: Path) -> None:
     path = foreign(tmp_path, "hollow", video)
-    with pytest.raises(ModelsError, match=r"has no frame(?s:.*)hollow.mp4"):
+    with pytest.raises(FacenetError, match=r"has no frame(?s:.*)hollow.mp4"):
         list(frames(path))
 
 
@@ -208,7 +208,7 @@ def test_a_file_cannot_send_us_elsewhere(tmp_path: Path) -> None:
         port = server.getsockname()[1]
         head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:0\n"
         path.write_text(f"{head}#EXTINF:1.0,\nhttp://127.0.0.1:{port}/a.ts\n#EXT-X-ENDLIST\n")
-        with pytest.raises(ModelsError, match="no video"):
+        with pytest.raises(FacenetError, match="no video"):
             list(frames(path))
         with pytest.raises(TimeoutError):
             server.accept()
@@ -223,7 +223,7 @@ def test_a_damaged_part_is_reported_after_the_frames_before_it(
     path = tmp_path / "damaged.mp4"
     path.write_bytes(data)
     got: list[int] = []
-    with pytest.raises(ModelsError, match=r"damaged after \d+ frames(?s:.*)damaged.mp4"):
+    with pytest.raises(FacenetError, match=r"damaged after \d+ frames(?s:.*)damaged.mp4"):
         got.extend(frame.index for frame in frames(path, max_side=64))
     assert got == list(range(len(got)))
     assert 1 <= len(got) < 60
@@ -234,7 +234,7 @@ def test_a_video_that_ends_too_early_is_damaged(video: Path, tmp_path: Path) -> 
     assert data.index(b"moov") < data.index(b"mdat")
     path = tmp_path / "short.mp4"
     path.write_bytes(data[: len(data) - 600])
-    with pytest.raises(ModelsError, match="damaged"):
+    with pytest.raises(FacenetError, match="damaged"):
         list(frames(path))
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facenet_models.errors import UsageError
+from facenet_common.errors import UsageError
 from facenet_models.video import Detections, Frame, Tracked, embedder, follow, track
 
 LEFT, RIGHT = (0, 0, 10, 10), (50, 0, 60, 10)

@@ -14,8 +14,8 @@ pytest.importorskip("safetensors")
 import safetensors.torch
 import torch
 
-from facenet_models.errors import UsageError, WeightsError
-from facenet_models.weights_files import load_state_dict
+from facenet_common.errors import UsageError, WeightsError
+from facenet_models.weights.files import load_state_dict
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(7)}
 

@@ -12,7 +12,7 @@ from support import release_data as data
 from support.registry import Registry
 from support.small_release import in_process, inputs, release_copy, small_release
 
-from facenet_release.manifest import MANIFEST, SUMS, Manifest
+from facenet_release.documents.manifest import MANIFEST, SUMS, Manifest
 
 __all__ = ["in_process", "inputs", "release_copy", "small_release"]
 

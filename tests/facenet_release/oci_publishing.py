@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from publishing import Tiny, contents, files_of
 
-from converter.progress import Listener
-from facenet_models import oci as reading
+from facenet_common.progress import Progress
+from facenet_models.weights import oci as reading
 from facenet_release.channels import open_channel
 from facenet_release.channels.oci import Oci
 
@@ -17,11 +17,11 @@ NO_ORAS = 'publishing needs oras: pip install "facenet-parity[release]"'
 GREEDY = 1 << 30  # a limit that limits nothing
 
 
-def publish(release: Tiny, address: str, listener: Listener | None = None) -> Oci:
+def publish(release: Tiny, address: str, progress: Progress | None = None) -> Oci:
     pytest.importorskip("oras", reason=NO_ORAS)
     channel = open_channel(address)
     assert isinstance(channel, Oci)
-    channel.publish(files_of(release[0]), release[1], listener or Listener())
+    channel.publish(files_of(release[0]), release[1], progress or Progress())
     return channel
 
 

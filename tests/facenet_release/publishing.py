@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from converter.errors import FacenetError
-from converter.progress import Listener
+from facenet_common.errors import FacenetError
+from facenet_common.progress import Progress
 from facenet_release.channels import open_channel
-from facenet_release.manifest import Manifest
+from facenet_release.documents.manifest import Manifest
 
 Tiny = tuple[Path, Manifest]  # a folder, and what its manifest says
 
 
-class Heard(Listener):
+class Heard(Progress):
     """Remembers the stages' sizes, what was done of the last, and what was said."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Heard(Listener):
         assert self.stages or not self.done, "told of bytes before the first stage"
         self.stages[name], self.done = total, 0
 
-    def say(self, text: str) -> None:
+    def note(self, text: str) -> None:
         self.said.append(text)
 
     def advance(self, size: int) -> None:

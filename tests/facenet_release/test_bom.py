@@ -16,9 +16,9 @@ pytest.importorskip("cyclonedx", reason='the schema: pip install "facenet-parity
 
 from cyclonedx import exception
 
-from facenet_release.bom import bom, check_bom
+from facenet_release.documents.bom import bom, check_bom
+from facenet_release.documents.manifest import Manifest
 from facenet_release.errors import ReleaseError
-from facenet_release.manifest import Manifest
 
 
 def made(manifest: Manifest | None = None) -> bytes:

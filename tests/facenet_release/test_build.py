@@ -18,22 +18,22 @@ import pytest
 from publishing import contents
 from support.small_release import alter, reseal, write_inputs, write_recipe
 
-from converter.errors import OutputError, ParityFailedError, UsageError
-from converter.sources.mapped import sha256_file
-from facenet_release import build as building
-from facenet_release import job as jobs
-from facenet_release import rebuild as rebuilding
-from facenet_release import workers
-from facenet_release.build import build, plan
-from facenet_release.check import CheckOptions, check
+from facenet_common.errors import OutputError, ParityFailedError, UsageError
+from facenet_common.hashing import sha256_file
+from facenet_release.building import build as building
+from facenet_release.building import job as jobs
+from facenet_release.building import rebuild as rebuilding
+from facenet_release.building import workers
+from facenet_release.building.build import build, plan
+from facenet_release.building.inputs import Input, find_inputs
+from facenet_release.building.job import Job
+from facenet_release.building.rebuild import rebuild
+from facenet_release.building.staging import Staging, staging
+from facenet_release.building.steps import Step
+from facenet_release.checking.check import CheckOptions, check
+from facenet_release.documents.manifest import MANIFEST, PROVENANCE, parse
+from facenet_release.documents.recipe import read
 from facenet_release.errors import CheckFailedError, ReleaseError
-from facenet_release.inputs import Input, find_inputs
-from facenet_release.job import Job
-from facenet_release.manifest import MANIFEST, PROVENANCE, parse
-from facenet_release.rebuild import rebuild
-from facenet_release.recipe import read
-from facenet_release.staging import Staging, staging
-from facenet_release.steps import Step
 
 pytestmark = pytest.mark.tensorflow
 
@@ -118,11 +118,11 @@ def test_what_is_done_is_not_done_again(inputs: Path, monkeypatch: pytest.Monkey
     recipe = read(write_recipe(inputs))
     before, done = jobs.convert, []
 
-    def counted(request: Any, listener: Any) -> Any:
+    def counted(request: Any, progress: Any) -> Any:
         if Path(request.out).name == "rnet.safetensors" and len(done) < 4:
             raise OutputError("the disk is full")
         done.append(Path(request.out).name)
-        return before(request, listener)
+        return before(request, progress)
 
     monkeypatch.setattr(jobs, "convert", counted)
     out = inputs / "dist"
@@ -152,7 +152,9 @@ def test_all_is_on_the_disk_before_and_after_it_gets_its_name(
     done: list[object] = []
     rename = Path.rename
     for sync in ("sync_file", "sync_folder"):
-        monkeypatch.setattr(f"facenet_release.staging.{sync}", lambda path: done.append(path.name))
+        monkeypatch.setattr(
+            f"facenet_release.building.staging.{sync}", lambda path: done.append(path.name)
+        )
     monkeypatch.setattr(Path, "rename", lambda *paths: (done.append("rename"), rename(*paths)))
     with staging(tmp_path / "dist") as place:
         (place.release / "x").write_bytes(b"x")
@@ -200,7 +202,7 @@ def test_what_another_step_left_is_not_taken(
     assert step(1, "a", "b").record() == {"made": [1]}
     assert step(2, "a", "b").record() is None
     assert step(1, "a").record() is None
-    monkeypatch.setattr("facenet_release.steps.program", lambda: {"text": "another"})
+    monkeypatch.setattr("facenet_release.building.steps.program", lambda: {"text": "another"})
     assert step(1, "a", "b").record() is None
     assert step(1, "a", "b").do(lambda: work() | {"made": 2}) == {"made": 2}
 
@@ -211,7 +213,7 @@ def test_an_existing_release_is_checked_and_left_alone(
     write_inputs(release_copy.parent)
     recipe = release_copy.parent / "release.toml"
     recipe.write_bytes((release_copy / "release.toml").read_bytes())
-    monkeypatch.setattr("facenet_release.build.run", None)  # nothing may be run
+    monkeypatch.setattr("facenet_release.building.build.run", None)  # nothing may be run
     before = contents(release_copy)
     assert build(read(recipe), release_copy).jobs is None
     assert contents(release_copy) == before
@@ -285,7 +287,7 @@ def test_a_build_killed_at_its_very_end_leaves_nothing(
     release_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the renaming and the removal of what is left."""
-    monkeypatch.setattr("facenet_release.build.run", None)
+    monkeypatch.setattr("facenet_release.building.build.run", None)
     with staging(release_copy) as place:
         (place.steps / "x").write_bytes(b"x")
     recipe = read(release_copy / "release.toml")
@@ -320,7 +322,9 @@ def test_a_clock_that_is_set_back_does_no_harm(
     inputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = datetime(2999, 1, 31, tzinfo=timezone.utc)
-    monkeypatch.setattr("facenet_release.build.datetime", SimpleNamespace(now=lambda _: late))
+    monkeypatch.setattr(
+        "facenet_release.building.build.datetime", SimpleNamespace(now=lambda _: late)
+    )
     build(read(write_recipe(inputs, ("rnet",))), inputs / "dist")
     said = json.loads((inputs / "dist" / PROVENANCE).read_bytes())["predicate"]["runDetails"]
     assert said["metadata"] == {
@@ -359,10 +363,10 @@ def test_what_is_released_comes_from_the_bytes_that_are_named(
     before, source = jobs.convert, inputs / "det2.npy"
     data = source.read_bytes()
 
-    def late(request: Any, listener: Any) -> Any:
+    def late(request: Any, progress: Any) -> Any:
         source.write_bytes(data)
         alter(source)
-        return before(request, listener)
+        return before(request, progress)
 
     recipe, out = read(write_recipe(inputs, ("rnet",))), inputs / "dist"
     with monkeypatch.context() as patch:
@@ -475,7 +479,9 @@ def test_another_comparison_is_made_anew(inputs: Path, monkeypatch: pytest.Monke
     more = f'published = {{ file = "old.pt", sha256 = "{sha256_file(inputs / "old.pt")}" }}'
     recipe = read(write_recipe(inputs, ("rnet",)))
     with monkeypatch.context() as patch:
-        patch.setattr("facenet_release.build.assemble", None)  # so all steps are done, and kept
+        patch.setattr(
+            "facenet_release.building.build.assemble", None
+        )  # so all steps are done, and kept
         with pytest.raises(TypeError):
             build(recipe, inputs / "dist")
     built = build(read(write_recipe(inputs, ("rnet",), {"rnet": more})), inputs / "dist")

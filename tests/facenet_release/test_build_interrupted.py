@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from support.small_release import write_recipe
 
-from converter.errors import OutputError
-from facenet_release import workers
-from facenet_release.build import build, plan
-from facenet_release.check import CheckOptions, check
+from facenet_common.errors import OutputError
+from facenet_release.building import workers
+from facenet_release.building.build import build, plan
+from facenet_release.building.staging import Staging
+from facenet_release.checking.check import CheckOptions, check
+from facenet_release.documents.recipe import read
 from facenet_release.errors import ReleaseError
-from facenet_release.recipe import read
-from facenet_release.staging import Staging
 
 pytestmark = pytest.mark.tensorflow
 

@@ -19,10 +19,10 @@ from support.pages import fenced
 pytest.importorskip("jinja2", reason='templates: pip install "facenet-parity[release]"')
 pytest.importorskip("rfc8785", reason='canonical JSON: pip install "facenet-parity[release]"')
 
-from facenet_release import cards
-from facenet_release.cards import model_card, release_readme
+from facenet_release.documents import cards
+from facenet_release.documents.cards import model_card, release_readme
+from facenet_release.documents.manifest import MANIFEST, SUMS, Manifest, Model
 from facenet_release.errors import ReleaseError
-from facenet_release.manifest import MANIFEST, SUMS, Manifest, Model
 
 HOSTILE = (
     "<script>alert(1)</script> ![x](http://e.example/x.png) [click](javascript:alert(1))\n\n"
@@ -232,7 +232,7 @@ def test_the_snippet_of_onnx_runs(weights: Path, monkeypatch: pytest.MonkeyPatch
     pytest.importorskip("onnxruntime", reason='pip install "facenet-parity[onnx]"')
     pytest.importorskip("onnx", reason='pip install "facenet-parity[onnx]"')
     from facenet_models import PNet
-    from facenet_models.export import export_onnx
+    from facenet_models.onnx.export import export_onnx
 
     export_onnx(PNet().eval(), weights / "pnet.onnx", overwrite=True)
     model = replace(data.PNET, artifacts=data.PNET.artifacts[:1])

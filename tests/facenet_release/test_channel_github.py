@@ -11,7 +11,7 @@ import pytest
 from github_server import READER, SECRET_QUERY, WRITER, GitHubServer
 from publishing import Heard, Tiny, contents, files_of, publish_to, shown_by
 
-from converter.errors import UsageError
+from facenet_common.errors import UsageError
 from facenet_release.channels import http, open_channel
 from facenet_release.errors import (
     AbsentError,

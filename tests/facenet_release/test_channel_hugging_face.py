@@ -11,10 +11,10 @@ import pytest
 from hub_server import SECRET_QUERY, TOKEN, Entry, HubServer
 from publishing import Heard, Tiny, contents, files_of, publish_to, shown_by
 
-from converter.errors import UsageError
+from facenet_common.errors import UsageError
 from facenet_release.channels import http, open_channel
+from facenet_release.documents.manifest import Manifest
 from facenet_release.errors import AbsentError, ChannelError, TakenError, TokenError
-from facenet_release.manifest import Manifest
 
 hub = pytest.importorskip("huggingface_hub", reason='pip install "facenet-parity[release]"')
 

@@ -19,19 +19,19 @@ from publishing import Heard, Tiny, contents, files_of
 from support import registry as registries
 from support.registry import Registry, cutting
 
-from converter.errors import UsageError
-from converter.progress import Listener
-from facenet_models import oci as reading
+from facenet_common.errors import UsageError
+from facenet_common.progress import Progress
+from facenet_models.weights import oci as reading
 from facenet_release.channels import oci as channel_module
 from facenet_release.channels import oci_push, open_channel
 from facenet_release.channels.oci import describe
+from facenet_release.documents.manifest import MANIFEST, Manifest
 from facenet_release.errors import (
     AbsentError,
     ChannelError,
     CheckFailedError,
     TakenError,
 )
-from facenet_release.manifest import MANIFEST, Manifest
 
 pytestmark = pytest.mark.usefixtures("no_credentials")
 
@@ -291,7 +291,7 @@ def test_names_lead_nowhere(registry: Registry, tiny_release: Tiny, tmp_path: Pa
     evil = ["../../evil", "/etc/evil", "a\x00b", "..", "C:\\evil"]
     manifest = describe(tiny_release[1], {name: reading.Blob(len(data), sha256) for name in evil})
     parsed = reading.parse(registry.address("evil"))
-    oci_push.open_pusher(reading.Registry(parsed), Listener()).name(manifest)
+    oci_push.open_pusher(reading.Registry(parsed), Progress()).name(manifest)
     channel = open_channel(registry.address("evil"))
     assert sorted(channel.names()) == sorted(evil)
     (tmp_path / "in").mkdir()
@@ -373,7 +373,7 @@ def test_a_registry_that_dies_meanwhile(tiny_release: Tiny, tmp_path: Path) -> N
     (tiny_release[0] / "z.bin").write_bytes(b"z" * 400_000)
 
     class Killer(Heard):
-        def say(self, text: str) -> None:
+        def note(self, text: str) -> None:
             if text == "z.bin":
                 running.close()
 
@@ -397,6 +397,6 @@ def test_without_oras_the_extra_is_named(
     monkeypatch.setattr(oci_push, "find_spec", lambda _name: None)
     with pytest.raises(UsageError, match="needs oras") as caught:
         open_channel("oci://127.0.0.1:9/w:1").publish(
-            files_of(tiny_release[0]), tiny_release[1], Listener()
+            files_of(tiny_release[0]), tiny_release[1], Progress()
         )
     assert "facenet-parity[release]" in str(caught.value)

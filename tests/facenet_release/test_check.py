@@ -15,13 +15,13 @@ import pytest
 from publishing import Heard, write_keys
 from support.small_release import reseal
 
-from converter.errors import UsageError
-from converter.sources.mapped import MappedFile, sha256_file
-from facenet_release.check import CheckOptions, check
-from facenet_release.contents import Contents, _misfits
-from facenet_release.documents import canonical
-from facenet_release.errors import CheckFailedError
-from facenet_release.manifest import (
+from converter.sources.mapped import MappedFile
+from facenet_common.errors import UsageError
+from facenet_common.hashing import sha256_file
+from facenet_release.checking.check import CheckOptions, check
+from facenet_release.checking.contents import Contents, _misfits
+from facenet_release.documents.canonical_json import canonical
+from facenet_release.documents.manifest import (
     MANIFEST,
     MAX_BYTES,
     SIGNATURE,
@@ -31,6 +31,7 @@ from facenet_release.manifest import (
     Manifest,
     parse,
 )
+from facenet_release.errors import CheckFailedError
 from facenet_release.signing import sign
 
 pytestmark = pytest.mark.tensorflow
@@ -92,7 +93,7 @@ def test_a_file_of_another_size_is_not_read(
         read.append(path.name)
         return sha256_file(path)
 
-    monkeypatch.setattr("facenet_release.check.sha256_file", counted)
+    monkeypatch.setattr("facenet_release.checking.check.sha256_file", counted)
     assert re.fullmatch(f"rnet.pt: [0-9]+ bytes were expected, has {1 << 38}", wrong(release_copy))
     assert "rnet.pt" not in read
     assert "pnet.pt" in read

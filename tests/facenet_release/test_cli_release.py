@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 from support.small_release import write_inputs, write_recipe
 
-from facenet_release.build import Built
+from facenet_release.building.build import Built
+from facenet_release.building.progress import BuildProgress
+from facenet_release.building.rebuild import Rebuilt
 from facenet_release.cli import release
-from facenet_release.progress import BuildProgress
-from facenet_release.rebuild import Rebuilt
-from facenet_release.shown import show_built
+from facenet_release.output import show_built
 
 
 def run(*arguments: object) -> Result:
@@ -66,7 +66,7 @@ def test_as_many_models_are_worked_on_as_is_said(
         asked.append(jobs)
         return Built(out, "0" * 64, None)
 
-    monkeypatch.setattr("facenet_release.build.build", build)
+    monkeypatch.setattr("facenet_release.building.build.build", build)
     command = ["build", write_recipe(inputs), "--out", inputs / "dist"]
     for more in ([], ["--jobs", 3]):
         assert run(*command, *more).exit_code == 0
@@ -76,7 +76,7 @@ def test_as_many_models_are_worked_on_as_is_said(
 
 def test_other_weights_end_a_rebuild_in_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
     rebuilt = Rebuilt(("a.pt",), ("b.pt", "b.md"), (), (), {"b.pt": "weights", "b.md": "card"})
-    monkeypatch.setattr("facenet_release.rebuild.rebuild", lambda *_: rebuilt)
+    monkeypatch.setattr("facenet_release.building.rebuild.rebuild", lambda *_: rebuilt)
     done = run("rebuild", "dist")
     assert done.exit_code == 1
     assert "DID NOT come out the same" in done.stdout

@@ -18,9 +18,9 @@ from support.pages import (
     undocumented,
 )
 
-from converter import errors as general
+from facenet_common import errors as general
 from facenet_release import errors
-from facenet_release.recipe import read
+from facenet_release.documents.recipe import read
 
 PAGE = "docs/release.md"
 RAISED = {*classes(general, Exception), *classes(errors, Exception)}
@@ -48,7 +48,9 @@ def test_every_error_is_documented() -> None:
 def test_every_key_of_a_recipe_is_documented() -> None:
     import json
 
-    schema = json.loads((ROOT / "facenet_release" / "recipe-1.schema.json").read_text())
+    schema = json.loads(
+        (ROOT / "facenet_release" / "documents" / "recipe-1.schema.json").read_text()
+    )
     rows = re.findall(r"^\| (`.*?`) \|", section(PAGE, "The recipe"), re.MULTILINE)
     keys = {key.strip("`") for row in rows for key in row.split(", ")}
     assert keys == set(schema["$defs"]["model"]["properties"])

@@ -17,7 +17,7 @@ from oci_publishing import GREEDY, fetch, publish
 from publishing import Heard, Tiny, contents
 from support.registry import PASSWORD, USER, Registry, gate
 
-from facenet_models import oci as reading
+from facenet_models.weights import oci as reading
 from facenet_release.channels import oci_push, open_channel
 from facenet_release.channels.oci import credentials
 from facenet_release.errors import (

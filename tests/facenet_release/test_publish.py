@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from publishing import contents
 
-from converter.errors import OutputError, UsageError
-from converter.progress import Listener
+from facenet_common.errors import OutputError, UsageError
+from facenet_common.progress import Progress
 from facenet_release.channels import Advance, is_remote, open_channel
 from facenet_release.channels.folder import FolderChannel
-from facenet_release.check import CheckOptions, check
+from facenet_release.checking.check import CheckOptions, check
+from facenet_release.documents.manifest import MANIFEST, Manifest
 from facenet_release.errors import AbsentError, ChannelError, CheckFailedError, TakenError
-from facenet_release.manifest import MANIFEST, Manifest
 from facenet_release.publish import check_address, fetch, publish
 
 pytestmark = pytest.mark.tensorflow
@@ -25,33 +25,33 @@ NOTHING = CheckOptions()
 def test_a_folder_gets_the_release_and_keeps_it(small_release: Path, tmp_path: Path) -> None:
     target = tmp_path / "published"
     for _ in range(2):  # the second time there is nothing to do
-        checked = publish(small_release, str(target), NOTHING, Listener())
+        checked = publish(small_release, str(target), NOTHING, Progress())
         assert checked.folder == target
         assert contents(target) == contents(small_release)
-    assert check_address(str(target), NOTHING, Listener()).manifest == checked.manifest
+    assert check_address(str(target), NOTHING, Progress()).manifest == checked.manifest
     assert [path.name for path in tmp_path.iterdir()] == ["published"]
 
 
 @pytest.mark.parametrize("change", ["altered", "more", "fewer"])
 def test_nothing_is_overwritten(change: str, small_release: Path, tmp_path: Path) -> None:
     target = tmp_path / "published"
-    publish(small_release, str(target), NOTHING, Listener())
+    publish(small_release, str(target), NOTHING, Progress())
     if change == "fewer":
         (target / "pnet.pt").unlink()
     else:
         (target / ("pnet.pt" if change == "altered" else "x")).write_bytes(b"other")
     before = contents(target)
     with pytest.raises(TakenError, match="something else"):
-        publish(small_release, str(target), NOTHING, Listener())
+        publish(small_release, str(target), NOTHING, Progress())
     assert contents(target) == before
 
 
 def test_a_file_is_no_place_to_publish_to(small_release: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(UsageError, match="is a file"):
-        publish(small_release, str(tmp_path / "file"), NOTHING, Listener())
+        publish(small_release, str(tmp_path / "file"), NOTHING, Progress())
     with pytest.raises(UsageError, match="does not exist"):
-        publish(small_release, str(tmp_path / "no" / "folder"), NOTHING, Listener())
+        publish(small_release, str(tmp_path / "no" / "folder"), NOTHING, Progress())
     assert (tmp_path / "file").read_bytes() == b"x"
 
 
@@ -59,15 +59,15 @@ def test_a_release_is_not_published_inside_itself(release_copy: Path) -> None:
     before = contents(release_copy)
     for place in (release_copy / "sub", release_copy / ".." / release_copy.name / "sub"):
         with pytest.raises(UsageError, match="inside itself"):
-            publish(release_copy, str(place), NOTHING, Listener())
+            publish(release_copy, str(place), NOTHING, Progress())
     assert contents(release_copy) == before
-    publish(release_copy, str(release_copy), NOTHING, Listener())  # there is nothing to do
+    publish(release_copy, str(release_copy), NOTHING, Progress())  # there is nothing to do
 
 
 def test_what_is_no_release_is_not_published(release_copy: Path, tmp_path: Path) -> None:
     (release_copy / "pnet.pt").write_bytes(b"altered")
     with pytest.raises(CheckFailedError):
-        publish(release_copy, str(tmp_path / "published"), NOTHING, Listener())
+        publish(release_copy, str(tmp_path / "published"), NOTHING, Progress())
     assert not (tmp_path / "published").exists()
 
 
@@ -76,7 +76,7 @@ def test_another_release_than_was_asked_for_is_not_published(
 ) -> None:
     options = CheckOptions(manifest_sha256="0" * 64)
     with pytest.raises(CheckFailedError, match="another release"):
-        publish(small_release, str(tmp_path / "published"), options, Listener())
+        publish(small_release, str(tmp_path / "published"), options, Progress())
     assert not (tmp_path / "published").exists()
 
 
@@ -93,7 +93,7 @@ def test_a_copy_that_breaks_off_leaves_nothing(
 
     monkeypatch.setattr(shutil, "copyfile", breaking)
     with pytest.raises(OutputError, match="could not be written"):
-        publish(small_release, str(tmp_path / "published"), NOTHING, Listener())
+        publish(small_release, str(tmp_path / "published"), NOTHING, Progress())
     assert not list(tmp_path.iterdir())
 
 
@@ -137,7 +137,7 @@ class Lying(FolderChannel):
 
 def fetched(channel: FolderChannel, folder: Path) -> None:
     folder.mkdir()
-    fetch(channel, folder, NOTHING, Listener())
+    fetch(channel, folder, NOTHING, Progress())
     check(folder, NOTHING)
 
 
@@ -179,7 +179,7 @@ def test_another_release_than_was_asked_for_is_not_downloaded(
     options = CheckOptions(manifest_sha256="0" * 64)
     (tmp_path / "a").mkdir()
     with pytest.raises(CheckFailedError, match="another release"):
-        fetch(FolderChannel(str(small_release)), tmp_path / "a", options, Listener())
+        fetch(FolderChannel(str(small_release)), tmp_path / "a", options, Progress())
     assert [path.name for path in (tmp_path / "a").iterdir()] == [MANIFEST]
 
 
@@ -189,7 +189,7 @@ def test_what_is_wrong_is_said_of_the_address(release_copy: Path) -> None:
     data[-1] ^= 1
     (release_copy / "rnet.pt").write_bytes(data)
     with pytest.raises(CheckFailedError) as error:
-        check_address(str(release_copy), NOTHING, Listener())
+        check_address(str(release_copy), NOTHING, Progress())
     assert error.value.file == str(release_copy)
 
 
@@ -219,11 +219,11 @@ def test_a_channel_that_loses_or_swaps_the_unnamed_files_is_noticed(
     """The provenance is in no manifest, yet must come back as it was sent."""
 
     class Swapping(FolderChannel):
-        def publish(self, files: Sequence[Path], manifest: Manifest, listener: Listener) -> None:
-            super().publish(files, manifest, listener)
+        def publish(self, files: Sequence[Path], manifest: Manifest, progress: Progress) -> None:
+            super().publish(files, manifest, progress)
             path = tmp_path / "published" / "provenance.intoto.json"
             path.write_bytes(path.read_bytes().replace(b"local", b"other"))
 
     monkeypatch.setattr("facenet_release.publish.open_channel", Swapping)
     with pytest.raises(ChannelError, match="not what was sent"):
-        publish(small_release, str(tmp_path / "published"), NOTHING, Listener())
+        publish(small_release, str(tmp_path / "published"), NOTHING, Progress())

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from support.small_release import alter, recipe_of, write_recipe
 
 from converter.demo import write_demo
-from converter.errors import UsageError
-from converter.sources.mapped import sha256_file
+from facenet_common.errors import UsageError
+from facenet_common.hashing import sha256_file
+from facenet_release.building.inputs import _altered, find_inputs
+from facenet_release.documents.manifest import Source
+from facenet_release.documents.recipe import MAX_BYTES, _model, read, tomllib
+from facenet_release.documents.recipe_lines import line_of, lines
 from facenet_release.errors import RecipeError
-from facenet_release.inputs import _altered, find_inputs
-from facenet_release.manifest import Source
-from facenet_release.recipe import MAX_BYTES, _model, read, tomllib
-from facenet_release.recipe_lines import line_of, lines
 
 WRONG = """\
 # a comment

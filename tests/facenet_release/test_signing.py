@@ -22,10 +22,10 @@ pytest.importorskip("model_signing", reason='pip install "facenet-parity[release
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from publishing import Tiny, write_keys
 
-from converter.errors import UsageError
+from facenet_common.errors import UsageError
 from facenet_release import signing
+from facenet_release.documents.manifest import PROVENANCE, SIGNATURE
 from facenet_release.errors import CheckFailedError, ReleaseError
-from facenet_release.manifest import PROVENANCE, SIGNATURE
 from facenet_release.signing import PASSWORD, password, sign, verify
 
 

@@ -14,9 +14,9 @@ from support import release_data as data
 
 pytest.importorskip("rfc8785", reason='canonical JSON: pip install "facenet-parity[release]"')
 
-from facenet_release.builder import LOCAL, Builder, builder_of, versions
-from facenet_release.manifest import MANIFEST
-from facenet_release.statements import (
+from facenet_common.errors import ParityError
+from facenet_release.building.builder import LOCAL, Builder, builder_of, versions
+from facenet_release.documents.attestations import (
     REPORTS,
     SLSA_PROVENANCE,
     TEST_RESULT,
@@ -25,7 +25,7 @@ from facenet_release.statements import (
     parity_statement,
     provenance,
 )
-from parity_tests.errors import ParityError
+from facenet_release.documents.manifest import MANIFEST
 
 START = datetime(2026, 1, 31, 23, 59, 59, 999999, tzinfo=timezone.utc)
 GITHUB = {

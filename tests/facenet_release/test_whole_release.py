@@ -16,8 +16,8 @@ import pytest
 from support import registry as registries
 from support.small_release import LARGE, NETS, write_all
 
-from converter.sources.mapped import sha256_file
-from facenet_release.manifest import MANIFEST
+from facenet_common.hashing import sha256_file
+from facenet_release.documents.manifest import MANIFEST
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.timeout(1800)]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converter.progress import Listener
-from parity_tests.answers import Batches, is_out_of_memory
-from parity_tests.errors import ParityError
+from facenet_common.errors import ParityError
+from facenet_common.progress import Progress
+from parity_tests.batches import Batches, is_out_of_memory
 from parity_tests.feeds import Feed
 
 IMAGES = np.arange(7 * 2 * 3 * 3, dtype=np.float32).reshape(7, 2, 3, 3)
@@ -33,7 +33,7 @@ class Small:
         return images[:, 0], images.sum((1, 2))
 
 
-class Counting(Listener):
+class Counting(Progress):
     done = 0
 
     def advance(self, size: int) -> None:
@@ -47,24 +47,24 @@ CUDA = RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 32])
 def test_batches_do_not_change_the_answers(size: int) -> None:
-    network, listener = Small(room=99), Counting()
-    batches = Batches(size, listener)
+    network, progress = Small(room=99), Counting()
+    batches = Batches(size, progress)
     assert np.array_equal(batches.feed(network, FEED, "float32"), EXPECTED)
     assert max(network.sizes) == min(size, 7)
-    assert listener.done == 7
+    assert progress.done == 7
     assert batches.notes == []
 
 
 @pytest.mark.parametrize("error", [MemoryError(), TORCH, CUDA], ids=["python", "torch", "cuda"])
 def test_smaller_batches_where_memory_runs_out(error: Exception) -> None:
-    network, listener = Small(2, error), Counting()
-    batches = Batches(32, listener)
+    network, progress = Small(2, error), Counting()
+    batches = Batches(32, progress)
     assert np.array_equal(batches.feed(network, FEED, "float32"), EXPECTED)
     assert network.sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
     assert batches.size == 1  # the next network gets as few
     assert len(batches.notes) == 2
     assert "out of memory in a small network" in batches.notes[0]
-    assert listener.done == 7
+    assert progress.done == 7
 
 
 def test_not_even_one_image() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity_tests.errors import ParityError
+from facenet_common.errors import ParityError
 from parity_tests.feeds import SIZES, describe, face_feed, standard_feeds
 
 

@@ -15,9 +15,9 @@ import pytest
 from support.tf_checkpoints import write_frozen
 from support.tf_fixtures import GoldenCheckpoint
 
+from facenet_common.errors import ParityError
 from parity_tests import first_parity
-from parity_tests.candidate import CandidateRunner
-from parity_tests.errors import ParityError
+from parity_tests.candidate.torch_runner import CandidateRunner
 from parity_tests.first_parity import FirstParity, l2_distances, random_inputs, verify
 from parity_tests.verify_request import VerifyRequest
 

@@ -15,11 +15,9 @@ from support.tf_fixtures import GoldenCheckpoint
 
 from converter import demo
 from converter.sources import open_source
-from parity_tests import float64
-from parity_tests.candidate import CandidateRunner
-from parity_tests.errors import ParityError
-from parity_tests.float64 import in_float64, written_decimal
-from parity_tests.reference import (
+from facenet_common.errors import ParityError
+from parity_tests.candidate.torch_runner import CandidateRunner
+from parity_tests.reference.runner import (
     ReferenceRunner,
     own_graph,
     read_frozen,
@@ -27,8 +25,9 @@ from parity_tests.reference import (
     weights_from_bundle,
     weights_in_graph,
 )
-from parity_tests.serving_graph import ALLOWED_OPS, ServingGraph, cut
-from parity_tests.tf_graphs import MTCNN_NETS
+from parity_tests.tf_graphs import MTCNN_NETS, float64
+from parity_tests.tf_graphs.float64 import in_float64, written_decimal
+from parity_tests.tf_graphs.serving import ALLOWED_OPS, ServingGraph, cut
 
 pytestmark = pytest.mark.tensorflow
 

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from support.tf_fixtures import GoldenCheckpoint
 
-from parity_tests.candidate import CandidateRunner
-from parity_tests.errors import ParityError
-from parity_tests.localise import TOLERANCES, first_fault, localise, localised
-from parity_tests.localise_compare import Tolerances, absolute, compare_activations
-from parity_tests.localise_modules import patched
+from facenet_common.errors import ParityError
+from parity_tests.candidate.torch_runner import CandidateRunner
+from parity_tests.localise.compare import Tolerances, absolute, compare_activations
+from parity_tests.localise.layers import TOLERANCES, first_fault, localise, localised
+from parity_tests.localise.modules import patched
 from parity_tests.metrics import measure
 from parity_tests.model import ProbeResult, Tolerance
 from parity_tests.probes import Probe, probes
-from parity_tests.reference import (
+from parity_tests.reference.runner import (
     ReferenceRunner,
     own_graph,
     read_meta,
@@ -514,7 +514,7 @@ def test_what_cannot_be_run_is_refused(
 
 
 def test_comparison_in_slices_is_that_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    from parity_tests import localise_compare
+    from parity_tests.localise.layers import compare as localise_compare
 
     monkeypatch.setattr(localise_compare, "_SLICE", 7)
     rng = np.random.default_rng(0)

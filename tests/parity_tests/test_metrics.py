@@ -204,7 +204,7 @@ def test_the_headline_names_the_only_tensor_that_differs(
 
 def test_activations_are_counted_in_steps_by_a_sample() -> None:
     """Every so many elements of a large array, all of a small one, none in float64."""
-    from parity_tests.localise_compare import _SAMPLE, compare_activations
+    from parity_tests.localise.compare import _SAMPLE, compare_activations
 
     def steps(count: int, dtype: type[np.floating[Any]] = np.float32) -> tuple[int, ...]:
         expected = np.ones(count, dtype)

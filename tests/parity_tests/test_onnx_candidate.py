@@ -15,11 +15,10 @@ pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from converter.errors import UsageError  # noqa: E402
-from parity_tests import onnx_candidate  # noqa: E402
-from parity_tests.candidate import CandidateRunner  # noqa: E402
-from parity_tests.errors import ParityError  # noqa: E402
-from parity_tests.onnx_candidate import OnnxCandidate, onnx_facts  # noqa: E402
+from facenet_common.errors import ParityError, UsageError  # noqa: E402
+from parity_tests.candidate import onnx_runner as onnx_candidate  # noqa: E402
+from parity_tests.candidate.onnx_runner import OnnxCandidate, onnx_facts  # noqa: E402
+from parity_tests.candidate.torch_runner import CandidateRunner  # noqa: E402
 
 SIZE = 16  # of an embedding here
 DIMS = {"embedding": SIZE}
@@ -84,7 +83,7 @@ def test_an_exported_network_answers_as_in_torch(
 ) -> None:
     torch = pytest.importorskip("torch")
     import facenet_models
-    from facenet_models.export import export_onnx
+    from facenet_models.onnx.export import export_onnx
 
     torch.manual_seed(11)
     sizes = {"embedding_size": SIZE, "num_classes": 3} if name == "InceptionResnetV1" else {}

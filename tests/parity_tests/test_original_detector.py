@@ -15,13 +15,12 @@ import pytest
 from click.testing import CliRunner
 from support.fakes import mtcnn_npy, npy_of_pickle
 
-import parity_tests.original_detector as subject
-from converter.errors import FormatError, UsageError
+import parity_tests.reference.original_detector as subject
 from converter.sources import mtcnn_npy as mtcnn_source
-from parity_tests.errors import ParityError
-from parity_tests.float64 import in_float64
-from parity_tests.original import GraphValues, original
-from parity_tests.original_detector import (
+from facenet_common.errors import FormatError, ParityError, UsageError
+from parity_tests.probes import probes, require_complete
+from parity_tests.reference.original import GraphValues, original
+from parity_tests.reference.original_detector import (
     FOLDER_VARIABLE,
     ORIGINAL_GRAPH,
     OriginalDetector,
@@ -29,15 +28,15 @@ from parity_tests.original_detector import (
     original_available,
     original_graph,
 )
-from parity_tests.probes import probes, require_complete
-from parity_tests.reference import (
+from parity_tests.reference.runner import (
     OWN_GRAPH,
     ReferenceRunner,
     weights_from_arrays,
     weights_in_graph,
 )
-from parity_tests.tf1_shim import Numpy, OpenCV, load_source, tf1_graph
+from parity_tests.reference.tf1_shim import Numpy, OpenCV, load_source, tf1_graph
 from parity_tests.tf_graphs import MTCNN_NETS
+from parity_tests.tf_graphs.float64 import in_float64
 
 NETS = [("pnet", 1), ("rnet", 2), ("onet", 3)]
 BLACK = np.zeros((20, 30, 3), np.uint8)
@@ -439,7 +438,7 @@ def test_the_originals_nets_answer_as_recorded(
     checkout: Path, reference_dir: Path, net: str, number: int
 ) -> None:
     pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')
-    from parity_tests.candidate import CandidateRunner
+    from parity_tests.candidate.torch_runner import CandidateRunner
 
     graph = original_graph(net, checkout)
     source = mtcnn_source.open(reference_dir / "mtcnn" / f"det{number}.npy")

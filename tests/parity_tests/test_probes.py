@@ -12,9 +12,9 @@ from support.end_points import END_POINTS
 from support.tf_checkpoints import write_frozen
 from support.tf_fixtures import GoldenCheckpoint
 
-from parity_tests.errors import ParityError
+from facenet_common.errors import ParityError
 from parity_tests.probes import IMAGES, Probe, Which, probes, require_complete
-from parity_tests.reference import own_graph, read_frozen, read_meta
+from parity_tests.reference.runner import own_graph, read_frozen, read_meta
 
 ARCHITECTURES = ("inception_resnet_v1", "pnet", "rnet", "onet")
 TABLES: list[tuple[str, Which]] = [(a, w) for a in ARCHITECTURES for w in ("blocks", "all")]

@@ -16,9 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from converter.errors import OutputError
+from facenet_common.errors import OutputError, ParityError
 from parity_tests import report as reports
-from parity_tests.errors import ParityError
 from parity_tests.model import (
     SCHEMA,
     ULP_BUCKETS,
@@ -30,7 +29,7 @@ from parity_tests.model import (
     ProbeResult,
     Tolerance,
 )
-from parity_tests.report.as_json import schema
+from parity_tests.report.json_document import schema
 from parity_tests.report.words import probe_status
 
 HOSTILE = [

@@ -14,12 +14,12 @@ from support.tf_checkpoints import write_checkpoint
 
 from converter.convert import Request, convert
 from converter.demo import value
-from parity_tests import selftest as module
+from facenet_common.errors import ParityError
 from parity_tests.cli import SELF_TEST_TAKES, verify_command
-from parity_tests.errors import ParityError
-from parity_tests.pair import FeedOptions, open_candidate, open_live
-from parity_tests.selftest import Outcome, reference_feeds, selftest
-from parity_tests.selftest_report import passed, text, to_json
+from parity_tests.open_sides import FeedOptions, open_candidate, open_live
+from parity_tests.selftest import run as module
+from parity_tests.selftest.report import passed, text, to_json
+from parity_tests.selftest.run import Outcome, reference_feeds, selftest
 
 torch = pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')
 pytestmark = pytest.mark.tensorflow

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity_tests.errors import ParityError
-from parity_tests.reference import (
+from facenet_common.errors import ParityError
+from parity_tests.reference.runner import (
     OWN_GRAPH,
     ReferenceRunner,
     own_graph,

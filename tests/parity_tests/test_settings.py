@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 from support.tf_checkpoints import write_checkpoint, write_frozen
 
-from parity_tests.errors import ParityError
-from parity_tests.localise_modules import patched
+from facenet_common.errors import ParityError
+from parity_tests.localise.modules import patched
 from parity_tests.model import Finding
-from parity_tests.original_detector import original_available, original_graph
-from parity_tests.reference import own_graph, read_frozen, read_meta
-from parity_tests.serving_graph import ServingGraph
+from parity_tests.reference.original_detector import original_available, original_graph
+from parity_tests.reference.runner import own_graph, read_frozen, read_meta
 from parity_tests.settings import Settings, compare_settings, graph_settings, module_settings
 from parity_tests.settings_words import (
     convolution_padding,
@@ -27,6 +26,7 @@ from parity_tests.settings_words import (
     rounded_up_padding,
 )
 from parity_tests.tf_graphs import layers
+from parity_tests.tf_graphs.serving import ServingGraph
 
 pytestmark = pytest.mark.tensorflow
 torch = pytest.importorskip("torch", reason="needs torch: pip install -e '.[parity]'")
@@ -44,7 +44,7 @@ NAN = float("nan")
 def models() -> dict[str, Any]:
     """Networks as they should be; a test that changes one sets it back."""
     from facenet_models import InceptionResnetV1
-    from facenet_models.mtcnn_nets import ONet, PNet, RNet
+    from facenet_models.networks.mtcnn import ONet, PNet, RNet
 
     made = (InceptionResnetV1(embedding_size=128, num_classes=3), PNet(), RNet(), ONet())
     return {name: model.eval() for name, model in zip(ARCHITECTURES, made, strict=True)}
@@ -495,7 +495,7 @@ def test_normalisation(
 def test_epsilon_of_the_normalisation(
     models: dict[str, Any], expected: dict[str, Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from facenet_models import inception_resnet_v1
+    from facenet_models.networks import inception_resnet_v1
 
     monkeypatch.setattr(inception_resnet_v1, "NORMALIZE_EPS", 1.1e-5)
     findings = compare_settings(expected[INCEPTION], module_settings(models[INCEPTION], INCEPTION))
@@ -553,7 +553,7 @@ def test_block_that_is_wired_otherwise(
 
 
 def test_layers_too_many_and_too_few(expected: dict[str, Settings]) -> None:
-    from facenet_models.mtcnn_nets import PNet
+    from facenet_models.networks.mtcnn import PNet
 
     model = PNet()
     model.prelu2 = nn.Identity()

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from parity_tests.errors import ParityError
-from parity_tests.store import SCHEMA, Store, is_store, write
+from facenet_common.errors import ParityError
+from parity_tests.reference.hdf5 import SCHEMA, Store, is_store, write
 
 h5py = pytest.importorskip("h5py", reason='needs h5py: pip install "facenet-parity[parity]"')
 

@@ -17,7 +17,7 @@ from converter import __version__
 from converter.convert import Request, convert
 from converter.demo import value
 from converter.dtypes import BY_NAME
-from converter.errors import OutputError
+from facenet_common.errors import OutputError
 from parity_tests.cli import verify_command
 
 pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')

@@ -15,13 +15,13 @@ from support.tf_checkpoints import write_frozen
 from support.tf_fixtures import GoldenCheckpoint
 
 from converter.convert import Request, convert
-from parity_tests.candidate import CandidateRunner
+from parity_tests.candidate.torch_runner import CandidateRunner
 from parity_tests.cli import capture_command, verify_command
-from parity_tests.float64 import in_float64
 from parity_tests.gates import float32_gate, task_gate
-from parity_tests.original import GraphValues
-from parity_tests.pair import open_candidate, open_live
-from parity_tests.reference import ReferenceRunner, read_meta, weights_in_graph
+from parity_tests.open_sides import open_candidate, open_live
+from parity_tests.reference.original import GraphValues
+from parity_tests.reference.runner import ReferenceRunner, read_meta, weights_in_graph
+from parity_tests.tf_graphs.float64 import in_float64
 
 pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')
 pytestmark = pytest.mark.tensorflow
@@ -98,7 +98,7 @@ def test_the_stored_golden_answers(
 
 
 def _catalog(checkpoint: GoldenCheckpoint) -> Any:
-    from parity_tests.pair import FeedOptions
+    from parity_tests.open_sides import FeedOptions
 
     return open_live(str(checkpoint.prefix), FeedOptions()).catalog
 

@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from converter.errors import FacenetError
 from converter.sources import open_source
+from facenet_common.errors import FacenetError
 from support import fakes, hostile
 
 HEADROOM = 768 << 20  # bytes of address space above what the process has at its start

@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from facenet_release.manifest import Artifact, File, Manifest, Model, Role, Source
+from facenet_release.documents.manifest import Artifact, File, Manifest, Model, Role, Source
 from parity_tests.model import GateResult, ParityReport
-from parity_tests.report.as_json import to_json
+from parity_tests.report.json_document import to_json
 
 PNET_REPORT, FACE_REPORT = "pnet.parity.json", "face.parity.json"
 MANIFEST_SHA256 = hashlib.sha256(b"the manifest").hexdigest()

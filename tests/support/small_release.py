@@ -18,17 +18,17 @@ import pytest
 
 from converter.architectures import ONET, PNET, RNET
 from converter.demo import write_demo
-from converter.errors import FacenetError
 from converter.rules import Rule
 from converter.sources import open_source
-from converter.sources.mapped import sha256_file
-from facenet_release.build import build
-from facenet_release.builder import builder_of
-from facenet_release.job import Job
-from facenet_release.manifest import MANIFEST, PROVENANCE, SUMS, File, Manifest, parse
-from facenet_release.recipe import Recipe, read
-from facenet_release.statements import provenance
-from facenet_release.workers import Done, Told
+from facenet_common.errors import FacenetError
+from facenet_common.hashing import sha256_file
+from facenet_release.building.build import build
+from facenet_release.building.builder import builder_of
+from facenet_release.building.job import Job
+from facenet_release.building.workers import Done, Told
+from facenet_release.documents.attestations import provenance
+from facenet_release.documents.manifest import MANIFEST, PROVENANCE, SUMS, File, Manifest, parse
+from facenet_release.documents.recipe import Recipe, read
 from support.fakes import mtcnn_npy
 
 NETS = {"pnet": ("det1.npy", PNET), "rnet": ("det2.npy", RNET), "onet": ("det3.npy", ONET)}
@@ -139,7 +139,7 @@ def release_copy(small_release: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds run in this process."""
-    monkeypatch.setattr("facenet_release.build.run", run_here)
+    monkeypatch.setattr("facenet_release.building.build.run", run_here)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ def stand_in_weights(
     """
     torch = pytest.importorskip("torch", reason="the networks need torch")
     from facenet_models import InceptionResnetV1
-    from facenet_models.pretrained import Pretrained
+    from facenet_models.weights.registry import Pretrained
 
     folder = tmp_path_factory.mktemp("weights")
     for net in ("pnet", "rnet", "onet"):

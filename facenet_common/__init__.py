@@ -1,0 +1,1 @@
+"""What all packages share: errors, text, files, hashes, progress, commands; no framework."""

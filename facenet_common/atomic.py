@@ -1,0 +1,248 @@
+"""Output that appears whole under its name, or not at all.
+
+The bytes go to a hidden file in the same folder, are flushed to the disk, and are renamed. The
+hidden file is locked while it is written, so that one left by a killed process can be told from
+one at work; the next conversion to the same name removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from facenet_common.errors import OutputError, UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment] # the lock is left out there
+
+_SUFFIX = ".partial"
+
+
+def check_target(target: Path, *, overwrite: bool, folder: bool = False) -> None:
+    """UsageError unless `target` can be created, before any work is done."""
+    if target.name in ("", ".."):  # such as . or /
+        raise UsageError("the output has no name of its own", file=target)
+    try:
+        _check_target(target, overwrite, folder)
+    except OSError as error:
+        raise UsageError(
+            "the output can't be created", file=target, found=error.strerror
+        ) from error
+
+
+def _check_target(target: Path, overwrite: bool, folder: bool) -> None:
+    parent = target.absolute().parent
+    if not parent.is_dir():
+        raise UsageError(
+            "the output's folder does not exist", file=parent, next_step=f"mkdir -p {parent}"
+        )
+    if target.is_dir() and not folder:
+        raise UsageError(
+            "the output is a folder", file=target, next_step="name a file in it: --out FOLDER/x.pt"
+        )
+    empty = folder and target.is_dir() and not any(target.iterdir())
+    if os.path.lexists(target) and not overwrite and not empty:
+        raise UsageError(
+            "the output exists already",
+            file=target,
+            next_step="choose another name, or pass --overwrite (overwrite=True in Python) "
+            "to replace it",
+        )
+    if folder and os.path.lexists(target) and not target.is_dir():
+        raise UsageError("the output is a file, not a folder", file=target)
+
+
+@contextlib.contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """A hidden path to write to; on leaving without an error it becomes `target`.
+
+    Whatever happens, nothing else is left behind. Raises OutputError where the disk is full or
+    the folder can't be written.
+    """
+    _sweep(target)
+    partial, lock = _create(target, _create_file)
+    try:
+        yield partial
+        with _reporting(target):
+            os.fsync(lock)
+            partial.replace(target)
+            sync_folder(target.absolute().parent)
+    finally:
+        os.close(lock)
+        partial.unlink(missing_ok=True)
+
+
+def write_file(target: Path, data: bytes) -> None:
+    """Write `data` to `target`, replacing what is there. Raises OutputError."""
+    with atomic_file(target) as partial, _reporting(target):
+        partial.write_bytes(data)
+
+
+@contextlib.contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A hidden folder to fill; on leaving without an error it becomes `target`.
+
+    An existing folder is moved aside first and removed last. It must hold nothing but files
+    whose names the new one has too (UsageError).
+    """
+    _sweep(target)
+    partial, lock = _create(target, _create_folder)
+    aside = partial.with_name(partial.name.removesuffix(_SUFFIX) + ".old" + _SUFFIX)
+    try:
+        yield partial
+        with _reporting(target):
+            for file in partial.iterdir():
+                sync_file(file)
+            os.fsync(lock)
+            if target.exists():
+                _check_replaceable(target, partial)
+                target.rename(aside)
+            try:
+                partial.rename(target)
+            except OSError:
+                if aside.exists():
+                    aside.rename(target)
+                raise
+            sync_folder(target.absolute().parent)
+    finally:
+        os.close(lock)
+        shutil.rmtree(partial, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _check_replaceable(target: Path, fresh: Path) -> None:
+    foreign = {path.name for path in target.iterdir()} - {path.name for path in fresh.iterdir()}
+    if foreign:
+        raise UsageError(
+            "the output folder holds other files, which --overwrite would remove",
+            file=target,
+            found=", ".join(sorted(foreign)[:5]),
+            next_step="choose an empty or a new folder",
+        )
+
+
+def _create_file(path: Path) -> int | None:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+
+
+def _create_folder(path: Path) -> int | None:
+    path.mkdir()
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:  # swept already
+        return None
+
+
+def _create(target: Path, make: Callable[[Path], int | None]) -> tuple[Path, int]:
+    """A hidden path beside `target`, made, opened and locked. Raises OutputError.
+
+    Until it is locked, another process may take it for abandoned and sweep it: then once more.
+    """
+    with _reporting(target):
+        while True:
+            partial = _partial_name(target)
+            handle = make(partial)
+            if handle is None:
+                continue
+            if fcntl is not None:
+                with contextlib.suppress(OSError):  # no locks here: then nobody sweeps either
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+            if partial.exists():
+                return partial, handle
+            os.close(handle)
+
+
+def _partial_name(target: Path) -> Path:
+    return target.absolute().with_name(f".{target.absolute().name}.{secrets.token_hex(4)}{_SUFFIX}")
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed processes left of earlier attempts at `target`.
+
+    A folder that was moved aside for one that never came is put back.
+    """
+    if fcntl is None:
+        return
+    for aside in _leftovers(target, f".old{_SUFFIX}"):
+        with contextlib.suppress(OSError):  # another process was faster
+            if os.path.lexists(target):
+                shutil.rmtree(aside)
+            else:
+                aside.rename(target)
+    for stale in _leftovers(target, _SUFFIX):
+        with contextlib.suppress(OSError):  # locked: at work; gone: another process swept it
+            handle = os.open(stale, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if stale.is_dir():
+                    shutil.rmtree(stale)
+                else:
+                    stale.unlink()
+            finally:
+                os.close(handle)
+
+
+def _leftovers(target: Path, suffix: str) -> list[Path]:
+    """Hidden files or folders of `target` with that suffix; none where that can't be seen."""
+    try:
+        folder = target.absolute().parent
+        return list(folder.glob(f".{_escape(target.absolute().name)}.????????{suffix}"))
+    except OSError:
+        return []
+
+
+def _escape(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def sync_file(path: Path) -> None:
+    """Flush the file to the disk. Raises OSError."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush the names of the files in a folder to the disk, where systems can. Raises OSError."""
+    if os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _reporting(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise output_error(target, error) from error
+
+
+def output_error(target: Path, error: OSError) -> OutputError:
+    """The OutputError that says why `target` could not be written."""
+    reasons = {
+        errno.ENOSPC: "free some space, or write to another disk",
+        errno.EDQUOT: "your quota is used up: free some space, or write to another disk",
+        errno.EACCES: "write to a folder of yours",
+        errno.EROFS: "the file system is read-only: write to another folder",
+        errno.EFBIG: "the file size is limited here (ulimit -f): lift the limit",
+    }
+    return OutputError(
+        "the output could not be written; nothing was left behind",
+        file=target,
+        found=error.strerror or str(error),
+        next_step=reasons.get(error.errno or 0, "check the folder, and try again"),
+    )

@@ -1,0 +1,66 @@
+"""What all commands share: errors as messages and exit codes, JSON, common options."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import click
+
+from facenet_common.errors import FacenetError
+from facenet_common.optional import PACKAGES, missing_package
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+INTERRUPTED = 130  # 128 + SIGINT, the exit code of shells
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def reports_errors(command: Command) -> Command:
+    """Print errors as one message (as JSON with ``--json``) and exit with their code.
+
+    This covers FacenetError, errors of the operating system, memory, Ctrl-C, and missing packages
+    that an extra of this project installs. Any other exception is a bug: it ends in a traceback.
+    """
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        as_json = kwargs.get("as_json", False)
+        try:
+            return command(*args, **kwargs)
+        except FacenetError as error:
+            _fail(error, as_json)
+        except BrokenPipeError:  # click handles it: the reader has closed the pipe
+            raise
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            _fail(FacenetError(f"{where}{error.strerror or error}"), as_json)
+        except ModuleNotFoundError as error:
+            module = (error.name or "").partition(".")[0]
+            if module not in PACKAGES:
+                raise
+            name = click.get_current_context().info_name
+            _fail(missing_package(module, name or "this command"), as_json)
+        except MemoryError:
+            _fail(FacenetError("out of memory; nothing was written"), as_json)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted; nothing was written", err=True)
+            sys.exit(INTERRUPTED)
+
+    return run  # type: ignore[return-value] # the wrapper has the command's own parameters
+
+
+def print_json(data: object) -> None:
+    """Print `data` as JSON, indented, keys in their order, in ASCII: names may hold anything."""
+    click.echo(json.dumps(data, indent=2))
+
+
+def _fail(error: FacenetError, as_json: bool) -> None:
+    if as_json:
+        print_json(error.to_json())
+    else:
+        click.echo(f"Error: {error}", err=True)
+    sys.exit(error.exit_code)

@@ -1,0 +1,158 @@
+"""All errors that the packages raise on purpose, with their exit codes.
+
+The tree::
+
+    FacenetError              1  the root: everything below it is reported as one message
+    ├── UsageError            2  the call can't be carried out as written
+    ├── MissingPackageError   1  an optional package is not installed
+    ├── FormatError           1  a file is not what it should be, or is damaged
+    ├── MappingError          1  the tensors don't fit the architecture; carries every finding
+    ├── ValueCheckError       1  a tensor holds a value that must not be there
+    ├── WeightsError          1  a weight file is damaged, foreign, or fits none of the networks
+    ├── DownloadError         1  a file could not be downloaded, or is not the one expected
+    ├── OutputError           1  the result could not be written
+    ├── RoundTripError        1  what was read back is not what was written
+    ├── ExportError           1  the exported model computes something else
+    ├── ParityError           1  no verdict could be reached
+    └── ParityFailedError     1  the converted model computes something else
+
+`facenet_release.errors` adds those of releases. A message says what is wrong, where, what was
+expected, what was found and what to do next.
+
+Example:
+    >>> print(UsageError("the folder does not exist", file="photos", next_step="check the path"))
+    the folder does not exist
+      file:     photos
+      next:     check the path
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from facenet_common.text import MAX_DETAIL, printable
+
+MAX_FINDINGS = 40  # findings that a message repeats; all are in the JSON
+
+
+class FacenetError(Exception):
+    """The root of all errors raised on purpose. `str()` gives the whole message for a person.
+
+    Args:
+        problem: What is wrong, in one sentence.
+        file: The file, folder or address concerned.
+        tensor: The tensor concerned.
+        expected, found: What should be there, and what is.
+        next_step: What to do about it.
+
+    All are kept as attributes, as text; absent ones are None and are left out of the message.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: str | Path | None = None,
+        tensor: str | None = None,
+        expected: object = None,
+        found: object = None,
+        next_step: str | None = None,
+    ) -> None:
+        self.problem = problem
+        self.file = None if file is None else str(file)
+        self.tensor = tensor
+        self.expected = None if expected is None else str(expected)
+        self.found = None if found is None else str(found)
+        self.next_step = next_step
+        super().__init__(problem)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the parts of the message, for ``--json``."""
+        parts = ("problem", "file", "tensor", "expected", "found", "next_step")
+        return {"error": type(self).__name__} | {
+            part: getattr(self, part) for part in parts if getattr(self, part) is not None
+        }
+
+    def __str__(self) -> str:
+        rows = (
+            ("file", self.file),
+            ("tensor", self.tensor),
+            ("expected", self.expected),
+            ("found", self.found),
+            ("next", self.next_step),
+        )
+        details = [
+            f"  {label + ':':<10}{printable(value, 4 * MAX_DETAIL)}"
+            for label, value in rows
+            if value is not None
+        ]
+        return "\n".join([printable(self.problem, 8 * MAX_DETAIL), *details])
+
+
+class UsageError(FacenetError):
+    """The call can't be carried out as written: a path, an option, an existing output."""
+
+    exit_code = 2
+
+
+class MissingPackageError(FacenetError, ImportError):
+    """An optional package is not installed. `next_step` says how to install it."""
+
+
+class FormatError(FacenetError):
+    """A file is damaged, truncated, foreign, or declares sizes that are wrong."""
+
+
+class MappingError(FacenetError):
+    """The source's tensors don't fit the architecture. `findings` holds every one of them."""
+
+    def __init__(self, problem: str, findings: tuple[object, ...] = (), **details: str) -> None:
+        super().__init__(problem, **details)
+        self.findings = findings
+
+    def to_json(self) -> dict[str, object]:
+        """Return the parts of the message, with all findings."""
+        return super().to_json() | {"findings": [vars(finding) for finding in self.findings]}
+
+    def __str__(self) -> str:
+        shown = [f"  - {printable(finding)}" for finding in self.findings[:MAX_FINDINGS]]
+        if len(self.findings) > len(shown):
+            shown.append(f"  … and {len(self.findings) - len(shown)} more (all with --json)")
+        return "\n".join([super().__str__(), *shown])
+
+
+class ValueCheckError(FacenetError):
+    """A tensor holds NaN or infinity, or a value that the target can't represent."""
+
+
+class WeightsError(FacenetError):
+    """A weight file is damaged, foreign, or fits none of the networks."""
+
+
+class DownloadError(FacenetError):
+    """A file could not be downloaded, or is not the one expected; nothing was kept of it."""
+
+
+class OutputError(FacenetError):
+    """The output could not be written; nothing was left behind."""
+
+
+class RoundTripError(FacenetError):
+    """The file that was read back and inverted differs from the source."""
+
+
+class ExportError(FacenetError):
+    """The exported model computes something else than the network it was made from."""
+
+
+class ParityError(FacenetError):
+    """No verdict could be reached: something is missing, damaged, unsafe or does not fit.
+
+    A candidate that ran and was found to differ is no error: its report has failed gates.
+    """
+
+
+class ParityFailedError(FacenetError):
+    """The converted model's answers differ from those of the TensorFlow graph."""

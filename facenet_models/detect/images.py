@@ -1,0 +1,134 @@
+"""What MTCNN takes as images, brought to one form: RGB, height x width x 3, whole numbers.
+
+Accepted: PIL images of any mode; arrays and tensors ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)``,
+``(H, W, 4)`` and, where it can't be mistaken, ``(C, H, W)``; any dtype with values 0 to 255. Grey
+is repeated, alpha is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facenet_common.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
+
+
+def is_pil(image: object) -> bool:
+    """Whether `image` is one of Pillow's, without importing it."""
+    return any(cls.__module__.startswith("PIL.") for cls in type(image).__mro__)
+
+
+def is_batch(images: object) -> bool:
+    """Whether `images` is several: a list, a tuple, or an array or tensor of 4 dimensions."""
+    if isinstance(images, list | tuple):
+        return True
+    return isinstance(images, np.ndarray | Tensor) and images.ndim == 4
+
+
+def as_list(images: Any) -> list[Any]:
+    """The single images in `images`, one or a batch."""
+    return list(images) if is_batch(images) else [images]
+
+
+def to_rgb(image: Any) -> np.ndarray | Tensor:
+    """`image` as RGB, ``(H, W, 3)``: a tensor if it is one, where it is, else an array.
+
+    uint8, except that an array or tensor of fractions keeps them: float32 or float64.
+
+    Raises:
+        UsageError: It is none of the kinds above, has no pixels, or values outside 0 to 255.
+    """
+    if is_pil(image):
+        return _pil_to_rgb(image)
+    if not isinstance(image, np.ndarray | Tensor):
+        raise UsageError(
+            "this is no image",
+            expected="a PIL image, an array or tensor (H, W, 3), or a list of such",
+            found=type(image).__name__,
+            next_step="open the file first: PIL.Image.open(path)",
+        )
+    rgb: np.ndarray | Tensor = _to_range(_to_channels_last(image))
+    return rgb
+
+
+def _pil_to_rgb(image: Image) -> np.ndarray:
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more, which convert() clips
+        return to_rgb_array(np.asarray(image))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def to_rgb_array(array: np.ndarray) -> np.ndarray:
+    """`to_rgb` of an array."""
+    rgb = to_rgb(array)
+    assert isinstance(rgb, np.ndarray)
+    return rgb
+
+
+def _to_channels_last(image: Any) -> Any:
+    """An array or tensor as ``(H, W, 3)``."""
+    shape = tuple(image.shape)
+    if image.ndim == 2:
+        image = image[:, :, None]
+    elif image.ndim == 3 and shape[2] not in CHANNELS and shape[0] in CHANNELS:
+        image = (
+            image.transpose(1, 2, 0) if isinstance(image, np.ndarray) else image.permute(1, 2, 0)
+        )
+    if image.ndim != 3 or image.shape[2] not in CHANNELS or 0 in shape:
+        raise UsageError(
+            "this is no image",
+            expected="shape (H, W, 3); also (H, W), (H, W, 1), (H, W, 4), (3, H, W)",
+            found=f"shape {shape}",
+        )
+    if image.shape[2] == 1:
+        return image[:, :, [0, 0, 0]]
+    return image[:, :, :3]
+
+
+def _to_range(image: Any) -> Any:
+    """`image` as uint8, or as it is if it has fractions within 0 to 255."""
+    if image.dtype in (torch.uint8, np.uint8):
+        return image
+    tensor = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
+    low, high = (float(v) for v in torch.aminmax(tensor.double()))
+    if not (low >= 0 and high <= 255) or tensor.dtype == torch.bool:
+        raise UsageError(
+            "the image's values are out of range",
+            expected="0 to 255",
+            found=f"{low:g} to {high:g}, {tensor.dtype}",
+            next_step="scale them to 0 to 255",
+        )
+    if 0 < high <= 1 and tensor.is_floating_point():
+        raise UsageError(
+            "the image's values are fractions of 1",
+            expected="0 to 255",
+            found=f"{low:g} to {high:g}, {tensor.dtype}",
+            next_step="multiply them by 255",
+        )
+    whole = tensor.to(torch.uint8)
+    if torch.equal(whole.to(tensor.dtype), tensor):
+        tensor = whole
+    elif tensor.dtype != torch.float64:
+        tensor = tensor.float()
+    return tensor if isinstance(image, Tensor) else tensor.numpy()
+
+
+def to_tensors(images: Sequence[Any], device: torch.device) -> list[Tensor]:
+    """Each of `images` as a tensor ``(H, W, 3)`` on `device`; see `to_rgb`."""
+    tensors = []
+    for image in images:
+        rgb = to_rgb(image)
+        if isinstance(rgb, np.ndarray):
+            # torch warns of read-only memory (Pillow's); a copy is cheap beside the detection.
+            own = np.ascontiguousarray(rgb) if rgb.flags.writeable else np.array(rgb, order="C")
+            rgb = torch.from_numpy(own)
+        tensors.append(rgb.to(device))
+    return tensors

@@ -1,0 +1,1 @@
+"""The networks as ONNX files and graphs, and the runtime for them."""

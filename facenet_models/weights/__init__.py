@@ -1,0 +1,1 @@
+"""Weights for the networks: the registry, the download, the cache, releases as a source."""

@@ -1,0 +1,129 @@
+"""Find the weights that a name or a path means, and load them.
+
+A file of the registry (`facenet_models.weights.registry`) is looked for, in this order,
+
+1. in ``FACENET_WEIGHTS``: a folder, an address below which files lie under their names, or an
+   artifact in an OCI registry (`facenet_models.weights.releases`);
+2. in the cache, which facenet-pytorch uses too (`facenet_models.weights.cache.cache_folder`);
+3. at its address, or at the same path of ``FACENET_MIRROR``; then it is cached.
+
+``FACENET_OFFLINE=1`` leaves the network out. Hashes are checked on every load: the published one
+in the cache; at the place that ``FACENET_WEIGHTS`` names, what its ``manifest.json`` or
+``SHA256SUMS`` says, if there is one, because weights converted anew are the same tensors in
+another file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from facenet_common.errors import WeightsError
+from facenet_models.weights.cache import cache_folder, fetch, mirrored, ready
+from facenet_models.weights.registry import Weights, find, names
+from facenet_models.weights.releases import PLACE, find_at, named
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def locate(weights: Weights, *, progress: bool = True) -> Path:
+    """The file of `weights` on this machine, its hash checked; downloaded if need be.
+
+    Raises:
+        UsageError: ``FACENET_WEIGHTS`` names no folder and no address.
+        FacenetError: As `facenet_models.weights.releases.find_at` and
+            `facenet_models.weights.cache.fetch`.
+    """
+    place = os.environ.get(PLACE, "")
+
+    def check(file: Path) -> None:
+        check_file(weights, file)
+
+    looked = [f"{PLACE} is not set"]
+    if place:
+        file = find_at(place, weights.file, check=check, progress=progress)
+        if file is not None:
+            return file
+        looked = [f"no {named(weights.file)} in {place} ({PLACE})"]
+    url, target = mirrored(weights.url), cache_folder() / weights.file
+    if not target.is_file():
+        looked.append(f"no {target.name} in {target.parent}")
+        ready(target, url, "; ".join(looked))
+    return fetch(url, target, sha256=weights.sha256, check=check, progress=progress)
+
+
+def check_file(weights: Weights, file: Path) -> None:
+    """Raises WeightsError unless `file` holds the tensors of `weights`: names and shapes."""
+    from facenet_models.networks.architectures import describe, from_state_dict
+    from facenet_models.weights.files import load_state_dict
+
+    model = from_state_dict(load_state_dict(file))
+    sizes = {"embedding": weights.embedding_size, "classes": weights.classes}
+    expected = {name: size for name, size in sizes.items() if size is not None}
+    found = dict(describe(model).dims)
+    if type(model).__name__ != weights.architecture or found != expected:
+        raise WeightsError(
+            f"the file does not hold the weights {weights.name}",
+            file=file,
+            expected=f"{weights.architecture} {expected or ''}",
+            found=f"{type(model).__name__} {found or ''}",
+        )
+
+
+class Loaded(NamedTuple):
+    """A state_dict and the file that it is from."""
+
+    state: dict[str, Tensor]
+    file: Path
+
+    def rows(self, name: str) -> int | None:
+        """The first dimension of a tensor; None where there is no such tensor."""
+        value = self.state.get(name)
+        return value.shape[0] if value is not None and value.ndim else None
+
+    def fill(self, model: nn.Module) -> None:
+        """Copy the tensors into `model`, in its own dtypes.
+
+        Counters of batches (``num_batches_tracked``), which conversions may leave out, become 0.
+
+        Raises:
+            WeightsError: A name is missing or unknown, or a shape differs; all are named.
+        """
+        counters = {
+            name: value.new_zeros(())
+            for name, value in model.state_dict().items()
+            if name.endswith(".num_batches_tracked")
+        }
+        try:
+            model.load_state_dict({**counters, **self.state})
+        except RuntimeError as error:
+            raise WeightsError(
+                f"the weights do not fit {type(model).__name__}",
+                file=self.file,
+                found="; ".join(line.strip() for line in str(error).splitlines()[1:]),
+            ) from error
+
+
+def load(pretrained: str | os.PathLike[str], architecture: str) -> Loaded:
+    """The weights that `pretrained` names, on the CPU.
+
+    Args:
+        pretrained: A name of the registry, or the path of a ``.pt`` or ``.safetensors`` file: what
+            is not a string, has one of these endings, or names what exists.
+        architecture: The class that they are for.
+
+    Raises:
+        FacenetError: As `find`, `locate` and `facenet_models.weights.files.load_state_dict`.
+    """
+    from facenet_models.weights.files import load_state_dict
+
+    file = Path(pretrained)
+    if isinstance(pretrained, str):
+        is_path = pretrained.endswith((".pt", ".pth", ".safetensors")) or bool(
+            pretrained and file.exists()
+        )
+        if pretrained in names(architecture) or not is_path:
+            file = locate(find(pretrained, architecture))
+    return Loaded(load_state_dict(file), file)

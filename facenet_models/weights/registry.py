@@ -1,0 +1,130 @@
+"""The published weights: what they are, where they are, and on which terms.
+
+`Pretrained` is the registry. `facenet_models.weights.pretrained` finds the files and loads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from facenet_common.errors import UsageError
+
+INCEPTION = "InceptionResnetV1"
+PREPROCESSING = "RGB, (pixel - 127.5) / 128, NCHW"
+
+_RELEASE = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
+# The commit whose files the hashes below are those of.
+_DATA = (
+    "https://raw.githubusercontent.com/timesler/facenet-pytorch/"
+    "787da06156087cd6b616fe6608213722bddc30cd/data/"
+)
+_CONVERTED = "davidsandberg/facenet, converted by timesler/facenet-pytorch; both MIT"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One published weight file.
+
+    `sha256` is None where no trustworthy hash is known; then the first download's is kept (see
+    `facenet_models.weights.cache`). `classes`, `embedding_size` and `lfw_accuracy` (share of 6,000
+    pairs, as davidsandberg/facenet's README states it) are None where they don't apply.
+    """
+
+    name: str
+    architecture: str
+    file: str
+    url: str
+    sha256: str | None
+    training_set: str
+    origin: str
+    licence: str
+    classes: int | None = None
+    embedding_size: int | None = None
+    lfw_accuracy: float | None = None
+    image_size: tuple[int, int] | None = None
+    preprocessing: str = PREPROCESSING
+
+
+def _licence(data: str, where: str) -> str:
+    return (
+        f"The weights' files are under the MIT licence; the photographs of {data} ({where}) are "
+        "not: their terms are the data sets' own, to be checked before any use but research"
+    )
+
+
+def _mtcnn(name: str, architecture: str, size: int, sha256: str) -> Weights:
+    return Weights(
+        name=name,
+        architecture=architecture,
+        file=f"{name}.pt",
+        url=f"{_DATA}{name}.pt",
+        sha256=sha256,
+        training_set="WIDER FACE and CelebA",  # arXiv:1604.02878, section III
+        origin="kpzhang93/MTCNN_face_detection_alignment, by way of " + _CONVERTED,
+        licence=_licence("WIDER FACE and CelebA", "arXiv:1511.06523, arXiv:1411.7766"),
+        image_size=(size, size),
+    )
+
+
+class Pretrained(Enum):
+    """Every weight file that this package knows by name."""
+
+    VGGFACE2 = Weights(
+        name="vggface2",
+        architecture=INCEPTION,
+        file="20180402-114759-vggface2.pt",
+        url=_RELEASE + "20180402-114759-vggface2.pt",
+        sha256=None,  # nobody published one; the name's ending is not a hash
+        training_set="VGGFace2",
+        origin=_CONVERTED,
+        licence=_licence("VGGFace2", "https://www.robots.ox.ac.uk/~vgg/data/vgg_face2/"),
+        classes=8631,
+        embedding_size=512,
+        lfw_accuracy=0.9965,
+        image_size=(160, 160),
+    )
+    CASIA_WEBFACE = Weights(
+        name="casia-webface",
+        architecture=INCEPTION,
+        file="20180408-102900-casia-webface.pt",
+        url=_RELEASE + "20180408-102900-casia-webface.pt",
+        sha256=None,
+        training_set="CASIA-WebFace",
+        origin=_CONVERTED,
+        licence=_licence("CASIA-WebFace", "arXiv:1411.7923"),
+        classes=10575,
+        embedding_size=512,
+        lfw_accuracy=0.9905,
+        image_size=(160, 160),
+    )
+    PNET = _mtcnn(
+        "pnet", "PNet", 12, "a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f"
+    )
+    RNET = _mtcnn(
+        "rnet", "RNet", 24, "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86"
+    )
+    ONET = _mtcnn(
+        "onet", "ONet", 48, "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d"
+    )
+
+
+def names(architecture: str) -> list[str]:
+    """The names of the weights for that class."""
+    return [entry.value.name for entry in Pretrained if entry.value.architecture == architecture]
+
+
+def find(name: str, architecture: str) -> Weights:
+    """The registry's entry for a name.
+
+    Raises:
+        UsageError: There is none for that class.
+    """
+    for entry in Pretrained:
+        if (entry.value.name, entry.value.architecture) == (name, architecture):
+            return entry.value
+    raise UsageError(
+        f"{architecture} has no pretrained weights of this name",
+        expected=f"{', '.join(names(architecture))}, or the path of a weight file",
+        found=repr(name),
+    )

@@ -1,0 +1,1 @@
+"""Building a release from a recipe, and building it again."""

@@ -1,0 +1,1 @@
+"""Checking a release: hashes, tensors, evidence, structure. Imports nothing of the builder."""

@@ -1,0 +1,1 @@
+"""Documents of a release: recipe, manifest, cards, attestations, bill of materials."""

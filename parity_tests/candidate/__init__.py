@@ -1,0 +1,1 @@
+"""The side to be judged: converted weights run by torch, or an ONNX file."""

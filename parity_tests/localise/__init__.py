@@ -1,0 +1,1 @@
+"""Finds the layer at which two networks part, and what is wrong with it."""

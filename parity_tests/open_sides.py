@@ -1,0 +1,195 @@
+"""Opens the two sides of a comparison, and refuses what can't be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from converter.catalog import Catalog
+from converter.dtypes import BY_NAME
+from converter.plan import make_plan
+from converter.resolve import resolve
+from facenet_common.errors import MappingError, UsageError
+from parity_tests.candidate.torch_runner import CandidateRunner
+from parity_tests.feeds import Feed, face_feed, standard_feeds
+from parity_tests.protocol import Reference
+from parity_tests.reference.hdf5 import is_store
+from parity_tests.reference.live import LiveReference
+from parity_tests.reference.recorded import StoredReference
+
+if TYPE_CHECKING:
+    from parity_tests.candidate.onnx_runner import OnnxCandidate
+
+STORES = (".h5", ".hdf5")
+COUNT = 5  # images of noise, as facenet-pytorch's own comparison feeds
+
+
+@dataclass(frozen=True)
+class FeedOptions:
+    """What to feed; None and nothing else where a recorded reference brings its own.
+
+    Attributes:
+        count: Images of each kind of noise.
+        seed: Of the noise.
+        images: A folder of faces to add.
+    """
+
+    count: int | None = None
+    seed: int | None = None
+    images: Path | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The side that is judged. `weights` is None for an ONNX file, which may hold others."""
+
+    path: Path
+    architecture: str
+    dims: Mapping[str, int]
+    weights: Catalog | None
+
+    def runner(
+        self, dtype: str = "float32", device: str = "cpu", compile: bool = False
+    ) -> CandidateRunner | OnnxCandidate:
+        """What runs it, not yet entered. An ONNX file has its own types and device."""
+        if self.weights is None:
+            from parity_tests.candidate.onnx_runner import OnnxCandidate
+
+            return OnnxCandidate(self.path, self.architecture, self.dims)
+        kind = "safetensors" if self.weights.format == "safetensors" else "torch"
+        return CandidateRunner(
+            self.path, kind, self.architecture, self.dims, dtype, device=device, compile=compile
+        )
+
+
+def open_candidate(name: str) -> Candidate:
+    """Open a ``.pt``, ``.safetensors`` or ``.onnx`` file.
+
+    Raises:
+        UsageError: It is no candidate.
+        FacenetError: It can't be read, or is of no known network.
+    """
+    path = Path(name).expanduser()
+    if path.suffix == ".onnx" and path.is_file():
+        from parity_tests.candidate.onnx_runner import onnx_facts
+
+        architecture, dims = onnx_facts(path)
+        return Candidate(path, architecture, dims, None)
+    source = resolve(name)
+    weights = source.open()
+    if weights.naming != "torch":
+        raise UsageError(
+            "the candidate must be PyTorch's",
+            file=source.path,
+            expected="a .pt, .safetensors or .onnx file",
+            found=weights.format,
+            next_step="convert it first: convert --checkpoint … --out weights.pt",
+        )
+    plan = make_plan(weights, to="tensorflow", strict=False)
+    return Candidate(source.path, plan.architecture.name, {**plan.dims}, weights)
+
+
+def open_reference(name: str, options: FeedOptions, step: int | None = None) -> Reference:
+    """Open a recorded reference, or what `open_live` opens.
+
+    Raises:
+        UsageError: It is no reference, or the options do not go with it.
+        FacenetError: It can't be read.
+    """
+    path = Path(name).expanduser()
+    if path.suffix not in STORES and not (path.is_file() and is_store(path)):
+        return open_live(name, options, step)
+    if not path.is_file():
+        raise UsageError("there is no such recorded reference", file=path)
+    if options != FeedOptions() or step is not None:
+        raise UsageError(
+            "a recorded reference brings its own images",
+            file=path,
+            next_step="leave --count, --seed, --images and --step out, or give them to "
+            "facenet capture",
+        )
+    return StoredReference(path)
+
+
+def open_live(
+    name: str,
+    options: FeedOptions,
+    step: int | None = None,
+    usage: str = "facenet verify CHECKPOINT WEIGHTS",
+) -> LiveReference:
+    """Open a checkpoint, a frozen graph or MTCNN's ``.npy``, to be run in TensorFlow.
+
+    `usage` is the call that an error advises.
+
+    Raises:
+        UsageError: It is no reference.
+        FacenetError: It can't be read, or is of no known network.
+    """
+    source = resolve(name, step)
+    catalog = source.open()
+    if catalog.naming != "tensorflow":
+        raise UsageError(
+            "the reference must be TensorFlow's",
+            file=source.path,
+            expected="a checkpoint, a frozen graph, det1.npy, det2.npy, det3.npy, or what "
+            "facenet capture recorded",
+            found=catalog.format,
+            next_step=f"give the TensorFlow side first: {usage}",
+        )
+    plan = make_plan(catalog, to="torch", strict=False)
+    feeds = _feeds(plan.architecture.name, options)
+    return LiveReference(source, catalog, plan.architecture.name, {**plan.dims}, feeds)
+
+
+def require_same_network(reference: Reference, candidate: Candidate) -> None:
+    """Raise MappingError unless both are of one architecture and embedding size."""
+    sides = [(s.architecture, s.dims.get("embedding", 0)) for s in (reference, candidate)]
+    if sides[0] != sides[1]:
+        words = [f"{name}, embedding {size}" if size else name for name, size in sides]
+        raise MappingError(
+            "the two sides are different networks",
+            file=str(candidate.path),
+            expected=words[0],
+            found=words[1],
+            next_step="check that both files belong to one model",
+        )
+
+
+def require_unrounded(reference: Reference, candidate: Candidate) -> None:
+    """Raise UsageError if every kernel of the candidate is of a narrower type than the reference's.
+
+    Kernels are what has two dimensions or more: half-precision files may keep the rest in float32.
+    A single tensor of another type is a defect, which the weights gate names.
+    """
+    if candidate.weights is None:
+        return
+    wide = reference.dtypes()
+    kernels = [
+        (ref.dtype, BY_NAME.get(wide[name]))
+        for name, ref in candidate.weights.items()
+        if len(ref.shape) > 1 and name in wide
+    ]
+    if not kernels or not all(other and own.widens_to(other) for own, other in kernels):
+        return
+    narrow = ", ".join(sorted({own.name for own, _ in kernels}))
+    raise UsageError(
+        f"the candidate's weights are rounded to {narrow}: "
+        "a wrong one can't be told from a rounded one",
+        file=candidate.path,
+        expected=", ".join(sorted({str(other) for _, other in kernels})),
+        found=narrow,
+        next_step="verify a conversion without --dtype; with facenet verify --dtype float16 it "
+        "computes in float16",
+    )
+
+
+def _feeds(architecture: str, options: FeedOptions) -> tuple[Feed, ...]:
+    given = {} if options.seed is None else {"seed": options.seed}
+    feeds = standard_feeds(architecture, options.count or COUNT, **given)
+    if options.images is None:
+        return feeds
+    if architecture != "inception_resnet_v1":
+        raise UsageError("--images are faces: they are for InceptionResnetV1 only")
+    return (*feeds, face_feed(options.images))

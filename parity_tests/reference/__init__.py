@@ -1,0 +1,1 @@
+"""The TensorFlow side: the original graph run live, or its recorded answers."""

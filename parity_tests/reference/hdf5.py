@@ -1,0 +1,245 @@
+"""A recorded reference as one HDF5 file: arrays under names, and a manifest that vouches for them.
+
+Layout, schema `SCHEMA`::
+
+    /                   attributes: schema; manifest_sha256, in hexadecimal
+    /manifest           uint8: JSON in UTF-8: {"about": …, "arrays": {NAME: {dtype, shape, sha256}}}
+    /feeds/NAME         float32 (N, H, W, 3): images as they were fed
+    /answers/float32    (samples, numbers): the answers, feed after feed
+    /answers/float64    likewise, by the graph rewritten to float64
+    /rounding           float64 (samples,): the scale of rounding, if torch was there
+    /activations/TENSOR float32: what that tensor of the graph holds for the first feed's images
+
+Little-endian, in chunks of whole rows with a Fletcher-32 checksum each, so that some rows can be
+read without the rest, and not compressed: activations hardly shrink. Read whole, an array is also
+compared with its SHA-256.
+
+A file comes from strangers. Nothing in it may lead out of it (links, external or virtual data), and
+no size is believed before it is compared with the bytes that are there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from converter.digest import tensor_sha256
+from facenet_common.atomic import atomic_file, output_error
+from facenet_common.errors import ParityError
+
+Array = npt.NDArray[Any]
+
+SCHEMA = "facenet-parity/reference/1"
+MAGIC = b"\x89HDF\r\n\x1a\n"
+DTYPES = ("<f4", "<f8")
+CHUNK = 1 << 20  # bytes, about; a chunk holds at least one row
+MAX_MANIFEST = 16 << 20  # bytes; that of 167 activations and 716 weights has 0.2 MB
+MAX_DIMENSIONS = 4
+
+
+def write(path: Path, about: Mapping[str, Any], arrays: Iterable[tuple[str, Array]]) -> None:
+    """Write a store. `arrays` is taken one at a time, and `about` read when all are taken.
+
+    Raises:
+        OutputError: The file can't be written; nothing is left under its name.
+        ParityError: h5py is not installed.
+    """
+    h5py = _h5py()
+    with atomic_file(path) as partial:
+        rows: dict[str, dict[str, Any]] = {}
+        try:
+            # The file is locked already, by `atomic_file`.
+            with h5py.File(partial, "w", locking=False) as file:
+                for name, array in arrays:
+                    rows[name] = _add(file, name, array)
+                manifest = json.dumps({"about": dict(about), "arrays": rows}).encode()
+                file.create_dataset("manifest", data=np.frombuffer(manifest, np.uint8))
+                file.attrs["schema"] = SCHEMA
+                file.attrs["manifest_sha256"] = hashlib.sha256(manifest).hexdigest()
+        except OSError as error:
+            raise output_error(path, error) from error
+
+
+def _add(file: Any, name: str, array: Array) -> dict[str, Any]:
+    """Add one array; its row of the manifest."""
+    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    row = max(1, little[:1].nbytes)
+    chunks = (max(1, min(len(little), CHUNK // row)), *little.shape[1:])
+    file.create_dataset(name, data=little, chunks=chunks, fletcher32=True)
+    return {
+        "dtype": little.dtype.str,
+        "shape": list(little.shape),
+        "sha256": tensor_sha256(little),
+    }
+
+
+def is_store(path: Path) -> bool:
+    """Whether the file begins as HDF5 does. False if it can't be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+class Store:
+    """An open store; a context manager.
+
+    Opening checks the manifest and, against it, every name, type, shape and stored size.
+
+    Attributes:
+        about: What `write` was told.
+        shapes: Of the arrays, by name.
+
+    Raises:
+        ParityError: The file can't be read, is damaged, foreign, of another schema, or unsafe.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._h5py = _h5py()
+        if not is_store(path):
+            raise self._refusal("is not an HDF5 file, so it is no recorded reference")
+        try:
+            self._file = self._h5py.File(path, "r")
+        except (OSError, RuntimeError, ValueError) as error:
+            raise self._refusal("can't be opened as HDF5", str(error)) from error
+        try:
+            self.about, self._rows = self._manifest()
+            self._check()
+        except BaseException:
+            self._file.close()
+            raise
+        self.shapes = {name: tuple(row["shape"]) for name, row in self._rows.items()}
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def read(self, name: str, rows: int | None = None) -> Array:
+        """The array of that name, or its first `rows` rows alone.
+
+        Raises:
+            ParityError: There is none, or its bytes are damaged.
+        """
+        if name not in self._rows:
+            raise self._refusal(f"holds nothing called {name!r}")
+        data = self._file[name]
+        try:
+            array: Array = data[:rows]
+        except (OSError, RuntimeError, ValueError) as error:
+            raise self._damage(name, str(error)) from error
+        whole = len(array) == len(data)
+        if whole and tensor_sha256(array) != self._rows[name]["sha256"]:
+            raise self._damage(name, "another SHA-256")
+        return array
+
+    def _manifest(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        try:
+            schema = self._file.attrs.get("schema")
+            wanted = self._file.attrs.get("manifest_sha256")
+            if schema != SCHEMA:
+                raise self._refusal(
+                    "is no recorded reference that this program knows", str(schema), SCHEMA
+                )
+            data = self._file.get("manifest")
+            self._check_stored("manifest", data, "|u1", None, MAX_MANIFEST)
+            text = data[:].tobytes()
+            if hashlib.sha256(text).hexdigest() != wanted:
+                raise self._damage("manifest", "another SHA-256")
+            manifest = json.loads(text)
+            return dict(manifest["about"]), {**manifest["arrays"]}
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise self._damage("manifest", f"{type(error).__name__}: {error}") from error
+
+    def _check(self) -> None:
+        """Every link and dataset against the manifest."""
+        there: set[str] = set()
+
+        def see(group: Any, prefix: str) -> None:
+            for key in group:
+                name = f"{prefix}{key}"
+                link = group.get(key, getlink=True)
+                if not isinstance(link, self._h5py.HardLink):
+                    raise self._refusal(f"leads elsewhere: {name!r} is a link")
+                thing = group.get(key)
+                if isinstance(thing, self._h5py.Group):
+                    if prefix.count("/") > 64:  # names are short; a group may hold itself
+                        raise self._refusal("is nested without end")
+                    see(thing, f"{name}/")
+                elif name != "manifest":
+                    there.add(name)
+                    self._check_row(name, thing)
+
+        try:
+            see(self._file, "")
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise self._damage("structure", f"{type(error).__name__}: {error}") from error
+        missing = self._rows.keys() - there
+        if missing:
+            raise self._refusal(f"lacks {min(missing)!r}, which its manifest lists")
+
+    def _check_row(self, name: str, data: Any) -> None:
+        row = self._rows.get(name)
+        if row is None:
+            raise self._refusal(f"holds {name!r}, which its manifest does not list")
+        if row["dtype"] not in DTYPES or not 1 <= len(row["shape"]) <= MAX_DIMENSIONS:
+            raise self._damage("manifest", f"{name!r} has type {row['dtype']!r}")
+        self._check_stored(name, data, row["dtype"], tuple(row["shape"]), None)
+
+    def _check_stored(
+        self, name: str, data: Any, dtype: str, shape: tuple[int, ...] | None, limit: int | None
+    ) -> None:
+        if not isinstance(data, self._h5py.Dataset):
+            raise self._refusal(f"holds no array {name!r}")
+        if data.is_virtual or data.external:
+            raise self._refusal(f"keeps {name!r} outside itself")
+        if data.dtype.str != dtype or (shape is not None and data.shape != shape):
+            found = f"{data.dtype.str} {list(data.shape or ())}"
+            raise self._damage(name, found, f"{dtype} {list(shape or ())}")
+        if shape is None and data.ndim != 1:
+            raise self._damage(name, f"{data.ndim} axes")
+        if limit is not None and data.nbytes > limit:
+            raise self._damage(name, f"{data.nbytes:,} bytes", f"at most {limit:,}")
+        if data.compression or data.id.get_storage_size() < data.nbytes:
+            raise self._damage(name, "fewer bytes than its shape needs")
+
+    def _damage(self, name: str, found: str, expected: str | None = None) -> ParityError:
+        return self._refusal(f"is damaged at {name!r}", found, expected)
+
+    def _refusal(
+        self, what: str, found: str | None = None, expected: str | None = None
+    ) -> ParityError:
+        return ParityError(
+            f"the recorded reference {what}",
+            file=self._path,
+            expected=expected,
+            found=found,
+            next_step="record it again: facenet capture CHECKPOINT --out reference.h5",
+        )
+
+
+def _h5py() -> ModuleType:
+    try:
+        import h5py
+    except ModuleNotFoundError as error:
+        raise ParityError(
+            "h5py is needed for recorded references, and it is not installed: "
+            'pip install "facenet-parity[parity]"'
+        ) from error
+    module: ModuleType = h5py
+    return module

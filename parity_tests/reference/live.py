@@ -1,0 +1,145 @@
+"""The TensorFlow side, run here and now."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from converter.catalog import Catalog
+from converter.compare import tensors_by_name
+from converter.resolve import Source
+from facenet_common.errors import ParityError
+from parity_tests.batches import Batches
+from parity_tests.candidate.torch_runner import network
+from parity_tests.feeds import Feed
+from parity_tests.frameworks import tensorflow, torch
+from parity_tests.gates import weights_gate
+from parity_tests.model import GateResult
+from parity_tests.probes import Which
+from parity_tests.reference.original import GraphValues, original
+from parity_tests.reference.runner import ReferenceRunner, Weights, weights_in_graph
+from parity_tests.rounding import rounding_scale
+from parity_tests.settings import Settings, graph_settings
+from parity_tests.tf_graphs.float64 import in_float64
+from parity_tests.tf_graphs.serving import ServingGraph
+
+Array = npt.NDArray[Any]
+
+
+class LiveReference:
+    """A checkpoint, frozen graph or ``.npy`` file whose graph TensorFlow runs.
+
+    A `parity_tests.protocol.Reference`.
+    """
+
+    probes: Which | None = "all"
+    sharp = True
+
+    def __init__(
+        self,
+        source: Source,
+        catalog: Catalog,
+        architecture: str,
+        dims: Mapping[str, int],
+        feeds: tuple[Feed, ...],
+    ) -> None:
+        self.name = str(source.path)
+        self.architecture = architecture
+        self.dims = dims
+        self.feeds = feeds
+        self.versions: Mapping[str, str] = {}
+        self._source = source
+        self._catalog = catalog
+        self._values = GraphValues(catalog, architecture)
+
+    @property
+    def description(self) -> str:
+        return f"{self.name} ({self.graph})"
+
+    @property
+    def graph(self) -> str:
+        """Which graph runs."""
+        description: str = self._original[0].description
+        return description
+
+    @property
+    def catalog(self) -> Catalog:
+        """Its weights."""
+        return self._catalog
+
+    def dtypes(self) -> Mapping[str, str]:
+        refs = tensors_by_name(self._catalog, "torch")
+        return {name: ref.dtype.name for name, ref in refs.items()}
+
+    def weights_gate(self, candidate: Catalog) -> GateResult:
+        return weights_gate(self._catalog, candidate)
+
+    def settings(self) -> Settings:
+        return graph_settings(self._original[0], self.architecture)
+
+    def answers(self, batches: Batches) -> Array:
+        return self._rows(self._runner, batches, "float32")
+
+    def oracle(self, batches: Batches) -> Array:
+        with ReferenceRunner(self._wide, weights_in_graph) as runner:
+            return self._rows(runner, batches, "float64")
+
+    def rounding(self) -> Array:
+        """With the reference's own weights, whatever the candidate has."""
+        th, state = torch(), {}
+        for name, ref in tensors_by_name(self._catalog, "torch").items():
+            if name.startswith("logits."):  # no embedding is computed from the classifier
+                continue
+            value = np.array(ref.load())  # torch takes over the memory
+            state[name] = th.from_numpy(value if value.dtype.kind in "iu" else value.astype("f4"))
+            self._catalog.release(ref.nbytes)
+        model = network(self.architecture, self.dims, state)
+        return rounding_scale(model, self.architecture, self.feeds)
+
+    def _rows(self, runner: ReferenceRunner, batches: Batches, dtype: str) -> Array:
+        rows, taken = [], []
+        for feed in self.feeds:
+            try:
+                rows.append(batches.feed(runner, feed, dtype))
+            except ParityError as error:
+                if not feed.optional:
+                    raise
+                why = str(error).partition("\n")[0]
+                batches.notes.append(f"the reference can't take the feed {feed.name!r}: {why}")
+                continue
+            taken.append(feed)
+        self.feeds = tuple(taken)
+        return np.concatenate(rows)
+
+    @contextmanager
+    def activations(self, *, wide: bool) -> Iterator[ReferenceRunner]:
+        if not wide:
+            yield self._runner
+            return
+        with ReferenceRunner(self._wide, weights_in_graph) as runner:
+            yield runner
+
+    @cached_property
+    def _runner(self) -> ReferenceRunner:
+        """The graph with its weights, open until this object goes: to restore it takes a while."""
+        runner = ReferenceRunner(*self._original)
+        weakref.finalize(self, runner.__exit__, None, None, None)
+        return runner.__enter__()
+
+    @cached_property
+    def _original(self) -> tuple[ServingGraph, Weights]:
+        self.versions = {"TensorFlow": tensorflow().__version__}
+        path, graph = self._source.path, self._source.graph
+        return original(
+            self.architecture, self.dims, self._catalog.format, path, graph, self._values
+        )
+
+    @cached_property
+    def _wide(self) -> ServingGraph:
+        return in_float64(self._original[0], self._values)

@@ -1,0 +1,81 @@
+"""The original of some weights: which graph serves, and where its variables' values come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from converter.catalog import Catalog
+from converter.sources import bundle, frozen_graph, mtcnn_npy
+from facenet_common.errors import ParityError
+from parity_tests.reference.original_detector import original_available, original_graph
+from parity_tests.reference.runner import (
+    Weights,
+    own_graph,
+    read_frozen,
+    read_meta,
+    weights_from_arrays,
+    weights_from_bundle,
+    weights_in_graph,
+)
+from parity_tests.tf_graphs.serving import ServingGraph
+
+Array = npt.NDArray[Any]
+
+
+class GraphValues(Mapping[str, Array]):
+    """A catalog's values by the graph's variable names, loaded when asked for."""
+
+    def __init__(self, catalog: Catalog, architecture: str) -> None:
+        self._catalog = catalog
+        # The .npy files leave out the scope that their variables have in the graph.
+        self._scope = f"{architecture}/" if catalog.format == mtcnn_npy.FORMAT else ""
+
+    def __getitem__(self, name: str) -> Array:
+        return self._catalog[name.removeprefix(self._scope)].load()
+
+    def __iter__(self) -> Iterator[str]:
+        return (self._scope + name for name in self._catalog)
+
+    def __len__(self) -> int:
+        return len(self._catalog)
+
+
+def original(
+    architecture: str,
+    dims: Mapping[str, int],
+    source_format: str,
+    source: Path,
+    graph: Path | None,
+    values: Mapping[str, Array],
+) -> tuple[ServingGraph, Weights]:
+    """The graph of a source, and what gives its variables their values.
+
+    For an ``.npy`` file it is the original's own where that is at hand (see
+    `parity_tests.reference.original_detector`), else the project's.
+
+    Args:
+        architecture, dims: As `parity_tests.reference.runner.own_graph` takes them.
+        source_format: The converter's name of the source's format.
+        source: A bundle's prefix, a ``.pb`` or an ``.npy`` file.
+        graph: A bundle's ``.meta`` file; None: the project's own graph serves.
+        values: By variable name; looked at for an ``.npy`` file only, which TensorFlow can't read.
+
+    Raises:
+        ParityError: There is no graph for this format, or it can't be read or is refused.
+    """
+    if source_format == frozen_graph.FORMAT:
+        return read_frozen(source), weights_in_graph
+    if source_format == mtcnn_npy.FORMAT:
+        folder = original_available()
+        served = (
+            own_graph(architecture, dims) if not folder else original_graph(architecture, folder)
+        )
+        return served, weights_from_arrays(dict(values), str(source))
+    if source_format != bundle.FORMAT:
+        raise ParityError("there is no graph for this format", file=source, found=source_format)
+    served = own_graph(architecture, dims) if graph is None else read_meta(graph)
+    return served, weights_from_bundle(source)

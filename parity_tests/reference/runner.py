@@ -1,0 +1,262 @@
+"""The TensorFlow side: a stored graph, or the project's own, run on a CPU."""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy.typing as npt
+
+from facenet_common.errors import ParityError
+from parity_tests.frameworks import quiet_tensorflow, tensorflow
+from parity_tests.tf_graphs import MTCNN_NETS, inference_graph, mtcnn_net
+from parity_tests.tf_graphs.serving import VARIABLE_OPS, ServingGraph, cut
+
+Array = npt.NDArray[Any]
+Weights = Callable[[Any, Mapping[str, Any]], None]
+"""Gives a session's variables, by name, their values."""
+
+OWN_GRAPH = "the project's own graph"
+_IMAGES = ("input", "image_batch")  # facenet.py feeds the first; old graphs have only the second
+_EMBEDDINGS = ("embeddings:0",)
+
+
+def read_meta(path: Path) -> ServingGraph:
+    """The graph in a ``.meta`` file, cut down to its embeddings.
+
+    Raises:
+        ParityError: The file can't be read, is no MetaGraphDef, or its graph is refused
+            (see `parity_tests.tf_graphs.serving`).
+    """
+    meta = tensorflow().compat.v1.MetaGraphDef()
+    _parse(meta, path, "a TensorFlow MetaGraphDef")
+    info = meta.meta_info_def
+    producer_ops = info.stripped_op_list if info.HasField("stripped_op_list") else None
+    return cut(
+        meta.graph_def, path.name, images=_IMAGES, outputs=_EMBEDDINGS, producer_ops=producer_ops
+    )
+
+
+def read_frozen(path: Path) -> ServingGraph:
+    """The graph in a frozen ``.pb`` file, weights and all, cut down to its embeddings.
+
+    Raises:
+        ParityError: As `read_meta`.
+    """
+    graph_def = tensorflow().compat.v1.GraphDef()
+    _parse(graph_def, path, "a TensorFlow GraphDef")
+    return cut(graph_def, path.name, images=_IMAGES, outputs=_EMBEDDINGS)
+
+
+def own_graph(architecture: str, dims: Mapping[str, int]) -> ServingGraph:
+    """The project's own graph of `architecture`; the classifier is left out, nothing needs it.
+
+    Raises:
+        ParityError: There is no such architecture, or `dims` lacks ``embedding``.
+    """
+    tf = tensorflow().compat.v1
+    if architecture in MTCNN_NETS:
+        net = MTCNN_NETS[architecture]
+        with tf.Graph().as_default() as graph:
+            mtcnn_net(net)
+        images, outputs = (f"{architecture}/input",), tuple(net.outputs.values())
+        return cut(graph.as_graph_def(), OWN_GRAPH, images=images, outputs=outputs)
+    if architecture != "inception_resnet_v1":
+        raise ParityError(f"there is no TensorFlow graph for the architecture {architecture!r}")
+    if "embedding" not in dims:
+        raise ParityError("the size of an embedding must be known to build the project's own graph")
+    graph_def = inference_graph(dims["embedding"]).as_graph_def()
+    return cut(graph_def, OWN_GRAPH, images=_IMAGES, outputs=_EMBEDDINGS)
+
+
+def weights_in_graph(session: Any, variables: Mapping[str, Any]) -> None:
+    """`Weights` of a frozen graph: constants, so there must be no variables.
+
+    Raises:
+        ParityError: There are.
+    """
+    del session
+    if variables:
+        raise ParityError(
+            f"the graph is not frozen: {next(iter(variables))!r} is a variable. "
+            "Convert the checkpoint that it came from instead"
+        )
+
+
+def weights_from_bundle(prefix: Path) -> Weights:
+    """`Weights` read by TensorFlow's own Saver from the checkpoint `prefix` (no ``.index``).
+
+    The returned function raises:
+        ParityError: TensorFlow can't read it, or it lacks a variable that the graph needs, or has
+            it in another shape.
+    """
+
+    def restore(session: Any, variables: Mapping[str, Any]) -> None:
+        tf = tensorflow().compat.v1
+        try:
+            stored = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
+        except (ValueError, tf.errors.OpError) as error:
+            raise ParityError(f"TensorFlow can't read the checkpoint {prefix}: {error}") from error
+        _require_same(
+            {name: _shape(tensor) for name, tensor in variables.items()},
+            {name: tuple(shape) for name, shape in stored.items() if name in variables},
+            str(prefix),
+        )
+        tf.train.Saver(dict(variables)).restore(session, str(prefix))
+
+    return restore
+
+
+def weights_from_arrays(arrays: Mapping[str, Array], source: str) -> Weights:
+    """`Weights` from `arrays`, by variable name; all of them, and no others.
+
+    The returned function raises:
+        ParityError: Names or shapes differ; `source` says where the arrays came from.
+    """
+
+    def assign(session: Any, variables: Mapping[str, Any]) -> None:
+        tf = tensorflow().compat.v1
+        _require_same(
+            {name: _shape(tensor) for name, tensor in variables.items()},
+            {name: array.shape for name, array in arrays.items()},
+            source,
+        )
+        for name, tensor in variables.items():
+            value = tf.placeholder(tensor.dtype.base_dtype, tensor.shape)
+            session.run(tf.assign(tensor, value).op, {value: arrays[name]})
+
+    return assign
+
+
+class ReferenceRunner:
+    """Runs a `ServingGraph`; a context manager around its TensorFlow session.
+
+    Entering imports the graph and fills its variables. It raises `ParityError` if TensorFlow
+    refuses the graph, and whatever `weights` raises.
+    """
+
+    def __init__(self, graph: ServingGraph, weights: Weights) -> None:
+        self.name = graph.description
+        self._graph = graph
+        self._weights = weights
+        self._session: Any = None
+
+    def __enter__(self) -> "ReferenceRunner":
+        tf = tensorflow().compat.v1
+        # A CPU: a GPU may round float32 products to 10 bits.
+        config = tf.ConfigProto(device_count={"GPU": 0})
+        # The graph as it is written. TensorFlow's optimiser can't rewrite float64, says so hundreds
+        # of times, and takes a gigabyte; in float32 it takes 0.8 s and gains nothing measurable.
+        config.graph_options.rewrite_options.disable_meta_optimizer = True
+        config.graph_options.optimizer_options.opt_level = -1
+        session = tf.Session(graph=tf.Graph(), config=config)
+        try:
+            with quiet_tensorflow(), session.graph.as_default():
+                self._import()
+                self._weights(session, _variables(session.graph))
+        except BaseException:
+            session.close()
+            raise
+        self._session = session
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._session.close()
+        self._session = None
+
+    def run(self, images: Array) -> tuple[Array, ...]:
+        """Answers to `images`, float32 NHWC, one array for each of the graph's outputs.
+
+        Raises:
+            ParityError: TensorFlow fails on the graph.
+        """
+        return self.fetch(images, self._graph.outputs)
+
+    @property
+    def tensors(self) -> frozenset[str]:
+        """Names of what `fetch` can fetch, ``NODE:0``: all that the answer is computed from."""
+        return frozenset(f"{node.name}:0" for node in self._graph.graph_def.node)
+
+    def fetch(self, images: Array, tensors: Sequence[str]) -> tuple[Array, ...]:
+        """The values of any of `tensors` for `images`, float32 as the original is fed.
+
+        Raises:
+            ParityError: TensorFlow fails on the graph.
+            MemoryError: The images are too many.
+        """
+        tf = tensorflow().compat.v1
+        feeds: dict[str, Any] = {self._graph.images: images}
+        if self._graph.phase_train is not None:
+            feeds[self._graph.phase_train] = False
+        try:
+            return tuple(self._session.run(list(tensors), feeds))
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(error.message) from error
+        except tf.errors.OpError as error:
+            raise ParityError(f"TensorFlow fails to run {self.name}: {error.message}") from error
+
+    def _import(self) -> None:
+        tf = tensorflow().compat.v1
+        try:
+            tf.import_graph_def(
+                self._graph.graph_def, name="", producer_op_list=self._graph.producer_ops
+            )
+        except (ValueError, TypeError, tf.errors.OpError) as error:
+            raise ParityError(
+                f"TensorFlow {tf.__version__} refuses the graph in {self.name}: {error}. "
+                f"Leave the file out, and {OWN_GRAPH} serves"
+            ) from error
+
+
+def _variables(graph: Any) -> dict[str, Any]:
+    """Tensor of each variable in `graph`, by name, in the form that a Saver takes."""
+    variables = {}
+    for operation in graph.get_operations():
+        if operation.type == "VarHandleOp":
+            variables[operation.name] = tensorflow().raw_ops.ReadVariableOp(
+                resource=operation.outputs[0], dtype=operation.get_attr("dtype")
+            )
+        elif operation.type in VARIABLE_OPS:
+            variables[operation.name] = operation.outputs[0]
+    return variables
+
+
+def _shape(tensor: Any) -> tuple[int | None, ...]:
+    return tuple(tensor.shape.as_list())
+
+
+def _require_same(
+    expected: Mapping[str, tuple[int | None, ...]],
+    found: Mapping[str, tuple[int, ...]],
+    source: str,
+) -> None:
+    """Raise ParityError unless both have the same names with the same shapes."""
+    problems = [f"{name} is missing" for name in expected if name not in found]
+    problems += [f"{name} is not a variable of the graph" for name in found.keys() - expected]
+    problems += [
+        f"{name} has shape {found[name]}, the graph's has {shape}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    if problems:
+        more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ParityError(
+            f"{source} does not fit the graph: {'; '.join(sorted(problems)[:5])}{more}"
+        )
+
+
+def _parse(message: Any, path: Path, what: str) -> None:
+    """Fill a protocol buffer from a file."""
+    decode_error = import_module("google.protobuf.message").DecodeError  # TensorFlow needs it too
+    try:
+        message.ParseFromString(path.read_bytes())
+    except OSError as error:
+        raise ParityError(f"can't read {path}: {error.strerror}") from error
+    except decode_error as error:
+        raise ParityError(f"{path} is damaged, or not {what}") from error

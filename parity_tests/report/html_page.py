@@ -1,0 +1,86 @@
+"""A report as one page that needs nothing else: no request leaves it, and it reads without scripts.
+
+The page's content security policy allows its own style and script by their hashes and nothing
+else, so that even markup that slipped through escaping could not run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.resources import files
+
+from facenet_common.errors import ParityError
+from parity_tests.model import Comparison, ParityReport
+from parity_tests.report import charts, words
+
+SIGNS = {"passed": "✓", "failed": "✗", "errored": "!", "partial": "…", "skipped": "-"}
+MAX_SAMPLES = 200  # rows of the table of embeddings
+_POLICY = "default-src 'none'; {}; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def html(report: ParityReport) -> str:
+    """A whole HTML document. Raises ParityError where Jinja is not installed."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise ParityError(
+            "the HTML report needs Jinja, which is not installed",
+            expected="jinja2",
+            found="nothing",
+            next_step="pip install 'facenet-parity[parity]', or ask for --json or --junit",
+        ) from error
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    filters = (words.line, words.block, words.number, words.measured, words.tolerance)
+    environment.filters |= {word.__name__: word for word in filters}
+    style, script = _asset("report.css"), _asset("report.js")
+    return environment.from_string(_asset("report.html")).render(
+        report=report,
+        outcome=words.outcome(report),
+        signs=SIGNS,
+        faults=words.at_fault(report),
+        allowed=words.allowed,
+        short=_short,
+        probe_status=words.probe_status,
+        sort_key=_sort_key,
+        kinds=sorted({probe.verdict for probe in report.probes}),
+        depth=_both(report, charts.depth),
+        ulp=_both(report, charts.ulp),
+        scatter=_both(report, charts.scatter),
+        embeddings=words.worst_embeddings(report, MAX_SAMPLES),
+        embeddings_summary=words.summary_of_embeddings(report),
+        policy=_POLICY.format(f"style-src {_hash(style)}; script-src {_hash(script)}"),
+        style=style,
+        script=script,
+    )
+
+
+def _both(report: ParityReport, draw: charts.Drawing) -> list[charts.Chart]:
+    """The chart for wide and for narrow windows; the style shows one of them."""
+    drawn = (draw(report, wide=wide) for wide in (True, False))
+    return [chart for chart in drawn if chart is not None]
+
+
+def _asset(name: str) -> str:
+    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
+
+
+def _hash(content: str) -> str:
+    digest = hashlib.sha256(content.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _sort_key(comparison: Comparison | None) -> str:
+    """What the table sorts by: what has no number counts as more than any, nothing as less."""
+    if comparison is None:
+        return "-1"
+    return repr(comparison.measure.max_abs) if comparison.measure else "inf"
+
+
+def _short(comparison: Comparison | None) -> str:
+    """The largest difference, or in one word why there is none."""
+    if comparison is not None and comparison.measure is None:
+        return comparison.kind
+    return words.deviation(comparison)
