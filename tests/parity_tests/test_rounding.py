@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support import rounding_ratios
 
 from parity_tests.batches import Batches
 from parity_tests.feeds import Feed
@@ -16,6 +21,7 @@ from parity_tests.rounding import EXACT, MODELS, rounding_scale
 
 torch = pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')
 
+PROGRAM = Path(rounding_ratios.__file__)
 NETS = [(1, "pnet"), (2, "rnet"), (3, "onet")]
 
 
@@ -127,3 +133,38 @@ def test_a_layer_of_rounded_weights_is_refused(
             gate = float32_gate(expected, found, oracle, samples, scale=scale)
             weight.data = kept
             assert "than rounding explains" in str(gate.findings[-1:]), path
+
+
+ENVIRONMENTS: dict[str, dict[str, str]] = {
+    "scalar code": {
+        "ATEN_CPU_CAPABILITY": "default",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+    },
+    "AVX2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+    },
+}
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(("environment", "threads"), [("scalar code", 2), ("AVX2", 1)])
+@pytest.mark.parametrize(("number", "name"), NETS)
+def test_right_weights_pass_with_other_instructions(
+    reference_dir: Path, environment: str, threads: int, number: int, name: str
+) -> None:
+    """For one image of noise and for many; benchmarks/rounding.py runs more of this."""
+    call = [sys.executable, str(PROGRAM)]
+    call += [str(reference_dir / "mtcnn" / f"det{number}.npy")]
+    call += [str(reference_dir / "published" / f"{name}.pt")]
+    call += ["--counts", "1", "2", "9", "--seeds", "3", "--threads", str(threads)]
+    variables = os.environ | ENVIRONMENTS[environment]
+    done = subprocess.run(call, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert len(rows) == 9
+    assert [row for row in rows if row["status"] != "passed"] == []
+    # Half of what is allowed is out of reach: of each side, TensorFlow rounds like the model too.
+    assert max(max(row["torch"], row["tensorflow"]) for row in rows) < ROUNDING_FACTOR / 2
