@@ -136,6 +136,7 @@ class _Judge:
         batches = Batches(32)
         self._expected = reference.answers(batches)
         self._oracle = reference.oracle(batches)
+        self._scale = reference.rounding()
         self._architecture = reference.architecture
         self._feeds = reference.feeds
         self._samples = [sample for feed in self._feeds for sample in feed.samples]
@@ -190,7 +191,9 @@ class _Judge:
         if isinstance(narrow, str):
             yield errored("float32", narrow)
         else:
-            yield float32_gate(self._expected, narrow, self._oracle, self._samples)
+            yield float32_gate(
+                self._expected, narrow, self._oracle, self._samples, scale=self._scale
+            )
         if self._architecture != "inception_resnet_v1":
             return
         if isinstance(narrow, str):
