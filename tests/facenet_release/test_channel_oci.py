@@ -15,7 +15,7 @@ pytest.importorskip("pooch", reason="reading a registry needs pooch")
 pytest.importorskip("rfc8785", reason='canonical JSON: pip install "facenet-parity[release]"')
 
 from oci_publishing import GREEDY, fetch, methods, publish, pulled, stored
-from publishing import Heard, Tiny, contents, files_of
+from publishing import Recorded, Tiny, contents, files_of
 from support import registry as registries
 from support.registry import Registry, cutting
 
@@ -90,12 +90,12 @@ def test_opening_asks_nothing() -> None:
 def test_what_is_published_is_what_is_read(
     registry: Registry, tiny_release: Tiny, tmp_path: Path
 ) -> None:
-    heard = Heard()
-    channel = publish(tiny_release, registry.address(), heard)
+    recorded = Recorded()
+    channel = publish(tiny_release, registry.address(), recorded)
     size = sum(path.stat().st_size for path in files_of(tiny_release[0]))
     sent = size + len("{}") + len(stored(registry.address()))
-    assert heard.stages == {"hash": size, "publish": sent}
-    assert heard.done == sent
+    assert recorded.stages == {"hash": size, "publish": sent}
+    assert recorded.done == sent
     assert sorted(channel.names()) == sorted(contents(tiny_release[0]))
     assert fetch(registry.address(), tmp_path / "back") == contents(tiny_release[0])
 
@@ -126,10 +126,10 @@ def test_publishing_again_sends_nothing(
     registry: Registry, tiny_release: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(tiny_release, registry.address())
-    asked, heard = methods(monkeypatch), Heard()
-    publish(tiny_release, registry.address(), heard)
+    asked, recorded = methods(monkeypatch), Recorded()
+    publish(tiny_release, registry.address(), recorded)
     assert asked == [("GET", "manifests/v1")]
-    assert heard.said == [f"published already: {registry.address()}"]
+    assert recorded.notes == [f"published already: {registry.address()}"]
 
 
 def test_another_tag_needs_no_blob_again(
@@ -362,17 +362,17 @@ def test_a_cut_upload_shows_nothing_and_is_gone_on_with(
         with pytest.raises(AbsentError):
             open_channel(registry.address()).names()
         cutter.limit, cutter.sent = None, 0
-        heard = Heard()
-        publish(tiny_release, address, heard)
+        recorded = Recorded()
+        publish(tiny_release, address, recorded)
         assert 400_000 < cutter.sent < 410_000  # z.bin and requests, nothing else again
-        assert heard.done == heard.stages["publish"]
+        assert recorded.done == recorded.stages["publish"]
     assert fetch(registry.address(), tmp_path / "back") == contents(tiny_release[0])
 
 
 def test_a_registry_that_dies_meanwhile(tiny_release: Tiny, tmp_path: Path) -> None:
     (tiny_release[0] / "z.bin").write_bytes(b"z" * 400_000)
 
-    class Killer(Heard):
+    class Killer(Recorded):
         def note(self, text: str) -> None:
             if text == "z.bin":
                 running.close()

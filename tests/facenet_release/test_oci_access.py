@@ -14,7 +14,7 @@ pytest.importorskip("pooch", reason="reading a registry needs pooch")
 pytest.importorskip("rfc8785", reason='canonical JSON: pip install "facenet-parity[release]"')
 
 from oci_publishing import GREEDY, fetch, publish
-from publishing import Heard, Tiny, contents
+from publishing import Recorded, Tiny, contents
 from support.registry import PASSWORD, USER, Registry, gate
 
 from facenet_models.weights import oci as reading
@@ -95,10 +95,12 @@ def test_what_was_refused_without_a_token_is_sent_again_from_its_beginning(
     parsed = reading.parse(locked.address("v2"))
     first, second = (reading.Registry(parsed, credentials(locked.host)) for _ in range(2))
     data = reading.Registry(reading.parse(locked.address()), credentials(locked.host)).manifest()
-    heard = Heard()
-    oci_push.open_pusher(first, heard).name(data)  # its first request, of which it has no token yet
+    recorded = Recorded()
+    oci_push.open_pusher(first, recorded).name(
+        data
+    )  # its first request, of which it has no token yet
     assert second.manifest() == data
-    assert heard.done == len(data)
+    assert recorded.done == len(data)
 
 
 def write_docker(tmp_path: Path, said: object, monkeypatch: pytest.MonkeyPatch) -> Path:
