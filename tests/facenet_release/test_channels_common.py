@@ -1,4 +1,4 @@
-"""The files of a release, looked at before they are sent anywhere."""
+"""Checks of a release's files before they are sent, and what differs at the other end."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from facenet_release.channels.local import differences, examine, few
 from publishing import Recorded, Tiny, files_of
 
+from facenet_release.channels.common import differences, examine, summarise
 from facenet_release.errors import CheckFailedError
 
 
@@ -44,12 +44,12 @@ def test_all_that_is_wrong_is_said_at_once(tiny_release: Tiny, tmp_path: Path) -
 def test_differences_have_their_names(tiny_release: Tiny) -> None:
     folder, manifest = tiny_release
     local = examine(files_of(folder), manifest, Recorded())
-    there = {name: (file.size, file.sha256) for name, file in local.items()}
+    there = {name: file.sha256 for name, file in local.items()}
     assert differences(local, there) == []
     del there["manifest.json"]
-    there["more"] = (1, "")
-    there["pnet.pt"] = (there["pnet.pt"][0], "0" * 64)
+    there["more"] = None
+    there["pnet.pt"] = "0" * 64
     found = differences(local, there)
     assert found == ["manifest.json: not there", "more: there only", "pnet.pt: other contents"]
-    assert few(found) == ", ".join(found)
-    assert few(found * 2).endswith("more: there only, and 1 more")
+    assert summarise(found) == ", ".join(found)
+    assert summarise(found * 2).endswith("more: there only, and 1 more")
