@@ -238,7 +238,7 @@ def download(
         found = sha256_file(part.path) if sha256 else None
         if found != sha256:
             raise ChannelError(
-                f"the registry's file is damaged: {target.name}",
+                f"the downloaded file is damaged: {target.name}",
                 file=address,
                 expected=sha256,
                 found=found,

@@ -19,19 +19,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from facenet_common.errors import UsageError
 from facenet_common.optional import require
 from facenet_common.progress import Progress
 from facenet_models.weights.http import Source
 from facenet_release.channels import OnProgress, common
-from facenet_release.channels.common import ByteCounter, Local, Upload, differences, summarise
+from facenet_release.channels.common import (
+    BreakError,
+    ByteCounter,
+    Local,
+    Upload,
+    differences,
+    summarise,
+)
 from facenet_release.documents.manifest import Manifest
 from facenet_release.errors import AbsentError, ChannelError, TakenError
 
 if TYPE_CHECKING:
-    from github import Github, GithubException
+    from github import Github
     from github.GitRelease import GitRelease
     from github.GitReleaseAsset import GitReleaseAsset
 
@@ -69,6 +76,9 @@ class GitHub:
     def __init__(self, address: str, repository: str, tag: str) -> None:
         self.address, self._name, self._tag = address, repository, tag
         self._server = common.server_address("GITHUB_API_URL", "https://api.github.com")
+        # On github.com another host, on GitHub Enterprise Server another path.
+        uploads = self._server.replace("//api.", "//uploads.", 1)
+        self._uploads = re.sub("/api/v3$", "/api/uploads", uploads)
         self._published: dict[str, GitReleaseAsset] = {}
 
     def names(self) -> Sequence[str]:
@@ -106,7 +116,7 @@ class GitHub:
         self._fill(draft, local, progress)
         progress.note("publish")
         try:
-            with self._asking("publishing the draft"):
+            with self._errors("publishing the draft"):
                 draft.update_release(draft.name, draft.body, draft=False, tag_name=self._tag)
         except _ExistsError:  # somebody else has published a release of this tag
             release = self._find_published()
@@ -114,7 +124,7 @@ class GitHub:
                 raise
             self._require_same(release, local)
         for other in self._drafts(marker):
-            with suppress(AbsentError), self._asking("deleting a draft"):
+            with suppress(AbsentError), self._errors("deleting a draft"):
                 other.delete_release()
 
     def _draft(self, title: str, marker: str) -> GitRelease:
@@ -125,13 +135,14 @@ class GitHub:
         )
         if not self._drafts(marker):
             try:
-                with self._asking("making the draft"):
+                with self._errors("making the draft"):
                     self._repository.create_git_release(self._tag, title, text, draft=True)
             except AbsentError as error:  # GitHub's answer to a token that may only read
-                raise self._refused("making the draft", 403, str(error.found)) from None
+                problem = f"{self.address}: making the draft"
+                raise common.refusal(problem, 403, str(error.found), TOKENS, NEED) from None
         drafts = self._drafts(marker)
         if not drafts:
-            raise ChannelError(f"{self.address}: the server does not list the draft it made")
+            raise BreakError(f"{self.address}: the draft is not listed", next_step=common.AGAIN)
         return drafts[0]
 
     def _fill(self, draft: GitRelease, local: Mapping[str, Local], progress: Progress) -> None:
@@ -164,25 +175,26 @@ class GitHub:
     def _upload(self, draft: GitRelease, file: Local, counter: ByteCounter) -> None:
         from github.GitRelease import GitRelease
 
-        with self._asking(f"uploading {file.name}"), FileIO(file.path) as raw:
-            # Through `_uploads`: to a host that isn't its own, PyGithub sends without time limit.
-            addresses = {"url": draft.url, "upload_url": draft.upload_url}
-            GitRelease(self._uploads.requester, {}, addresses).upload_asset_from_memory(
+        # Not where the answer wants uploads to go, so that no other host gets the token.
+        address = f"{self._uploads}/repos/{self._name}/releases/{draft.id}/assets"
+        release = GitRelease(self._uploader, {}, {"upload_url": address})
+        with self._errors(f"uploading {file.name}"), FileIO(file.path) as raw:
+            release.upload_asset_from_memory(
                 Upload(raw, counter), file.size, file.name, "application/octet-stream"
             )
 
     def _delete(self, draft: GitRelease, asset: GitReleaseAsset) -> None:
         """Delete an asset of a draft; never one of a published release."""
-        with self._asking("looking at the draft"):
+        with self._errors("looking at the draft"):
             is_draft = self._repository.get_release(draft.id).draft
         if not is_draft:
             raise ChannelError(f"{self.address}: somebody published the draft meanwhile")
-        with suppress(AbsentError), self._asking(f"deleting {asset.name}"):
+        with suppress(AbsentError), self._errors(f"deleting {asset.name}"):
             asset.delete_asset()
 
     def _drafts(self, marker: str) -> list[GitRelease]:
         """Return all drafts for the tag whose text has the marker, oldest first."""
-        with self._asking("listing the drafts"):
+        with self._errors("listing the drafts"):
             releases = [r for r in self._repository.get_releases() if r.draft]
             ours = (r for r in releases if r.tag_name == self._tag and marker in (r.body or ""))
             return sorted(ours, key=lambda release: release.id)
@@ -190,7 +202,7 @@ class GitHub:
     def _find_published(self) -> GitRelease | None:
         """Return the published release of the tag; drafts aren't found by their tags."""
         try:
-            with self._asking("looking for the release"):
+            with self._errors("looking for the release"):
                 return self._repository.get_release(self._tag)
         except AbsentError:
             return None
@@ -205,7 +217,7 @@ class GitHub:
             )
 
     def _assets(self, release: GitRelease) -> list[GitReleaseAsset]:
-        with self._asking("listing the assets"):
+        with self._errors("listing the assets"):
             assets = list(release.get_assets())
             if any(None in (a.id, a.name, a.size, a.state) for a in assets):
                 raise ValueError("PyGithub gives None for what the answer lacks")
@@ -253,40 +265,33 @@ class GitHub:
         # Its lines at DEBUG repeat whole answers, which may repeat the token.
         logging.getLogger("github.Requester").setLevel(logging.INFO)
         self._repository = connect(self._server).get_repo(self._name)
-        # PyGithub sends the token to this host only, wherever an answer wants uploads to go.
-        self._uploads = connect(self._server.replace("//api.", "//uploads.", 1))
+        # Through the API's connection PyGithub has no time limit for the host of uploads.
+        self._uploader = connect(self._uploads).requester
 
     @contextmanager
-    def _asking(self, problem: str) -> Iterator[None]:
+    def _errors(self, problem: str) -> Iterator[None]:
         """Raise ChannelError for what PyGithub raises; AbsentError for 404."""
         import requests
         from github import BadAttributeException, GithubException
 
+        raised: Any = (GithubException, BadAttributeException, requests.RequestException, *_ODD)
         try:
             yield
-        except GithubException as error:
-            raise self._failure(problem, error) from None
-        except requests.RequestException as error:
-            raise common.broken(f"{self.address}: {problem}", error) from None
-        except (BadAttributeException, *_ODD):
-            raise self._nonsense(problem) from None
+        except raised as error:
+            raise self._failure(f"{self.address}: {problem}", error) from None
 
-    def _failure(self, problem: str, error: GithubException) -> ChannelError:
-        if error.status == 400 and error.data is None:  # PyGithub's own, for lack of fields
-            return self._nonsense(problem)
+    def _failure(self, problem: str, error: Exception) -> ChannelError:
+        import requests
+        from github import GithubException
+
+        if isinstance(error, requests.RequestException):
+            return common.broken(problem, error)
+        if not isinstance(error, GithubException) or (error.status == 400 and error.data is None):
+            return ChannelError(f"{problem}: the server's answer makes no sense")
         answer = error.data if isinstance(error.data, dict) else {}
         rows = answer.get("errors") or []
         codes = [str(row.get("code")) for row in rows if isinstance(row, dict)]
         text = " ".join([str(answer.get("message", "")), *codes]).strip()
         if error.status == 422 and "already_exists" in codes:
-            return _ExistsError(
-                f"{self.address}: {problem}: it exists already", found=f"422 {text}"
-            )
-        return self._refused(problem, error.status, text)
-
-    def _refused(self, problem: str, status: int, text: str) -> ChannelError:
-        problem = f"{self.address}: {problem}"
-        return common.refusal(problem, status, text, TOKENS, NEED)
-
-    def _nonsense(self, problem: str) -> ChannelError:
-        return ChannelError(f"{self.address}: {problem}: the server's answer makes no sense")
+            return _ExistsError(f"{problem}: it exists already", found=f"422 {text}")
+        return common.refusal(problem, error.status, text, TOKENS, NEED)

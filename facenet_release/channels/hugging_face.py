@@ -95,31 +95,28 @@ class HuggingFace:
         """Go on from what is there."""
         tag = self._revision or manifest.version
         try:
-            done = self._is_published(tag, local)
+            if self._is_published(tag, local):
+                progress.note("published already")
+                return
         except AbsentError:
-            with self._asking("creating the repository"):
+            with self._errors("creating the repository"):
                 self._api.create_repo(self._name, exist_ok=True)
-            done = False
-        if done:
-            progress.note("published already")
-            return
         progress.stage("upload", sum(file.size for file in local.values()))
         commit = self._commit_all(f"{manifest.name} {manifest.version}", local, progress)
         progress.note("read back what the hub serves")
-        for file in local.values():
-            source = self._source(commit, file.name, file.size)
-            found = common.downloaded_sha256(source, self.address)
-            if found != file.sha256:
-                raise ChannelError(
-                    f"{self.address}: the hub serves other bytes than were sent; "
-                    f"{MAIN} has them, and no tag",
-                    file=file.path,
-                    expected=f"sha256:{file.sha256}",
-                    found=f"sha256:{found}",
-                )
+        served = {
+            name: common.downloaded_sha256(self._source(commit, name, file.size), self.address)
+            for name, file in local.items()
+        }
+        if findings := differences(local, served):
+            raise ChannelError(
+                f"{self.address}: the hub serves other bytes than were sent; "
+                f"{MAIN} has them, and no tag",
+                found=summarise(findings),
+            )
         progress.note(f"set the tag {tag}")
         try:
-            with self._asking(f"setting the tag {tag}"):
+            with self._errors(f"setting the tag {tag}"):
                 self._api.create_tag(self._name, tag=tag, revision=commit)
         except ChannelError:  # the answer was lost, or another publisher was faster
             if not self._is_published(tag, local):
@@ -127,7 +124,7 @@ class HuggingFace:
 
     def _is_published(self, tag: str, local: Mapping[str, Local]) -> bool:
         """Return whether the tag has exactly these files. Raises TakenError if it has others."""
-        with self._asking("listing the tags"):
+        with self._errors("listing the tags"):
             refs = self._api.list_repo_refs(self._name)
         if tag in (branch.name for branch in refs.branches):
             raise TakenError(
@@ -150,25 +147,25 @@ class HuggingFace:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         head, there = self._look_up(MAIN, local)
-        is_there = not differences(local, there)
-        if not is_there and MANIFEST not in there and there.keys() - _HARMLESS:
+        if not differences(local, there):
+            progress.advance(sum(file.size for file in local.values()))
+            return head
+        if MANIFEST not in there and there.keys() - _HARMLESS:
             raise TakenError(
                 f"{self.address}: the repository holds something that is no release",
                 found=summarise(sorted(there)),
                 next_step="publish to a repository of its own",
             )
-        additions = [CommitOperationAdd(file.name, str(file.path)) for file in local.values()]
-        for file, addition in zip(local.values(), additions, strict=True):
-            if not is_there:
-                with self._asking(f"uploading {file.name}"):
-                    self._api.preupload_lfs_files(self._name, [addition], free_memory=False)
+        gone = sorted(there.keys() - local.keys())
+        operations: list[Any] = [CommitOperationDelete(name) for name in gone]
+        for file in local.values():
+            operations.append(CommitOperationAdd(file.name, str(file.path)))
+            with self._errors(f"uploading {file.name}"):
+                self._api.preupload_lfs_files(self._name, operations[-1:], free_memory=False)
             progress.advance(file.size)
-        if is_there:
-            return head
-        deletions = [CommitOperationDelete(name) for name in there if name not in local]
-        with self._asking("committing"):
+        with self._errors("committing"):
             self._api.create_commit(
-                self._name, [*additions, *deletions], commit_message=title, parent_commit=head
+                self._name, operations, commit_message=title, parent_commit=head
             )
         head, there = self._look_up(MAIN, local)
         if findings := differences(local, there):
@@ -187,16 +184,14 @@ class HuggingFace:
         For files outside the large-file storage the hub has git's hash only: where it is that of
         the file in `local`, the SHA-256 is that file's, else None.
         """
-        with self._asking(f"looking for {revision}"):
+        with self._errors(f"looking for {revision}"):
             info = self._api.model_info(self._name, revision=revision, files_metadata=True)
             there: dict[str, str | None] = {}
             for file in info.siblings or ():
+                there[file.rfilename] = file.lfs.sha256 if file.lfs else None
                 mine = local.get(file.rfilename)
-                if file.lfs is not None:
-                    there[file.rfilename] = file.lfs.sha256
-                else:
-                    same = mine is not None and _git_hash(mine.path) == file.blob_id
-                    there[file.rfilename] = mine.sha256 if mine and same else None
+                if mine and not file.lfs and file.blob_id == _git_hash(mine.path):
+                    there[file.rfilename] = mine.sha256
         if not re.fullmatch("[0-9a-f]{40}", info.sha or ""):
             raise ChannelError(f"{self.address}: the hub names no commit for {revision}")
         there.pop(_HUB_OWN, None)
@@ -216,7 +211,7 @@ class HuggingFace:
         self._api = HfApi(endpoint=self._server, token=common.token_of(TOKENS) or False)
 
     @contextmanager
-    def _asking(self, problem: str) -> Iterator[None]:
+    def _errors(self, problem: str) -> Iterator[None]:
         """Raise ChannelError for what huggingface_hub raises; AbsentError for 404."""
         from huggingface_hub.errors import HfHubHTTPError
 
@@ -235,9 +230,8 @@ class HuggingFace:
         if isinstance(error, HfHubHTTPError):
             status = error.response.status_code
             message = error.server_message or error.response.headers.get("X-Error-Message") or ""
-            if status == 401 and not common.token_of(
-                TOKENS
-            ):  # its answer for what doesn't exist, too
+            # A 401 without a token: it doesn't exist, or not for everybody.
+            if status == 401 and not common.token_of(TOKENS):
                 return AbsentError(
                     f"{problem}: there is no such repository, or not for everybody",
                     next_step=f"a private one needs a token in {TOKENS[0]}",

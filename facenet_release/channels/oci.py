@@ -70,7 +70,7 @@ class Oci:
         return oci.Registry(self._parsed, credentials(self._parsed.host))
 
     def names(self) -> Sequence[str]:
-        with self._asking():
+        with self._errors():
             data = self._manifest()
             if data is None:
                 raise AbsentError(
@@ -94,7 +94,7 @@ class Oci:
         require("oras", "publishing to a registry")
         local = common.examine(files, manifest, progress)
         data = describe(manifest, local)
-        with self._asking(), TemporaryDirectory() as folder:
+        with self._errors(), TemporaryDirectory() as folder:
             if self._is_published(data):
                 progress.note(f"published already: {self.address}")
                 return
@@ -109,7 +109,9 @@ class Oci:
                     progress.advance(file.size)
                 else:
                     upload(file)
-            self._put(data)
+            headers = {"Content-Type": oci.MANIFEST_TYPE}
+            url = self._parsed.manifest
+            self._registry.request("PUT", url, data=data, headers=headers).close()
             if not self._is_published(data):
                 raise ChannelError("the registry took the release, but has none", file=self.address)
 
@@ -126,11 +128,6 @@ class Oci:
                     found=f"{size} bytes",
                 )
             return answer.status_code == 200
-
-    def _put(self, data: bytes) -> None:
-        """Write the manifest under the tag."""
-        headers = {"Content-Type": oci.MANIFEST_TYPE}
-        self._registry.request("PUT", self._parsed.manifest, data=data, headers=headers).close()
 
     def _manifest(self) -> bytes | None:
         try:
@@ -152,7 +149,7 @@ class Oci:
         )
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         """Raise ChannelError for what facenet_models raises."""
         try:
             yield
@@ -177,8 +174,8 @@ class Oci:
 def _uploader(registry: oci.Registry, on_progress: OnProgress) -> Callable[[Local], object]:
     """Return a function that sends one file, through oras.
 
-    oras decides what is asked; `registry` asks: once, with time limits, and with the token for its
-    own host only. oras by itself tries for minutes, and sends the token to any host.
+    oras chooses the requests; `registry` sends each once, with time limits, and with the token for
+    its own host only. oras by itself tries for minutes, and sends the token to any host.
     """
     import oras.container  # type: ignore[import-untyped] # no type information is shipped
     import oras.provider  # type: ignore[import-untyped] # likewise

@@ -217,7 +217,7 @@ def test_one_altered_bit_in_the_registry_is_seen(
     publish(tiny_release, registry.address())
     sha256, _ = weights(tiny_release)
     registry.alter(sha256)
-    with pytest.raises(ChannelError, match=r"file is damaged: pnet\.pt") as caught:
+    with pytest.raises(ChannelError, match=r"downloaded file is damaged: pnet\.pt") as caught:
         fetch(registry.address(), tmp_path / "back")
     assert sha256 in str(caught.value)
     assert not (tmp_path / "back" / "pnet.pt").exists()
