@@ -132,7 +132,7 @@ class Oci:
     def _manifest(self) -> bytes | None:
         try:
             return self._registry.manifest()
-        except http.AbsentError:
+        except NoFileError:
             return None
 
     def _is_published(self, data: bytes) -> bool:
@@ -153,7 +153,7 @@ class Oci:
         """Raise ChannelError for what facenet_models raises."""
         try:
             yield
-        except oci.RefusedError as error:
+        except RefusedError as error:
             raise TokenError(
                 error.problem,
                 file=self.address,
