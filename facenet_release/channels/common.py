@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from facenet_common.errors import DownloadError, UsageError
 from facenet_common.hashing import sha256_file
 from facenet_common.progress import Progress
 from facenet_models.weights import http
+from facenet_models.weights.download import Part
+from facenet_models.weights.download import download as download_part
 from facenet_release.channels import OnProgress
 from facenet_release.documents.manifest import NAME, Manifest
 from facenet_release.errors import AbsentError, ChannelError, CheckFailedError, TokenError
@@ -33,8 +36,24 @@ AGAIN = "try again later: what is there already is not sent again"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
+Result = TypeVar("Result")
+
+
 class BreakError(ChannelError):
-    """The connection broke off, or the server has trouble: another try may succeed."""
+    """The connection broke off, or the server has trouble; another try may succeed.
+
+    Try again later: what is there already is not sent again.
+    """
+
+
+def try_again(step: Callable[[], Result]) -> Result:
+    """Call `step` up to three times, as long as it raises BreakError."""
+    for wait in WAITS:
+        try:
+            return step()
+        except BreakError:
+            time.sleep(wait)
+    return step()
 
 
 # --- A release's files ----------------------------------------------------------------------------
@@ -222,19 +241,22 @@ def download(
     target: Path,
     on_progress: OnProgress,
     address: str,
+    credentials: str,
     sha256: str | None = None,
 ) -> None:
-    """Write `source` to `target`; go on after breaks. Raises ChannelError, and leaves nothing."""
-    part, counter = http.Part(target), ByteCounter(on_progress)
+    """Write `source` to `target`; go on after breaks.
+
+    `address` and `credentials` are named by the errors: ChannelError, TokenError. They leave
+    nothing behind.
+    """
+    part, counter = Part(target), ByteCounter(on_progress)
+
+    def fetch() -> None:
+        with transfer_errors(address, credentials):
+            download_part(source, part, lambda position, _total: counter.reach(position))
+
     try:
-        for wait in (*WAITS, None):
-            try:
-                http.download(source, part, lambda position, _total: counter.reach(position))
-                break
-            except DownloadError as error:
-                if wait is None or isinstance(error, http.AbsentError):
-                    raise
-            time.sleep(wait)
+        try_again(fetch)
         found = sha256_file(part.path) if sha256 else None
         if found != sha256:
             raise ChannelError(
@@ -245,14 +267,6 @@ def download(
                 next_step="publish it anew under another tag, or tell who keeps the registry",
             )
         part.keep()
-    except DownloadError as error:
-        raise ChannelError(
-            error.problem,
-            file=address,
-            expected=error.expected,
-            found=error.found,
-            next_step="try again later",
-        ) from None  # its causes may show a signed address
     except OSError as error:
         raise ChannelError(
             "the file can't be written", file=target, found=error.strerror or str(error)
@@ -261,9 +275,28 @@ def download(
         part.discard()
 
 
-def downloaded_sha256(source: http.Source, address: str) -> str:
+def downloaded_sha256(source: http.Source, address: str, credentials: str) -> str:
     """Download a file only to hash it."""
     with TemporaryDirectory() as folder:
         target = Path(folder) / "file"
-        download(source, target, lambda _size: None, address)
+        download(source, target, lambda _size: None, address, credentials)
         return sha256_file(target)
+
+
+@contextmanager
+def transfer_errors(address: str, credentials: str) -> Iterator[None]:
+    """Raise ChannelError for what facenet_models raises; its causes may show signed addresses."""
+    try:
+        yield
+    except http.RefusedError as error:
+        step = f"set {credentials}; they must be allowed to do this"
+        raise TokenError(error.problem, file=address, found=error.found, next_step=step) from None
+    except DownloadError as error:
+        kind = BreakError if isinstance(error, http.BreakError) else ChannelError
+        raise kind(
+            error.problem,
+            file=address,
+            expected=error.expected,
+            found=error.found,
+            next_step=AGAIN,
+        ) from None

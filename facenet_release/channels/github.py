@@ -98,7 +98,7 @@ class GitHub:
         if name not in self._published:
             raise AbsentError(f"{self.address}: no asset is called {name!r}")
         source = self._source(self._published[name], limit)
-        common.download(source, target, on_progress, self.address)
+        common.download(source, target, on_progress, self.address, TOKENS[0])
 
     def publish(self, files: Sequence[Path], manifest: Manifest, progress: Progress) -> None:
         common.token_of(TOKENS, needed_to=NEED)
@@ -233,7 +233,7 @@ class GitHub:
         kind, _, digest = (asset.digest or "").partition(":")
         if kind == "sha256":
             return digest.lower()
-        return common.downloaded_sha256(self._source(asset, asset.size), self.address)
+        return common.downloaded_sha256(self._source(asset, asset.size), self.address, TOKENS[0])
 
     def _source(self, asset: GitReleaseAsset, limit: int) -> Source:
         url = f"{self._server}/repos/{self._name}/releases/assets/{asset.id}"

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from facenet_common.optional import require
 from facenet_common.progress import Progress
 from facenet_models.weights.http import Source
 from facenet_release.channels import OnProgress, common
-from facenet_release.channels.common import BreakError, Local, differences, summarise
+from facenet_release.channels.common import Local, differences, summarise
 from facenet_release.documents.manifest import MANIFEST, Manifest
 from facenet_release.errors import AbsentError, ChannelError, TakenError
 
@@ -75,21 +74,14 @@ class HuggingFace:
         if self._commit is None:
             self.names()
         source = self._source(str(self._commit), name, limit)
-        common.download(source, target, on_progress, self.address)
+        common.download(source, target, on_progress, self.address, TOKENS[0])
 
     def publish(self, files: Sequence[Path], manifest: Manifest, progress: Progress) -> None:
         common.token_of(TOKENS, needed_to=NEED)
         local = common.examine(files, manifest, progress)
         self._connect()
         # huggingface_hub itself tries again only some of its requests.
-        for wait in (*common.WAITS, None):
-            try:
-                self._publish(local, manifest, progress)
-                return
-            except BreakError:
-                if wait is None:
-                    raise
-            time.sleep(wait)
+        common.try_again(lambda: self._publish(local, manifest, progress))
 
     def _publish(self, local: Mapping[str, Local], manifest: Manifest, progress: Progress) -> None:
         """Go on from what is there."""
@@ -105,7 +97,9 @@ class HuggingFace:
         commit = self._commit_all(f"{manifest.name} {manifest.version}", local, progress)
         progress.note("read back what the hub serves")
         served = {
-            name: common.downloaded_sha256(self._source(commit, name, file.size), self.address)
+            name: common.downloaded_sha256(
+                self._source(commit, name, file.size), self.address, TOKENS[0]
+            )
             for name, file in local.items()
         }
         if findings := differences(local, served):

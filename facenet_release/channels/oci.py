@@ -21,15 +21,15 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from facenet_common.errors import DownloadError, FacenetError, UsageError
+from facenet_common.errors import FacenetError, UsageError
 from facenet_common.optional import require
 from facenet_common.progress import Progress
 from facenet_models.weights import http, oci
@@ -41,6 +41,7 @@ from facenet_release.errors import AbsentError, ChannelError, TakenError, TokenE
 if TYPE_CHECKING:
     import requests
 
+CREDENTIALS = "OCI_USERNAME and OCI_PASSWORD (for ghcr.io GITHUB_TOKEN), or docker login"
 ARTIFACT_TYPE = "application/vnd.facenet-parity.release.v1"
 # Everything else is bytes: a registry that answers with text/html can't be told from a login page.
 MEDIA_TYPES = {".json": "application/json", ".md": "text/markdown"}
@@ -88,19 +89,22 @@ class Oci:
         if blob is None:
             raise ChannelError("the release has no such file", file=self.address, found=name)
         source = self._registry.source(blob)._replace(limit=limit)
-        common.download(source, target, on_progress, self.address, blob.sha256)
+        common.download(source, target, on_progress, self.address, CREDENTIALS, blob.sha256)
 
     def publish(self, files: Sequence[Path], manifest: Manifest, progress: Progress) -> None:
         require("oras", "publishing to a registry")
         local = common.examine(files, manifest, progress)
         data = describe(manifest, local)
+        if common.try_again(lambda: self._publish(local, data, progress)):
+            progress.note(f"published already: {self.address}")
+
+    def _publish(self, local: Mapping[str, Local], data: bytes, progress: Progress) -> bool:
+        """Send what is missing; return whether nothing was."""
         with self._errors(), TemporaryDirectory() as folder:
             if self._is_published(data):
-                progress.note(f"published already: {self.address}")
-                return
+                return True
             (Path(folder) / "empty").write_bytes(_EMPTY)
-            empty = Local(Path(folder) / "empty", *_EMPTY_BLOB)
-            sending = (*local.values(), empty)
+            sending = (*local.values(), Local(Path(folder) / "empty", *_EMPTY_BLOB))
             progress.stage("publish", sum(file.size for file in sending))
             upload = _uploader(self._registry, progress.advance)
             for file in sending:
@@ -109,11 +113,11 @@ class Oci:
                     progress.advance(file.size)
                 else:
                     upload(file)
-            headers = {"Content-Type": oci.MANIFEST_TYPE}
-            url = self._parsed.manifest
+            headers, url = {"Content-Type": oci.MANIFEST_TYPE}, self._parsed.manifest
             self._registry.request("PUT", url, data=data, headers=headers).close()
             if not self._is_published(data):
                 raise ChannelError("the registry took the release, but has none", file=self.address)
+            return False
 
     def _is_stored(self, file: Local) -> bool:
         """Return whether the registry has this blob. Raises DownloadError if it is damaged."""
@@ -132,7 +136,7 @@ class Oci:
     def _manifest(self) -> bytes | None:
         try:
             return self._registry.manifest()
-        except NoFileError:
+        except http.AbsentError:
             return None
 
     def _is_published(self, data: bytes) -> bool:
@@ -148,27 +152,8 @@ class Oci:
             next_step="publish under another tag",
         )
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Raise ChannelError for what facenet_models raises."""
-        try:
-            yield
-        except RefusedError as error:
-            raise TokenError(
-                error.problem,
-                file=self.address,
-                found=error.found,
-                next_step="set OCI_USERNAME and OCI_PASSWORD (for ghcr.io GITHUB_TOKEN will do), "
-                "or docker login; they must be allowed to do this",
-            ) from error
-        except DownloadError as error:
-            raise ChannelError(
-                error.problem,
-                file=self.address,
-                expected=error.expected,
-                found=error.found,
-                next_step=common.AGAIN,
-            ) from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return common.transfer_errors(self.address, CREDENTIALS)
 
 
 def _uploader(registry: oci.Registry, on_progress: OnProgress) -> Callable[[Local], object]:

@@ -33,7 +33,7 @@ from facenet_release.errors import (
     TakenError,
 )
 
-pytestmark = pytest.mark.usefixtures("no_credentials")
+pytestmark = pytest.mark.usefixtures("no_credentials", "no_waits")
 
 
 # --- Addresses ------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from facenet_release.errors import (
     TokenError,
 )
 
-pytestmark = pytest.mark.usefixtures("no_credentials")
+pytestmark = pytest.mark.usefixtures("no_credentials", "no_waits")
 
 
 # --- Credentials ----------------------------------------------------------------------------------
