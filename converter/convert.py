@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -37,7 +37,7 @@ _WORKERS = 2  # threads that check; each holds a batch's largest tensor, three t
 
 
 class ParityResult(Protocol):
-    """What a parity hook answers."""
+    """The verdict of a parity hook."""
 
     @property
     def passed(self) -> bool: ...
@@ -47,8 +47,22 @@ class ParityResult(Protocol):
     def summary(self) -> str: ...
 
 
-Say = Callable[[str], None]
-ParityHook = Callable[[Mapping[str, object], Say], ParityResult]
+class ParityHook(Protocol):
+    """Runs a TensorFlow source and the PyTorch weights made of it, and compares their answers.
+
+    `checkpoint` and `step` name the source as the request does. `weights` is the file as written,
+    under a temporary name; `output` is the name that it gets if the verdict is good.
+    """
+
+    def __call__(
+        self,
+        checkpoint: str,
+        weights: Path,
+        *,
+        step: int | None,
+        output: Path,
+        progress: Progress,
+    ) -> ParityResult: ...
 
 
 @dataclass(frozen=True)
@@ -95,7 +109,7 @@ def convert(request: Request, progress: Progress | None = None) -> Receipt:
             complete.set()
         written_hashes = written_hashes or _Hashes(sorted(partial.iterdir()))
         digest = _read_back(writer, partial, request, plan, catalog, progress)
-        parity = _parity(request, source, catalog, plan, writer, partial, progress)
+        parity = _parity(request, source, partial, progress)
         return Receipt(
             plan=plan,
             source=source.path,
@@ -257,25 +271,17 @@ def _check_direction(request: Request, catalog: Catalog, writer: Writer) -> None
 def _parity(
     request: Request,
     source: Source,
-    catalog: Catalog,
-    plan: Plan,
-    writer: Writer,
     partial: Path,
     progress: Progress,
 ) -> ParityResult | None:
     if request.parity is None:
         return None
     result = request.parity(
-        {
-            "weights": partial,
-            "weights_format": "torch" if writer.FORMAT == "torch-zip" else writer.FORMAT,
-            "architecture": plan.architecture.name,
-            "dims": dict(plan.dims),
-            "source_format": catalog.format,
-            "source": source.path,
-            "graph": source.graph if catalog.format == bundle.FORMAT else None,
-        },
-        progress.note,
+        request.checkpoint,
+        partial,
+        step=request.step,
+        output=Path(request.out),
+        progress=progress,
     )
     if not result.passed:
         raise ParityFailedError(

@@ -34,11 +34,13 @@ class FeedOptions:
         count: Images of each kind of noise.
         seed: Of the noise.
         images: A folder of faces to add.
+        kinds: Names of the feeds to keep, see `parity_tests.feeds.standard_feeds`; None: all.
     """
 
     count: int | None = None
     seed: int | None = None
     images: Path | None = None
+    kinds: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,8 @@ def require_unrounded(reference: Reference, candidate: Candidate) -> None:
 def _feeds(architecture: str, options: FeedOptions) -> tuple[Feed, ...]:
     given = {} if options.seed is None else {"seed": options.seed}
     feeds = standard_feeds(architecture, options.count or COUNT, **given)
+    if options.kinds is not None:
+        feeds = tuple(feed for feed in feeds if feed.name in options.kinds)
     if options.images is None:
         return feeds
     if architecture != "inception_resnet_v1":

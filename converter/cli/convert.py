@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Refuse a source with tensors that no rule explains, or drop and list them.",
 )
-@click.option("--verify", is_flag=True, help="Also run both networks and compare embeddings.")
+@click.option("--verify", is_flag=True, help="Also run both networks and compare their answers.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--allow-nonfinite", is_flag=True, help="Convert NaN and infinity too.")
 @step_option
@@ -117,7 +117,7 @@ def _parity_hook() -> ParityHook:
     from importlib.metadata import entry_points
 
     gc.enable()  # networks run: the command is no longer a short one
-    for point in entry_points(group="facenet.hooks", name="first_parity"):
+    for point in entry_points(group="facenet.hooks", name="verify"):
         return cast("ParityHook", point.load())
     raise UsageError(
         "--verify needs the package parity_tests, which is not installed",

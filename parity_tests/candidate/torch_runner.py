@@ -35,8 +35,7 @@ class CandidateRunner:
         compile: Run the model through ``torch.compile``. `model` stays the one that is not.
 
     Entering loads the weights, strictly, and raises `ParityError` where they can't be read or do
-    not fit, and `UsageError` where the device isn't there. `dtypes` then names the floating point
-    types of the file, sorted; all become `dtype`.
+    not fit, and `UsageError` where the device isn't there. All weights become `dtype`.
     """
 
     def __init__(
@@ -52,7 +51,6 @@ class CandidateRunner:
         if dtype not in DTYPES:
             raise ParityError(f"a candidate runs in {', '.join(DTYPES)}, not in {dtype!r}")
         self.name = weights.name
-        self.dtypes: tuple[str, ...] = ()
         self._weights = weights
         self._format = weights_format
         self._architecture = architecture
@@ -68,9 +66,6 @@ class CandidateRunner:
         require_device(self._device)
         state = _load(self._weights, self._format)
         floating = {key: value for key, value in state.items() if value.is_floating_point()}
-        self.dtypes = tuple(
-            sorted({str(v.dtype).removeprefix("torch.") for v in floating.values()})
-        )
         dtype = getattr(torch(), self._dtype)
         state |= {key: value.to(dtype) for key, value in floating.items()}
         self._model = network(self._architecture, self._dims, state).to(self._device)

@@ -1,0 +1,17 @@
+"""TensorFlow and torch are imported on first use, and named where they are absent."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from facenet_common.errors import ParityError
+from parity_tests import frameworks
+
+
+@pytest.mark.parametrize("missing", ["tensorflow", "torch"])
+def test_missing_framework_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)  # importing it now fails as if it were absent
+    with pytest.raises(ParityError, match=rf'{missing} is needed.*"facenet-parity\[parity\]"'):
+        getattr(frameworks, missing)()
