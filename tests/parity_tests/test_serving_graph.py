@@ -61,7 +61,9 @@ def write_small(
 
 
 def answer_of(prefix: Path, meta: Path) -> Any:
-    with ReferenceRunner(read_meta(meta), weights_from_bundle(prefix)) as runner:
+    with ReferenceRunner(
+        read_meta(meta, "inception_resnet_v1"), weights_from_bundle(prefix)
+    ) as runner:
         assert runner.name == "small.meta"
         (answer,) = runner.run(IMAGES)
     return answer
@@ -251,7 +253,7 @@ def test_frozen_graph_must_hold_its_weights(tensorflow: Any, tmp_path: Path) -> 
     path.write_bytes(tf.MetaGraphDef.FromString(meta.read_bytes()).graph_def.SerializeToString())
     with (
         pytest.raises(ParityError, match="not frozen: 'matrix' is a variable"),
-        ReferenceRunner(read_frozen(path), weights_in_graph),
+        ReferenceRunner(read_frozen(path, "inception_resnet_v1"), weights_in_graph),
     ):
         pass
 
