@@ -16,8 +16,6 @@ from facenet_common.errors import UsageError, WeightsError
 from facenet_models.networks.network import Network, OutputShape
 from facenet_models.networks.registry import NETWORKS, networks
 
-PREPROCESSING = "RGB, (pixel - 127.5) / 128, NCHW"
-
 
 class Description(NamedTuple):
     """One model: its network, its sizes, and its outputs.

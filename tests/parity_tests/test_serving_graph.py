@@ -216,13 +216,13 @@ def test_file_that_is_no_graph(
     del tensorflow
     path = tmp_path / "page.meta"
     with pytest.raises(ParityError, match=r"can't read .*page\.meta"):
-        read(path)
+        read(path, "inception_resnet_v1")
     path.write_text("<html>404</html>")
     with pytest.raises(ParityError, match=r"page\.meta is damaged, or not a TensorFlow"):
-        read(path)
+        read(path, "inception_resnet_v1")
     path.write_bytes(b"")
     with pytest.raises(ParityError, match="has no tensor 'embeddings'"):
-        read(path)
+        read(path, "inception_resnet_v1")
 
 
 def test_variable_missing_from_the_checkpoint(tensorflow: Any, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_graphs_from_files_agree(
     expected: dict[str, Settings],
 ) -> None:
     prefix = write_checkpoint(tmp_path, 128, 5, fill=fill)
-    meta = read_meta(next(prefix.parent.glob("*.meta")))
+    meta = read_meta(next(prefix.parent.glob("*.meta")), INCEPTION)
     assert graph_settings(meta, INCEPTION) == expected[INCEPTION]
     frozen = read_frozen(write_frozen(tmp_path, 128, fill=fill), "inception_resnet_v1")
     assert graph_settings(frozen, INCEPTION) == expected[INCEPTION]
