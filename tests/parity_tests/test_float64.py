@@ -97,10 +97,8 @@ def test_own_graph(in_tensorflow: Array, in_torch: Array) -> None:
 def test_meta_graph(golden_128: GoldenCheckpoint, images: Array, in_torch: Array) -> None:
     stored = open_source(golden_128.prefix)
     weights = {name: ref.load() for name, ref in stored.items()}
-    assert (
-        gap(embeddings(read_meta(golden_128.meta, ARCHITECTURE), weights, images), in_torch)
-        <= ROUNDING
-    )
+    graph = read_meta(golden_128.meta, ARCHITECTURE)
+    assert gap(embeddings(graph, weights, images), in_torch) <= ROUNDING
 
 
 def test_frozen_graph(
