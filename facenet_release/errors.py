@@ -25,7 +25,10 @@ LONG = 2000  # characters of one: the hashes of a source's files must fit, to be
 
 
 class ReleaseError(FacenetError):
-    """A release can't be built, read or published."""
+    """A release can't be built, read or published.
+
+    The message has the reason that the system or a library gives.
+    """
 
 
 class _FoundError(ReleaseError):
@@ -53,28 +56,47 @@ class _FoundError(ReleaseError):
 
 
 class RecipeError(_FoundError):
-    """The recipe can't be carried out as written. `findings` name the lines."""
+    """The recipe can't be carried out as written. `findings` name the lines.
+
+    Correct the recipe: every line that is wrong is listed.
+    """
 
     exit_code = 2
 
 
 class CheckFailedError(_FoundError):
-    """A release is not what it says it is. `findings` holds everything that is wrong."""
+    """A release is not what it says it is. `findings` holds everything that is wrong.
+
+    Every file that was altered, lost or added is listed. Get the release again; if it comes the
+    same, tell its publisher.
+    """
 
 
 class ChannelError(ReleaseError):
-    """A place where releases are published refuses, breaks off, or can't be reached."""
+    """A place where releases are published refuses, breaks off, or can't be reached.
+
+    Run the same command again: it goes on where it was. If that fails too, publish elsewhere.
+    """
 
 
 class AbsentError(ChannelError):
-    """Nothing is published under this address."""
+    """Nothing is published under this address.
+
+    Check the address. A private place needs a token.
+    """
 
 
 class TakenError(ChannelError):
-    """Something else is published under this address already; nothing was overwritten."""
+    """Something else is published under this address already; nothing was overwritten.
+
+    Publish under another name: nothing is ever overwritten.
+    """
 
 
 class TokenError(ChannelError):
-    """The token is missing, expired, or not allowed to do this."""
+    """The token is missing, expired, or not allowed to do this.
+
+    Make a token that may write there, and set the variables that docs/release.md lists.
+    """
 
     exit_code = 2

@@ -44,7 +44,7 @@ NAN = float("nan")
 def models() -> dict[str, Any]:
     """Networks as they should be; a test that changes one sets it back."""
     from facenet_models import InceptionResnetV1
-    from facenet_models.networks.mtcnn import ONet, PNet, RNet
+    from facenet_models import ONet, PNet, RNet
 
     made = (InceptionResnetV1(embedding_size=128, num_classes=3), PNet(), RNet(), ONet())
     return {name: model.eval() for name, model in zip(ARCHITECTURES, made, strict=True)}
@@ -553,7 +553,7 @@ def test_block_that_is_wired_otherwise(
 
 
 def test_layers_too_many_and_too_few(expected: dict[str, Settings]) -> None:
-    from facenet_models.networks.mtcnn import PNet
+    from facenet_models import PNet
 
     model = PNet()
     model.prelu2 = nn.Identity()
