@@ -43,8 +43,7 @@ NAN = float("nan")
 @pytest.fixture(scope="module")
 def models() -> dict[str, Any]:
     """Networks as they should be; a test that changes one sets it back."""
-    from facenet_models import InceptionResnetV1
-    from facenet_models import ONet, PNet, RNet
+    from facenet_models import InceptionResnetV1, ONet, PNet, RNet
 
     made = (InceptionResnetV1(embedding_size=128, num_classes=3), PNet(), RNet(), ONet())
     return {name: model.eval() for name, model in zip(ARCHITECTURES, made, strict=True)}
