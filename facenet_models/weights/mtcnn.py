@@ -1,4 +1,4 @@
-"""Find the weights of MTCNN's three networks."""
+"""Load the weights of MTCNN's three networks."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ DETECTOR = {
 
 
 def fill(nets: dict[str, nn.Module], folder: str | os.PathLike[str] | None) -> None:
-    """Load the weights of `nets`, which are given by their names in `DETECTOR`.
+    """Load weights into the networks, whose keys are those of `DETECTOR`.
 
-    With `folder`, from its files of these names, held to the hashes that are in it, as
-    `facenet_models.weights.releases.find_in` does; without, from those that
+    With `folder`, the files of these names in it, checked against its hashes
+    (`facenet_models.weights.releases.find_in`); without, those that
     `facenet_models.weights.pretrained` finds: it looks in ``FACENET_WEIGHTS`` and the cache, and
     downloads them if need be.
 
@@ -49,7 +49,7 @@ def fill(nets: dict[str, nn.Module], folder: str | os.PathLike[str] | None) -> N
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """The file of each net."""
+    """Return the file of each network."""
     _check_folder(folder)
     found = {net: find_in(folder, f"{net}.pt", SUFFIXES) for net in DETECTOR}
     missing = [net for net, file in found.items() if file is None]

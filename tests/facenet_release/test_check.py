@@ -15,7 +15,7 @@ import pytest
 from publishing import Heard, write_keys
 from support.small_release import reseal
 
-from converter.sources.mapped import MappedFile
+from converter.sources.mapped_file import MappedFile
 from facenet_common.errors import UsageError
 from facenet_common.hashing import sha256_file
 from facenet_release.checking.check import CheckOptions, check
