@@ -28,9 +28,9 @@ class Weights:
 
     `sha256` is None where no trustworthy hash is known; then that of the first download is kept
     (see `facenet_models.weights.cache`). `classes`, `embedding_size` and `lfw_accuracy` (share of
-    6,000 pairs, from the README of davidsandberg/facenet) are None where they don't apply. `source` is the
-    file or folder of the original that they were converted from, `source_sha256` its hash; there
-    is none for the two large ones.
+    6,000 pairs, from the README of davidsandberg/facenet) are None where they don't apply. `source`
+    is the file or folder of the original that they were converted from, `source_sha256` its hash;
+    there is none for the two large ones.
     """
 
     name: str
