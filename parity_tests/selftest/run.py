@@ -135,6 +135,7 @@ class _Judge:
         batches = Batches(32)
         self._expected = reference.answers(batches)
         self._oracle = reference.oracle(batches)
+        self._scale = reference.rounding()
         self._settings: Settings = reference.settings()
         self._architecture = reference.architecture
         self._feeds = reference.feeds
@@ -188,7 +189,9 @@ class _Judge:
         if isinstance(narrow, str):
             yield errored("float32", narrow)
         else:
-            yield float32_gate(self._expected, narrow, self._oracle, self._samples)
+            yield float32_gate(
+                self._expected, narrow, self._oracle, self._samples, scale=self._scale
+            )
         if not ARCHITECTURES[self._architecture].is_embedding:
             return
         if isinstance(narrow, str):
