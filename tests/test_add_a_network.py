@@ -201,6 +201,20 @@ def test_a_checkpoint_is_converted_and_recognised(converted: Path) -> None:
 
 
 @pytest.mark.tensorflow
+@pytest.mark.parametrize("which", ["blocks", "all"])
+def test_it_is_verified(checkpoint: Path, converted: Path, tmp_path: Path, which: str) -> None:
+    report = tmp_path / "report.json"
+    result = run(verify_command, checkpoint, converted, "--probes", which, "--json", report)
+    assert result.exit_code == 0, result.output
+    found = json.loads(report.read_text())
+    gates = {gate["name"]: gate["status"] for gate in found["gates"]}
+    assert gates == dict.fromkeys(("weights", "float64", "float32", "task"), "passed")
+    table = TINY.blocks if which == "blocks" else TINY.layers
+    verdicts = {probe["name"]: probe["verdict"] for probe in found["probes"]}
+    assert verdicts == {probe.name: "same" for probe in table}
+
+
+@pytest.mark.tensorflow
 def test_a_defect_in_it_is_found(checkpoint: Path, converted: Path, tmp_path: Path) -> None:
     state = torch.load(converted, weights_only=True)
     state["conv2d_2a.conv.weight"] = state["conv2d_2a.conv.weight"].flip(-1).contiguous()
