@@ -210,7 +210,7 @@ def test_it_is_verified(checkpoint: Path, converted: Path, tmp_path: Path, which
     gates = {gate["name"]: gate["status"] for gate in found["gates"]}
     assert gates == dict.fromkeys(("weights", "float64", "float32", "task"), "passed")
     table = TINY.blocks if which == "blocks" else TINY.layers
-    verdicts = {probe["name"]: probe["verdict"] for probe in found["probes"]}
+    verdicts = {probe["probe"]: probe["verdict"] for probe in found["probes"]}
     assert verdicts == {probe.name: "same" for probe in table}
 
 
