@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from support import fakes, hostile
 
 from converter.sources import open_source, unpickler
+from converter.sources.plain_data import MAX_DEPTH, PickleError
 from converter.sources.pytorch.state_dict import CONSTRUCTORS, persistent_storage
-from converter.sources.unpickler import MAX_DEPTH, PickleError
 from facenet_common.errors import FormatError
 
 GADGETS = list(hostile.gadgets(Path("x")))
