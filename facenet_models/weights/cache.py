@@ -106,7 +106,7 @@ def ready(target: Path, url: str, looked: str | None = None) -> None:
     """
     if os.environ.get(OFFLINE, "").lower() not in _OFF:
         raise DownloadError(
-            f"the weight file is not here, and {OFFLINE} forbids to download it",
+            f"the weight file is not here, and {OFFLINE} forbids downloading it",
             file=target,
             found=looked,
             next_step=f"put it there yourself, from {shown(url)}, or unset {OFFLINE}",
@@ -221,7 +221,7 @@ def _accept(url: str, part: Path, sha256: str | None, check: Check | None) -> st
         head = opened.read(64).lstrip()
     if not head or head.startswith(b"<"):
         found = "a web page" if head else "an empty file"
-        raise failed("the server sent no weight file", url, found=found)
+        raise failed("the server did not send a weight file", url, found=found)
     digest = sha256_file(part)
     if sha256 is not None:
         require_hash(url, sha256, digest)

@@ -77,7 +77,7 @@ def parse(address: str) -> Address:
     match = _ADDRESS.fullmatch(address)
     if match is None or len(match["name"]) > 255:
         raise UsageError(
-            "this is no address in an OCI registry",
+            "the address is not one in an OCI registry",
             expected="oci://host/name:tag, the name in lower case",
             found=address,
         )

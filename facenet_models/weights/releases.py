@@ -47,7 +47,7 @@ def find_at(place: str, name: str, *, check: Check, progress: bool = True) -> Pa
         progress: Show a progress bar on standard error.
 
     Raises:
-        UsageError: `place` is no folder and no address.
+        UsageError: `place` is not a folder or an address.
         WeightsError: A file or manifest in the folder is not what it should be.
         DownloadError: What comes over the network is not, or can't be had.
     """
@@ -59,7 +59,7 @@ def find_at(place: str, name: str, *, check: Check, progress: bool = True) -> Pa
     folder = Path(place).expanduser()
     if not folder.is_dir():
         raise UsageError(
-            f"{PLACE} names no folder",
+            f"{PLACE} is not a folder or an address",
             expected="a folder, or an address that begins with https:// or oci://",
             found=folder,
         )

@@ -283,7 +283,7 @@ def test_safetensors_in_the_folder_will_do(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("place", ["/no/such/folder", "ftp://host/folder"])
 def test_a_place_that_is_none_is_a_usage_error(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACENET_WEIGHTS", place)
-    with pytest.raises(UsageError, match="FACENET_WEIGHTS names no folder"):
+    with pytest.raises(UsageError, match="FACENET_WEIGHTS is not a folder"):
         InceptionResnetV1("vggface2")
 
 

@@ -300,7 +300,7 @@ def test_anybodys_token_is_fetched(monkeypatch: pytest.MonkeyPatch, folder: Path
 
 @pytest.mark.parametrize("place", ["oci://host/weights", "oci://host/Weights:v1", "OCI://host/w:1"])
 def test_a_malformed_address(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="no address in an OCI registry"):
+    with pytest.raises(UsageError, match="not one in an OCI registry"):
         at(place, monkeypatch)
 
 

@@ -76,7 +76,7 @@ def test_only_this_machine_is_spoken_to_in_the_clear(address: str, origin: str) 
     ],
 )
 def test_a_malformed_address_is_a_usage_error(address: str) -> None:
-    with pytest.raises(UsageError, match="no address in an OCI registry"):
+    with pytest.raises(UsageError, match="not one in an OCI registry"):
         open_channel(address)
 
 
