@@ -135,7 +135,7 @@ def test_a_checkpoint_file_that_is_no_text(tmp_path: Path) -> None:
 def test_a_step_is_never_ignored(named: str, tmp_path: Path) -> None:
     folder = touch(model(tmp_path / "f", 1), "x.pt")
     assert resolve(str(folder / named)).path.name in ("model.ckpt-1", "x.pt")
-    with pytest.raises(UsageError, match="not of the step"):
+    with pytest.raises(UsageError, match="not of the requested step"):
         resolve(str(folder / named), 2)
 
 
