@@ -14,8 +14,8 @@ def batches(tensors: Sequence[TensorRef], size: int = BATCH) -> Iterator[list[Te
 
     Example:
         >>> from converter.demo import variables
-        >>> [len(batch) for batch in batches(variables(4, 0), size=1 << 25)][:2]
-        [257, 70]
+        >>> [len(batch) for batch in batches(variables(embedding=4, classes=0), size=1 << 25)]
+        [319, 100, 71]
     """
     batch: list[TensorRef] = []
     total = 0

@@ -33,7 +33,7 @@ def value(name: str, shape: tuple[int, ...]) -> Array:
 
     Example:
         >>> value("conv1/biases", (3,))
-        array([ 0.04..., ...], dtype=float32)
+        array([-0.06210756,  0.00990595, -0.01439081], dtype=float32)
     """
     numbers = np.random.default_rng([SEED, *name.encode()]).random(shape, np.float32)
     leaf = name.rpartition("/")[2]

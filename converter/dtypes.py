@@ -101,7 +101,7 @@ def as_bytes(array: Array) -> memoryview:
 
     Example:
         >>> as_bytes(np.array([1, 2], "<u2")).tobytes()
-        b'\x01\x00\x02\x00'
+        b'\\x01\\x00\\x02\\x00'
     """
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 

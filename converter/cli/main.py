@@ -24,9 +24,11 @@ class LazyGroup(click.Group):
         return {point.name: point for point in entry_points(group=COMMANDS)}
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 # click's signature
+        """Return the names of the commands."""
         return sorted(self._entry_points())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 # click's signature
+        """Import and return a command, or return None for an unknown name."""
         point = self._entry_points().get(cmd_name)
         return point.load() if point else None
 

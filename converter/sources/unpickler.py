@@ -64,7 +64,7 @@ def load(
         {'weights': [1, 2]}
         >>> load(io.BytesIO(b"cos\\nsystem\\n."), {})
         Traceback (most recent call last):
-        converter.sources.unpickler.PickleError: the pickle refers to 'os system', ...
+        converter.sources.plain_data.PickleError: the pickle refers to 'os system', ...
     """
     unpickler = _Unpickler(constructors, persistent)
     try:
