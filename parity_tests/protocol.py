@@ -79,6 +79,14 @@ class Reference(Protocol):
         """The same in float64."""
         ...
 
+    def rounding(self) -> Array:
+        """The scale of rounding for each sample, see `parity_tests.rounding`.
+
+        Raises:
+            ParityError: It is not recorded, or can't be computed without torch.
+        """
+        ...
+
     def activations(self, *, wide: bool) -> AbstractContextManager[Activations]:
         """A context manager around its `Activations`, in float32, or `wide`: in float64."""
         ...

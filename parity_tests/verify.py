@@ -46,6 +46,7 @@ from parity_tests.open_sides import (
 from parity_tests.precision import answer_type
 from parity_tests.probes import probes
 from parity_tests.protocol import Reference
+from parity_tests.rounding import rounding_scale
 from parity_tests.settings import module_settings
 
 Array = npt.NDArray[Any]
@@ -198,7 +199,8 @@ class _Run:
             dtype = answer_type(options.dtype)
             found = self.batches.all(runner, self.reference.feeds, dtype)
         samples = [sample for feed in self.reference.feeds for sample in feed.samples]
-        gates = [float32_gate(expected, found, self.oracle, samples, options.dtype)]
+        scale = self._scale()
+        gates = [float32_gate(expected, found, self.oracle, samples, options.dtype, scale)]
         if self.reference.architecture == "inception_resnet_v1":
             gates.append(task_gate(expected, found, samples, options.dtype))
         distances = cosines = np.full(len(samples), np.nan)
@@ -217,6 +219,21 @@ class _Run:
             ),
         )
         return _add(report, gates, started)
+
+    def _scale(self) -> Array | None:
+        """The scale of rounding: from the reference, else with the candidate's weights."""
+        if self.oracle is None:
+            return None
+        self._say("estimating rounding")
+        try:
+            return self.reference.rounding()
+        except ParityError as error:
+            if self.candidate.weights is None:
+                why = str(error).partition("\n")[0]
+                self.batches.notes.append(f"answers are not held to the scale of rounding: {why}")
+                return None
+        with self.candidate.runner() as runner:
+            return rounding_scale(runner.model, self.reference.architecture, self.reference.feeds)
 
     def layers(self, report: ParityReport) -> ParityReport:
         """Layer by layer, in float64 if only that shows that something is wrong."""

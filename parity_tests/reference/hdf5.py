@@ -7,6 +7,7 @@ Layout, schema `SCHEMA`::
     /feeds/NAME         float32 (N, H, W, 3): images as they were fed
     /answers/float32    (samples, numbers): the answers, feed after feed
     /answers/float64    likewise, by the graph rewritten to float64
+    /rounding           float64 (samples,): the scale of rounding, if torch was there
     /activations/TENSOR float32: what that tensor of the graph holds for the first feed's images
 
 Little-endian, in chunks of whole rows with a Fletcher-32 checksum each, so that some rows can be

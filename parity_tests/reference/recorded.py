@@ -25,6 +25,7 @@ from parity_tests.settings import Settings
 Array = npt.NDArray[Any]
 
 ACTIVATIONS = "activations/"
+ROUNDING = "rounding"
 AT_A_TIME = 16  # activations in memory
 
 
@@ -52,6 +53,7 @@ def capture(
     answers["float32"] = reference.answers(batches)
     batches.progress.stage("in float64", total)
     answers["float64"] = reference.oracle(batches)
+    scale = _rounding(reference, batches)
     fingerprints = _fingerprints(reference.catalog)
     about = {
         "name": Path(reference.name).name,
@@ -70,6 +72,8 @@ def capture(
             yield f"feeds/{feed.name}", feed.images
         for name, rows in answers.items():
             yield f"answers/{name}", rows
+        if scale is not None:
+            yield ROUNDING, scale
         if which is not None:
             yield from _activations(reference, which, batches)
 
@@ -78,6 +82,17 @@ def capture(
         count = sum(name.startswith(ACTIVATIONS) for name in store.shapes)
     kept = ("name", "graph", "architecture", "dims", "versions", "feeds", "probes")
     return {key: about[key] for key in kept} | {"activations": count}
+
+
+def _rounding(reference: LiveReference, batches: Batches) -> Array | None:
+    """The scale of rounding, if torch is there; None and a note if it is not."""
+    batches.progress.note("estimating rounding")
+    try:
+        return reference.rounding()
+    except ParityError as error:
+        why = str(error).partition("\n")[0]
+        batches.notes.append(f"the scale of rounding is not recorded: {why}")
+        return None
 
 
 def _activations(
@@ -175,6 +190,17 @@ class StoredReference:
         with Store(self._path) as store:
             yield _Recorded(store, self.feeds[0].images)
 
+    def rounding(self) -> Array:
+        with Store(self._path) as store:
+            if ROUNDING not in store.shapes:
+                raise ParityError(
+                    "the recorded reference lacks the scale of rounding",
+                    file=self._path,
+                    next_step="record it again where torch is installed: "
+                    "facenet capture CHECKPOINT --out reference.h5",
+                )
+            return store.read(ROUNDING)
+
     def _answers(self, dtype: str, batches: Batches) -> Array:
         with Store(self._path) as store:
             rows = store.read(f"answers/{dtype}")
@@ -188,6 +214,7 @@ class StoredReference:
         answers = [
             store.shapes.get(f"answers/{dtype}", (0,))[0] for dtype in ("float32", "float64")
         ]
+        answers.append(store.shapes.get(ROUNDING, (samples,))[0])
         if not samples or {samples, images} != {*answers}:
             raise ParityError(
                 "the recorded reference is damaged: samples, images and answers do not match",

@@ -134,6 +134,7 @@ class _Judge:
         batches = Batches(32)
         self._expected = reference.answers(batches)
         self._oracle = reference.oracle(batches)
+        self._scale = reference.rounding()
         self._settings: Settings = reference.settings()
         self._architecture = reference.architecture
         self._feeds = reference.feeds
@@ -187,7 +188,9 @@ class _Judge:
         if isinstance(narrow, str):
             yield errored("float32", narrow)
         else:
-            yield float32_gate(self._expected, narrow, self._oracle, self._samples)
+            yield float32_gate(
+                self._expected, narrow, self._oracle, self._samples, scale=self._scale
+            )
         if self._architecture != "inception_resnet_v1":
             return
         if isinstance(narrow, str):
