@@ -112,11 +112,11 @@ def command(
 
 
 def _parity_hook() -> ParityHook:
-    """The installed parity check. Found by entry point: this package imports no other."""
+    """Return the parity check. It is an entry point: this package does not import parity_tests."""
     import gc
     from importlib.metadata import entry_points
 
-    gc.enable()  # networks run: the command is no longer a short one
+    gc.enable()  # running networks is not a short command
     for point in entry_points(group="facenet.hooks", name="first_parity"):
         return cast("ParityHook", point.load())
     raise UsageError(

@@ -142,7 +142,7 @@ def _folder(path: str | None, file: str) -> Facts:
 
 
 def _cache() -> Facts:
-    """Where `facenet_models.weights.cache.cache_folder` keeps weights; a test compares the two."""
+    """Return the folder of `facenet_models.weights.cache.cache_folder`; a test compares the two."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("TORCH_HOME") or f"{cache}/torch"
     folder = Path(home).expanduser() / "checkpoints"

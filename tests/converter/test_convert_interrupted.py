@@ -80,7 +80,7 @@ def names(folder: Path) -> list[str]:
         ("there.pt", "exists already"),
         ("dangling.pt", "exists already"),
         ("n" * 300 + ".pt", ""),
-        ("x.h5", "no format"),
+        ("x.h5", "no output format"),
     ],
 )
 def test_refused_before_any_work(out: str, says: str, pnet: Path, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_step_that_is_not_there(tmp_path: Path) -> None:
     write_demo(tmp_path / "demo", embedding=4, classes=2)
     with pytest.raises(UsageError, match="no checkpoint of step 3") as caught:
         resolve(str(tmp_path / "demo"), 3)
-    assert caught.value.found == "one checkpoint, whose name has no step: model.ckpt"
+    assert caught.value.found == "one checkpoint, without a step in its name: model.ckpt"
     assert caught.value.next_step == "leave out --step"
 
 
