@@ -13,7 +13,6 @@ from parity_tests.batches import Batches
 from parity_tests.feeds import Feed
 from parity_tests.model import GateResult
 from parity_tests.probes import Which
-from parity_tests.settings import Settings
 
 Array = npt.NDArray[Any]
 
@@ -62,10 +61,6 @@ class Reference(Protocol):
 
     def weights_gate(self, candidate: Catalog) -> GateResult:
         """Its weights against the candidate's."""
-        ...
-
-    def settings(self) -> Settings:
-        """The numbers of its network that are no weights."""
         ...
 
     def answers(self, batches: Batches) -> Array:

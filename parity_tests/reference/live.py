@@ -25,7 +25,6 @@ from parity_tests.probes import Which
 from parity_tests.reference.original import GraphValues, original
 from parity_tests.reference.runner import ReferenceRunner, Weights, weights_in_graph
 from parity_tests.rounding import rounding_scale
-from parity_tests.settings import Settings, graph_settings
 from parity_tests.tf_graphs.float64 import in_float64
 from parity_tests.tf_graphs.serving import ServingGraph
 
@@ -79,9 +78,6 @@ class LiveReference:
 
     def weights_gate(self, candidate: Catalog) -> GateResult:
         return weights_gate(self._catalog, candidate)
-
-    def settings(self) -> Settings:
-        return graph_settings(self._original[0], self.architecture)
 
     def answers(self, batches: Batches) -> Array:
         return self._rows(self._runner, batches, "float32")

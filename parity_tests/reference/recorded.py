@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,6 @@ from parity_tests.model import GateResult
 from parity_tests.probes import Which, probes, require_tensors
 from parity_tests.reference.hdf5 import Store, write
 from parity_tests.reference.live import LiveReference
-from parity_tests.settings import Settings
 
 Array = npt.NDArray[Any]
 
@@ -61,7 +60,6 @@ def capture(
         "architecture": reference.architecture,
         "dims": dict(reference.dims),
         "versions": dict(reference.versions),
-        "settings": reference.settings(),
         "weights": [[f.name, f.dtype, list(f.shape), f.sha256] for f in fingerprints],
         "feeds": [[f.name, f.description, list(f.samples)] for f in reference.feeds],
         "probes": which,
@@ -145,7 +143,6 @@ class StoredReference:
                 if self.architecture != "inception_resnet_v1" and self.probes:
                     self.probes = "all"  # these have one table for both
                 self._title = f"{_text(about['name'])}, {_text(about['graph'])}"
-                self._settings = cast(Settings, dict(about["settings"]))
                 self._weights = tuple(
                     Fingerprint(_text(n), _text(d), tuple(map(_size, s)), _text(h))
                     for n, d, s, h in about["weights"]
@@ -173,9 +170,6 @@ class StoredReference:
 
     def weights_gate(self, candidate: Catalog) -> GateResult:
         return weights_gate_by_hash(self._weights, candidate)
-
-    def settings(self) -> Settings:
-        return self._settings
 
     def answers(self, batches: Batches) -> Array:
         return self._answers("float32", batches)
