@@ -14,9 +14,9 @@ from converter.resolve import resolve
 from facenet_common.errors import MappingError, UsageError
 from parity_tests.candidate.torch_runner import CandidateRunner
 from parity_tests.feeds import Feed, face_feed, standard_feeds
-from parity_tests.protocol import Reference
 from parity_tests.reference.hdf5 import is_store
 from parity_tests.reference.live import LiveReference
+from parity_tests.reference.protocol import Reference
 from parity_tests.reference.recorded import StoredReference
 
 if TYPE_CHECKING:

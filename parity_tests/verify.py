@@ -21,6 +21,7 @@ from converter import __version__
 from facenet_common.errors import ParityError, UsageError
 from facenet_common.progress import Progress
 from parity_tests.batches import Batches, is_out_of_memory
+from parity_tests.candidate.precision import answer_type
 from parity_tests.candidate.torch_runner import CandidateRunner, require_device
 from parity_tests.feeds import Feed, describe
 from parity_tests.frameworks import torch
@@ -42,9 +43,8 @@ from parity_tests.open_sides import (
     require_same_network,
     require_unrounded,
 )
-from parity_tests.precision import answer_type
 from parity_tests.probes import probes
-from parity_tests.protocol import Reference
+from parity_tests.reference.protocol import Reference
 from parity_tests.rounding import rounding_scale
 
 Array = npt.NDArray[Any]

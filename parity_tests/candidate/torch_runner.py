@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from facenet_common.errors import ParityError, UsageError
+from parity_tests.candidate.precision import DTYPES, answer_type
 from parity_tests.frameworks import torch
-from parity_tests.precision import DTYPES, answer_type
 
 Array = npt.NDArray[Any]
 
@@ -28,7 +28,7 @@ class CandidateRunner:
         architecture: "inception_resnet_v1", "pnet", "rnet" or "onet".
         dims: ``embedding`` and ``classes`` of InceptionResnetV1. Without classes, or without
             ``logits.*`` in the file, the model is built without its classifier.
-        dtype: One of `parity_tests.precision.DTYPES`: what the model computes in. float64 answers
+        dtype: One of `candidate.precision.DTYPES`: what the model computes in. float64 answers
             come as float64, all others as float32, since NumPy has no bfloat16.
         device: "cpu", "cuda", "cuda:1", "mps". On CUDA, TF32 is off while the runner is entered:
             it would round products to 10 bits.

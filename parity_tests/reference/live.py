@@ -34,7 +34,7 @@ Array = npt.NDArray[Any]
 class LiveReference:
     """A checkpoint, frozen graph or ``.npy`` file whose graph TensorFlow runs.
 
-    A `parity_tests.protocol.Reference`.
+    A `parity_tests.reference.protocol.Reference`.
     """
 
     probes: Which | None = "all"

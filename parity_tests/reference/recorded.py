@@ -118,7 +118,7 @@ def _fingerprints(catalog: Catalog) -> tuple[Fingerprint, ...]:
 
 
 class StoredReference:
-    """What `capture` recorded. A `parity_tests.protocol.Reference`.
+    """What `capture` recorded. A `parity_tests.reference.protocol.Reference`.
 
     Raises:
         ParityError: The file is damaged, foreign, or of another version.

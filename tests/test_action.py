@@ -13,7 +13,7 @@ import pytest
 
 yaml = pytest.importorskip("yaml", reason="needs PyYAML, which pre-commit brings")
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
 DOCS = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
 

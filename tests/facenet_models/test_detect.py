@@ -1,4 +1,4 @@
-"""Corners of the stages that no photograph reaches."""
+"""Cases of the detector's stages that no photograph reaches."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def nets() -> Nets:
 def test_equal_scores_are_listed_row_by_row(nets: Nets, monkeypatch: pytest.MonkeyPatch) -> None:
     """Suppression takes equals in this order; strips and transposed images must not change it."""
     image = torch.full((60, 90, 3), 77, dtype=torch.uint8)
-    kernels = proposals.Kernels.of(nets.pnet)
+    kernels = proposals.Kernels.from_net(nets.pnet)
     for strip in (1, 1 << 20):
-        monkeypatch.setitem(proposals.STRIP, "cpu", strip)
+        monkeypatch.setitem(proposals.STRIP_VALUES, "cpu", strip)
         resampler = area.Resampler(image, torch.float32)
-        rows, columns, scores, offsets = proposals._windows(resampler, (37, 54), kernels, 0.0)
+        rows, columns, scores, offsets = proposals.find_windows(resampler, (37, 54), kernels, 0.0)
         high, wide = 14, 22
         assert rows.tolist() == np.repeat(np.arange(high), wide).tolist()
         assert columns.tolist() == np.tile(np.arange(wide), high).tolist()
@@ -50,13 +50,15 @@ def test_strips_give_what_pnet_gives(
     with torch.no_grad():  # slopes of every kind: negative, 0, 1 and beyond
         nets.pnet.prelu1.weight.copy_(torch.linspace(-1.5, 1.5, 10))
     image = torch.randint(0, 256, (97, 120, 3), dtype=torch.uint8)
-    planes = area.Resampler(image, torch.float32).transposed(*size, 0, size[0]).permute(2, 1, 0)
+    planes = (
+        area.Resampler(image, torch.float32).resample_transposed(*size, 0, size[0]).permute(2, 1, 0)
+    )
     regression, probability = nets.pnet((planes[None] - 127.5) / 128)
     for strip in (1, 1 << 20):
-        monkeypatch.setitem(proposals.STRIP, "cpu", strip)
+        monkeypatch.setitem(proposals.STRIP_VALUES, "cpu", strip)
         resampler = area.Resampler(image, torch.float32)
-        kernels = proposals.Kernels.of(nets.pnet)
-        rows, columns, scores, offsets = proposals._windows(resampler, size, kernels, 0.0)
+        kernels = proposals.Kernels.from_net(nets.pnet)
+        rows, columns, scores, offsets = proposals.find_windows(resampler, size, kernels, 0.0)
         assert len(rows) == probability[0, 1].numel()
         np.testing.assert_allclose(scores, probability[0, 1].numpy()[rows, columns], atol=1e-6)
         np.testing.assert_allclose(
@@ -69,9 +71,9 @@ def test_boxes_without_a_pixel_are_left_out(nets: Nets) -> None:
     """facenet-pytorch takes the scores of the next box for theirs, or breaks off."""
     image = torch.zeros(50, 50, 3, dtype=torch.uint8)
     found = np.array([[60, 1, 80, 21], [5, 5, 30, 30], [1, -30, 20, -5]], np.float32)
-    kept, outputs = cascade._judge(image, found, nets.rnet, 24, torch.float32)
-    assert kept.tolist() == [[5, 5, 30, 30]]
-    assert [len(output) for output in outputs] == [1, 1]
+    kept = cascade.refine(image, found, nets, threshold=-1)  # accepts all that are left
+    assert len(kept) == 1
+    np.testing.assert_array_equal(kept, cascade.refine(image, found[1:2], nets, threshold=-1))
 
 
 class OneWindow(nn.Module):
@@ -92,10 +94,10 @@ class OneWindow(nn.Module):
 
 @torch.inference_mode()
 def test_the_originals_slip_with_a_single_window() -> None:
-    """It mirrors the regression left to right where P-Net accepts one window alone."""
+    """The original mirrors the regression where P-Net accepts a single window."""
     pnet: Any = OneWindow(column=1)
     image = np.zeros((20, 40, 3), np.uint8)  # one size of the pyramid: 12x24, 1x7 windows
-    found = reference._propose(image, Nets(pnet, RNet(), ONet()), SETTINGS)
+    found = reference.propose(image, Nets(pnet, RNet(), ONet()), SETTINGS)
     window = boxes.windows(np.array([0]), np.array([1]), 0.6, np.dtype(np.float64))
     mirrored = np.full((1, 4), 0.05)  # column 7 - 1 - 1
     expected = boxes.square(boxes.regress(window, mirrored, pixel=0))
@@ -115,6 +117,6 @@ def test_original_weights_layout(reference_dir: Path) -> None:
     """The published files store transposed views; strips must read their values all the same."""
     net = PNet()
     net.load_state_dict(torch.load(reference_dir / "published/pnet.pt", weights_only=True))
-    kernels = proposals.Kernels.of(net)
+    kernels = proposals.Kernels.from_net(net)
     assert kernels.conv1[0].shape == (16, 3, 3, 3)  # 4 rising, 6 falling twice
-    assert kernels.falling == (4, 10)
+    assert kernels.negative == (4, 10)

@@ -1,4 +1,4 @@
-"""Box arithmetic, suppression and resampling against plain reference implementations."""
+"""Box arithmetic and suppression against plain implementations."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import pytest
 pytest.importorskip("torch", reason="the detector needs torch")
 pytest.importorskip("hypothesis", reason="the properties are searched with hypothesis")
 
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
 
-from facenet_models.detect import area, boxes
-from facenet_models.detect.inter_area import inter_area
+from facenet_models.detect import boxes
 
 RULES = {"torchvision": boxes.TORCHVISION, "union": boxes.UNION, "smaller": boxes.SMALLER}
 
@@ -123,65 +120,3 @@ def test_landmarks_are_shares_of_the_box() -> None:
     assert points.shape == (1, 5, 2)
     assert points[0, 0].tolist() == [20.0, 20.0]  # 11 + 0.5 * 20 - 1; 21 - 1
     assert points[0, 4].tolist() == [10.0, 30.0]  # 21 + 0.25 * 40 - 1
-
-
-size = st.integers(1, 60)
-
-
-@settings(deadline=None)
-@given(size, size, size, size, st.booleans(), st.integers(0, 2**32 - 1))
-def test_area_is_torch_area_interpolation(height, width, high, wide, fractions, seed):
-    rng = np.random.default_rng(seed)
-    pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
-    image = torch.from_numpy(pixels.astype(np.float32) / 3 if fractions else pixels)
-    expected = F.interpolate(image.permute(2, 0, 1)[None].double(), size=(high, wide), mode="area")[
-        0
-    ].permute(2, 1, 0)
-    for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-11)):
-        got = area.Resampler(image, dtype).transposed(high, wide, 0, high)
-        torch.testing.assert_close(got.double(), expected, rtol=0, atol=tolerance)
-        part = area.Resampler(image, dtype).transposed(high, wide, high // 3, high)
-        torch.testing.assert_close(part, got[:, high // 3 :], rtol=0, atol=0)
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(size, size, size, size), min_size=1, max_size=12), st.integers(1, 30))
-def test_crops_are_torch_area_interpolation(found, target):
-    height, width = 50, 70
-    image = torch.from_numpy(
-        np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    )
-    rows = []
-    for a, b, c, d in found:
-        left, top = a % width, b % height
-        rows.append((left, top, min(width, left + c), min(height, top + d)))
-    got = area.crops(image, np.array(rows), target, torch.float64)
-    assert got.shape == (len(rows), 3, target, target)
-    assert got.is_contiguous(memory_format=torch.channels_last)
-    for (x1, y1, x2, y2), crop in zip(rows, got, strict=True):
-        part = image[y1:y2, x1:x2].permute(2, 0, 1)[None].double()
-        expected = F.interpolate(part, size=(target, target), mode="area")[0]
-        torch.testing.assert_close(crop, expected, rtol=0, atol=1e-10)
-
-
-@settings(deadline=None)
-@given(size, size, size, size, st.sampled_from(["uint8", "float32", "float64"]))
-def test_inter_area_is_opencvs(height, width, high, wide, dtype):
-    cv2 = pytest.importorskip("cv2", reason="OpenCV is what is compared with")
-    rng = np.random.default_rng(height * 61 + width)
-    image = rng.integers(0, 256, (height, width, 3)).astype(dtype)
-    expected = cv2.resize(image, (wide, high), interpolation=cv2.INTER_AREA)
-    got = inter_area(image, high, wide)
-    assert got.dtype == image.dtype
-    if dtype == "uint8":
-        np.testing.assert_array_equal(got, expected.reshape(got.shape))
-    else:
-        np.testing.assert_allclose(got, expected.reshape(got.shape), rtol=0, atol=1e-4)
-
-
-def test_inter_area_by_hand() -> None:
-    """Without OpenCV: one row of 3 pixels to 2, of 2 to 1 (halves up), of 1 to 2."""
-    row = np.array([[[0], [90], [30]]], np.uint8)
-    assert inter_area(row, 1, 2).ravel().tolist() == [30, 50]  # (0 + 90 / 2) / 1.5
-    assert inter_area(np.array([[[1], [2]], [[1], [2]]], np.uint8), 1, 1).ravel().tolist() == [2]
-    assert inter_area(row[:, :1] + 7, 1, 2).ravel().tolist() == [7, 7]

@@ -80,7 +80,7 @@ def test_a_box_without_a_pixel_is_refused(box: list[int]) -> None:
 
 
 def test_a_margin_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(UsageError, match="margin"):
+    with pytest.raises(UsageError, match="margin must be smaller"):
         extract_face(GRADIENT, BOX, image_size=160, margin=160)
 
 

@@ -1,4 +1,4 @@
-"""What MTCNN takes, gives, saves, and refuses."""
+"""The inputs, results, files and errors of MTCNN."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_grey_images(mtcnn: MTCNN, photo: Any) -> None:
         (torch.zeros(50, 50, 3, dtype=torch.bool), "0 to 255"),
     ],
 )
-def test_what_is_no_image_is_refused(mtcnn: MTCNN, image: Any, message: str) -> None:
+def test_other_inputs_than_images_are_refused(mtcnn: MTCNN, image: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         mtcnn.detect(image)
 
@@ -237,19 +237,21 @@ def test_settings_may_be_changed_later(mtcnn: MTCNN, photo: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "message"),
     [
-        {"min_face_size": 0},
-        {"factor": 1.0},
-        {"factor": 0},
-        {"thresholds": [0.6, 0.7]},
-        {"thresholds": [0.6, 0.7, 7]},
-        {"selection_method": "prettiest"},
-        {"backend": "caffe"},
+        ({"min_face_size": 0}, "min_face_size must be at least 1"),
+        ({"factor": 1.0}, "factor must be between 0 and 1"),
+        ({"factor": 0}, "factor must be between 0 and 1"),
+        ({"thresholds": [0.6, 0.7]}, "three numbers"),
+        ({"thresholds": [0.6, 0.7, 7]}, "three numbers"),
+        ({"selection_method": "prettiest"}, "prettiest"),
+        ({"backend": "caffe"}, "caffe"),
     ],
 )
-def test_settings_that_make_no_sense(reference_dir: Path, wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
+def test_settings_out_of_range_are_refused(
+    reference_dir: Path, wrong: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
         MTCNN(weights=reference_dir / "published", **wrong)
 
 

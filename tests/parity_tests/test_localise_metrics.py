@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from parity_tests.metrics import compare, measure, ulp_histogram
+from parity_tests.localise.metrics import compare, measure, ulp_histogram
 from parity_tests.model import (
     ULP_BUCKETS,
     Comparison,
