@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from converter.architectures import ARCHITECTURES
+from converter.architectures.record import Architecture
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import DType
 from converter.findings import Finding, Kind, with_next_steps
 from converter.layouts import AS_IS, Layout
-from converter.rules import Architecture, Dim, Part, Row, Rule, Synthesize
+from converter.rules import Dim, Part, Row, Rule, Synthesize
 from facenet_common.errors import MappingError
 
 PartChoice = Literal["all", "features", "logits"]
@@ -91,12 +92,12 @@ def detect(catalog: Catalog) -> Architecture:
         wanted = [name for name in names if name is not None]
         return sum(name in catalog for name in wanted) / len(wanted)
 
-    best = max(ARCHITECTURES, key=match)
+    best = max(ARCHITECTURES.values(), key=match)
     if match(best) == 0.0:
         raise MappingError(
             "the tensors do not belong to a known architecture",
             file=str(catalog.files[0]),
-            expected=", ".join(architecture.description for architecture in ARCHITECTURES),
+            expected=", ".join(known.description for known in ARCHITECTURES.values()),
             found=f"{len(catalog)} tensors: {', '.join(list(catalog)[:4])}"
             + (", …" if len(catalog) > 4 else ""),
             next_step="list them with `facenet inspect`, and check that this is the right file",
