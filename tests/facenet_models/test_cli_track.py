@@ -271,7 +271,8 @@ def test_a_damaged_video_is_one_message_and_leaves_nothing(
     (tmp_path / "text.mp4").write_bytes(b"hello " * 99)
     result = track(tmp_path / "text.mp4", "--out", tmp_path / "x.mp4")
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: expected a video; the file is of another kind, or damaged\n  file: ")
+    problem = "expected a video; the file is of another kind, or damaged"
+    assert result.stderr.startswith(f"Error: {problem}\n  file: ")
     assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"]
 
 
