@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converter import __version__
+from converter.architectures import ARCHITECTURES
 from facenet_common.errors import ParityError, UsageError
 from facenet_common.progress import Progress
 from parity_tests.batches import Batches, is_out_of_memory
@@ -86,7 +87,8 @@ def verify(
     until then, marked partial.
     """
     options = options or Options()
-    one, two = open_reference(reference, options.feeds, options.step), open_candidate(candidate)
+    one = open_reference(reference, options.feeds, options.step)
+    two = open_candidate(candidate, one.architecture)
     require_same_network(one, two)
     require_unrounded(one, two)
     if two.weights is None and (options.compile or (options.device, options.dtype) != _DEFAULTS):
@@ -195,7 +197,7 @@ class _Run:
         samples = [sample for feed in self.reference.feeds for sample in feed.samples]
         scale = self._scale()
         gates = [float32_gate(expected, found, self.oracle, samples, options.dtype, scale)]
-        if self.reference.architecture == "inception_resnet_v1":
+        if ARCHITECTURES[self.reference.architecture].is_embedding:
             gates.append(task_gate(expected, found, samples, options.dtype))
         distances = cosines = np.full(len(samples), np.nan)
         if expected.shape == found.shape:

@@ -23,7 +23,9 @@ from facenet_models.detect.crops import extract_face, face_paths, fixed_image_st
 from facenet_models.detect.images import as_list, is_batch, to_tensors
 from facenet_models.detect.settings import Faces, Nets, Settings
 from facenet_models.detect.types import Backend, SelectionMethod
-from facenet_models.networks.mtcnn import ONet, PNet, RNet
+from facenet_models.networks.onet import ONet
+from facenet_models.networks.pnet import PNet
+from facenet_models.networks.rnet import RNet
 from facenet_models.weights.mtcnn import fill
 
 BACKENDS = {"facenet-pytorch": cascade.detect, "reference": reference.detect}
@@ -284,7 +286,10 @@ def _float_dtype(part: Any) -> np.dtype:
 
 
 def _stack(parts: list[Any]) -> np.ndarray:
-    """Stack `parts` to one array, or, if a face is missing, to one of dtype object."""
+    """Stack `parts` to one array, or, if a face is missing, to one of dtype object.
+
+    facenet-pytorch raises ValueError then: https://github.com/timesler/facenet-pytorch/issues/224
+    """
     if all(isinstance(part, np.ndarray) for part in parts):
         return np.array(parts)
     array = np.empty(len(parts), dtype=object)

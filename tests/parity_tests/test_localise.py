@@ -60,7 +60,9 @@ def images(golden_weights: ModuleType) -> Any:
 
 @pytest.fixture(scope="module")
 def reference(golden_128: GoldenCheckpoint) -> Iterator[ReferenceRunner]:
-    runner = ReferenceRunner(read_meta(golden_128.meta), weights_from_bundle(golden_128.prefix))
+    runner = ReferenceRunner(
+        read_meta(golden_128.meta, "inception_resnet_v1"), weights_from_bundle(golden_128.prefix)
+    )
     with runner:
         yield runner
 
