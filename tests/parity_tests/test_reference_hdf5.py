@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from facenet_common.errors import ParityError
-from parity_tests.reference.hdf5 import SCHEMA, Store, is_store, write
+from parity_tests.reference.hdf5 import SCHEMA, Store, is_hdf5, write
 
 h5py = pytest.importorskip("h5py", reason='needs h5py: pip install "facenet-parity[parity]"')
 
@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_what_is_written_is_read(path: Path) -> None:
-    assert is_store(path)
+    assert is_hdf5(path)
     with Store(path) as store:
         assert store.about == ABOUT
         assert store.shapes == {name: array.shape for name, array in ARRAYS.items()}

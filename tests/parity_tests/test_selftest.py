@@ -22,7 +22,7 @@ from parity_tests.open_sides import FeedOptions, open_candidate, open_live
 from parity_tests.selftest import run as module
 from parity_tests.selftest.mutants import Mutant
 from parity_tests.selftest.report import passed, text, to_json
-from parity_tests.selftest.run import Outcome, reference_feeds, selftest
+from parity_tests.selftest.run import Outcome, reduce_feeds, selftest
 
 torch = pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')
 pytestmark = pytest.mark.tensorflow
@@ -43,7 +43,7 @@ def outcomes(
     only: Callable[[Mutant], bool] | None = None,
 ) -> list[Outcome]:
     side = open_live(str(reference), FeedOptions())
-    reference_feeds(side)
+    reduce_feeds(side)
     return list(selftest(side, open_candidate(str(candidate)), limit, only=only))
 
 
