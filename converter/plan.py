@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from converter.architectures import ARCHITECTURES
+from converter.architectures.record import Architecture
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import DType
 from converter.layouts import AS_IS, Layout
-from converter.rules import Architecture, Dim, Part, Row, Rule, Synthesize
+from converter.rules import Dim, Part, Row, Rule, Synthesize
 from facenet_common.errors import MappingError
 
 PartChoice = Literal["all", "features", "logits"]
@@ -92,12 +93,12 @@ def detect(catalog: Catalog) -> Architecture:
         wanted = [name for name in names if name is not None]
         return sum(name in catalog for name in wanted) / len(wanted)
 
-    best = max(ARCHITECTURES, key=match)
+    best = max(ARCHITECTURES.values(), key=match)
     if match(best) == 0.0:
         raise MappingError(
             "these tensors belong to no architecture that this program knows",
             file=str(catalog.files[0]),
-            expected=", ".join(architecture.description for architecture in ARCHITECTURES),
+            expected=", ".join(known.description for known in ARCHITECTURES.values()),
             found=f"{len(catalog)} tensors: {', '.join(list(catalog)[:4])}"
             + (", …" if len(catalog) > 4 else ""),
             next_step="`facenet inspect` lists them all; check that this is the right file",

@@ -89,7 +89,7 @@ def _convert(folder: Path) -> str:
     from converter.dtypes import FLOAT32
     from converter.writers import bundle
 
-    source = folder / "pnet"
+    source = folder / "checkpoint"
     source.mkdir()
     refs = []
     for rule in PNET.rules:

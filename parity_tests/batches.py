@@ -15,8 +15,8 @@ from parity_tests.feeds import Feed
 
 Array = npt.NDArray[Any]
 
-# Parts of the messages with which torch (CPU, CUDA, MPS) and onnxruntime report that memory ran out,
-# where they don't raise MemoryError.
+# Parts of the messages with which torch (CPU, CUDA, MPS) and onnxruntime report that memory ran
+# out, where they don't raise MemoryError.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Failed to allocate memory")
 
 

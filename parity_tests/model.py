@@ -135,7 +135,7 @@ class ParityReport:
         probes: In the order of the network; empty if layers were not compared.
         feeds: Descriptions of the images: name, shape, seed.
         environment: Versions of the libraries, by name.
-        embeddings: For each sample its name, the L2 distance of its two embeddings, and their cosine.
+        embeddings: For each sample: its name, L2 distance and cosine of its two embeddings.
         command: The command that repeats the run.
         notes: Circumstances of the run, such as smaller batches because memory ran out.
         partial: Whether the run was interrupted; its results are valid but incomplete.

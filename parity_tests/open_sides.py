@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog
 from converter.dtypes import BY_NAME
 from converter.plan import make_plan
@@ -65,8 +66,11 @@ class Candidate:
         )
 
 
-def open_candidate(name: str) -> Candidate:
+def open_candidate(name: str, like: str | None = None) -> Candidate:
     """Open a ``.pt``, ``.safetensors`` or ``.onnx`` file.
+
+    `like` is the reference's architecture: an ONNX file without metadata is taken for it, if its
+    outputs allow that.
 
     Raises:
         UsageError: There is no such file, or it has TensorFlow's names.
@@ -76,7 +80,7 @@ def open_candidate(name: str) -> Candidate:
     if path.suffix == ".onnx" and path.is_file():
         from parity_tests.candidate.onnx_runner import onnx_facts
 
-        architecture, dims = onnx_facts(path)
+        architecture, dims = onnx_facts(path, like)
         return Candidate(path, architecture, dims, None)
     source = resolve(name)
     weights = source.open()
@@ -135,8 +139,8 @@ def open_live(
         raise UsageError(
             "the reference must have TensorFlow's weights",
             file=source.path,
-            expected="a checkpoint, a frozen graph, det1.npy, det2.npy, det3.npy, or a record made by "
-            "facenet capture",
+            expected="a checkpoint, a frozen graph, det1.npy, det2.npy, det3.npy, or a record made "
+            "by facenet capture",
             found=catalog.format,
             next_step=f"give the TensorFlow side first: {usage}",
         )
@@ -192,6 +196,7 @@ def _feeds(architecture: str, options: FeedOptions) -> tuple[Feed, ...]:
     feeds = standard_feeds(architecture, options.count or COUNT, **seed)
     if options.images is None:
         return feeds
-    if architecture != "inception_resnet_v1":
-        raise UsageError("--images are faces: they are for InceptionResnetV1 only")
-    return (*feeds, face_feed(options.images))
+    known = ARCHITECTURES[architecture]
+    if not known.is_embedding:
+        raise UsageError("--images are faces: they are for networks that give embeddings")
+    return (*feeds, face_feed(options.images, known.feed_size))

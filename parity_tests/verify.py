@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converter import __version__
+from converter.architectures import ARCHITECTURES
 from facenet_common.errors import MissingPackageError, ParityError, UsageError
 from facenet_common.progress import Progress
 from parity_tests.batches import Batches, is_out_of_memory
@@ -48,7 +49,7 @@ from parity_tests.reference.protocol import Reference
 from parity_tests.rounding import rounding_scale
 
 Array = npt.NDArray[Any]
-NOT_WEIGHTS = "an ONNX file may hold its weights folded and renamed"
+NOT_WEIGHTS = "the weights of an ONNX file may be folded and renamed"
 NOT_FLOAT64 = "an ONNX file computes in the types with which it was exported"
 
 
@@ -101,7 +102,8 @@ def verify(
         (True, 'PASSED: vggface2.pt computes what 20180402-114759 does')
     """
     options = options or Options()
-    one, two = open_reference(reference, options.feeds, options.step), open_candidate(candidate)
+    one = open_reference(reference, options.feeds, options.step)
+    two = open_candidate(candidate, one.architecture)
     require_same_network(one, two)
     require_unrounded(one, two)
     if two.weights is None and (options.compile or (options.device, options.dtype) != _DEFAULTS):
@@ -210,7 +212,7 @@ class _Run:
         samples = [sample for feed in self.reference.feeds for sample in feed.samples]
         scale = self._scale()
         gates = [float32_gate(expected, found, self.oracle, samples, options.dtype, scale)]
-        if self.reference.architecture == "inception_resnet_v1":
+        if ARCHITECTURES[self.reference.architecture].is_embedding:
             gates.append(task_gate(expected, found, samples, options.dtype))
         distances = cosines = np.full(len(samples), np.nan)
         if expected.shape == found.shape:
@@ -249,9 +251,7 @@ class _Run:
         if self.options.probes == "none":
             return report
         if self.candidate.weights is None:
-            self.batches.notes.append(
-                "layers are not compared: an ONNX file has none of the probes"
-            )
+            self.batches.notes.append("layers are not compared: an ONNX file has no probes")
             return report
         if self.reference.probes is None:
             self.batches.notes.append("layers are not compared: no activations were recorded")
@@ -328,7 +328,7 @@ class _Run:
 def _add(
     report: ParityReport, gates: Sequence[GateResult], started: float | None = None
 ) -> ParityReport:
-    """Return the report with more gates; the time since `started` is that of all but the task gate."""
+    """Return the report with more gates, all but the task gate with the time since `started`."""
     seconds = 0.0 if started is None else time.perf_counter() - started
     # The task gate uses the outputs that the float32 gate has computed.
     timed = [gate if gate.name == "task" else replace(gate, seconds=seconds) for gate in gates]

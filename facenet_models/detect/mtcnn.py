@@ -23,7 +23,9 @@ from facenet_models.detect.crops import extract_face, face_paths, fixed_image_st
 from facenet_models.detect.images import as_list, is_batch, to_tensors
 from facenet_models.detect.settings import Faces, Nets, Settings
 from facenet_models.detect.types import Backend, SelectionMethod
-from facenet_models.networks.mtcnn import ONet, PNet, RNet
+from facenet_models.networks.onet import ONet
+from facenet_models.networks.pnet import PNet
+from facenet_models.networks.rnet import RNet
 from facenet_models.weights.mtcnn import fill
 
 BACKENDS = {"facenet-pytorch": cascade.detect, "reference": reference.detect}

@@ -3,8 +3,8 @@
 Both networks run on the same images and are compared at every probe (cumulative). In addition each
 module of the candidate runs on the reference's activations of the probe's parents (isolated). A
 layer that fails isolated is a *source*. A layer that fails cumulatively only has *inherited* the
-error if a source is among its ancestors; otherwise it shows *drift*: errors that are each within the
-tolerance add up.
+error if a source is among its ancestors; otherwise it shows *drift*: errors that are each within
+the tolerance add up.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ TOLERANCES = Tolerances(isolated=1e-4, cumulative=2e-4)
 of `golden_weights.fill` and of `converter.demo`, 1 to 32 noise images, a black one: the worst
 element of the worst probe is 1.2e-5 of its activation's root mean square away isolated (Mixed_6a),
 1.4e-5 cumulative (block17_1). The tolerances are eight and fourteen times that, for other
-processors. The smallest defect to be found, epsilon 1e-5 instead of 1e-3, changes an output by about
-5e-4 of itself."""
+processors. The smallest defect to be found, epsilon 1e-5 instead of 1e-3, changes an output by
+about 5e-4 of itself."""
 
 FLOAT64_TOLERANCES = Tolerances(isolated=1e-13, cumulative=2e-13)
 """For both networks in float64. Measured as above, all 167 probes: 1.0e-14 isolated (block8_5's
@@ -87,7 +87,7 @@ class _Run:
         self.held[IMAGES] = self.images
 
     def activation(self, name: str, count: int | None = None) -> Any:
-        """Return a reference activation, or the images, as a tensor; of the first `count` images."""
+        """Return a reference activation, or the images, as a tensor of the first `count` images."""
         return to_torch(self.model, self.held[name][:count], self.layouts[name])
 
 

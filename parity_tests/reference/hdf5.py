@@ -12,9 +12,9 @@ Layout, schema `SCHEMA`::
 
 Schema 1 also listed the network's settings in `about`; a file of that schema is read without them.
 
-Arrays are little-endian, in chunks of whole rows with a Fletcher-32 checksum each, so that some rows
-can be read without the rest. They are not compressed: activations hardly shrink. An array that is
-read whole is also compared with its SHA-256.
+Arrays are little-endian, in chunks of whole rows with a Fletcher-32 checksum each, so that some
+rows can be read without the rest. They are not compressed: activations hardly shrink. An array
+that is read whole is also compared with its SHA-256.
 
 Files are untrusted. Links and external or virtual data are refused, and every declared size is
 compared with the number of stored bytes before it is used.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog
 from converter.compare import tensors_by_name
 from converter.resolve import Source
@@ -89,8 +90,10 @@ class LiveReference:
     def rounding(self) -> Array:
         """Return the scale of rounding, computed with the reference's own weights."""
         th, state = torch(), {}
+        rows = ARCHITECTURES[self.architecture].rows
+        classifier = {row.target for row in rows if row.part == "logits"}
         for name, ref in tensors_by_name(self._catalog, "torch").items():
-            if name.startswith("logits."):  # no embedding is computed from the classifier
+            if name in classifier:  # no embedding is computed from it
                 continue
             value = np.array(ref.load())  # torch takes over the memory
             state[name] = th.from_numpy(value if value.dtype.kind in "iu" else value.astype("f4"))

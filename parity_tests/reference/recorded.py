@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog
 from converter.compare import tensors_by_name
 from facenet_common.errors import MissingPackageError, ParityError
@@ -140,8 +141,9 @@ class RecordedReference:
                     _text(key): _text(value) for key, value in about["versions"].items()
                 }
                 self.probes = _which(about["probes"])
-                if self.architecture != "inception_resnet_v1" and self.probes:
-                    self.probes = "all"  # these have one table for both
+                known = ARCHITECTURES[self.architecture]
+                if self.probes and known.blocks == known.layers:
+                    self.probes = "all"
                 self._title = f"{_text(about['name'])}, {_text(about['graph'])}"
                 self._weights = tuple(
                     Fingerprint(_text(n), _text(d), tuple(map(_size, s)), _text(h))

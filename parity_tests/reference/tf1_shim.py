@@ -104,10 +104,10 @@ class OpenCV:
 def tf1_graph() -> Iterator[Any]:
     """Create a graph to build with TF1's code; it is the default graph inside the context.
 
-    Sizes of shapes are ``Dimension`` objects inside (``shape[-1].value``), as in TF1. TensorFlow has
-    one switch for that in the whole process: it is restored afterwards, and no other thread should
-    use TensorFlow meanwhile. Variables are TF1's too (``VariableV2``, not resources), and nothing is
-    eager; both are properties of the graph.
+    Sizes of shapes are ``Dimension`` objects inside (``shape[-1].value``), as in TF1. TensorFlow
+    has one switch for that in the whole process: it is restored afterwards, and no other thread
+    should use TensorFlow meanwhile. Variables are TF1's too (``VariableV2``, not resources), and
+    nothing is eager; both are properties of the graph.
     """
     tf = tensorflow()
     v1 = tf.compat.v1

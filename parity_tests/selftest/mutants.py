@@ -92,7 +92,7 @@ def _exchanged_sides(weight: Tensor) -> Tensor:
 
 
 def swapped(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
-    """Swap every pair of tensors of the same shape in a block, unless equal or of one batch norm."""
+    """Swap each pair of tensors of one shape in a block, unless equal or of one batch norm."""
     del effects
     state = _floating(model)
     for block in blocks(model):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog, TensorRef
 from converter.dtypes import FLOAT32
 from facenet_common.errors import ParityError, UsageError
@@ -198,7 +199,7 @@ class _Judge:
             yield float32_gate(
                 self._expected, float32, self._oracle, self._samples, scale=self._scale
             )
-        if self._architecture != "inception_resnet_v1":
+        if not ARCHITECTURES[self._architecture].is_embedding:
             return
         if isinstance(float32, str):
             yield errored("task", float32)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from converter.architectures import ARCHITECTURES, INCEPTION_RESNET_V1, ONET, PNET, RNET
+from converter.architectures.record import Architecture
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import BY_NAME, FLOAT32, DType
 from converter.plan import Plan, detect, make_plan
-from converter.rules import Architecture, Rule, repeat
 from facenet_common.errors import MappingError
 
 Shapes = dict[str, tuple[int, ...]]
@@ -81,7 +80,7 @@ def test_targets_are_facenet_pytorchs_in_order(reference_dir: Path, shapes: Shap
     assert all(f"torch.{kind}" == expected[name][1] for name, kind in types.items())
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=lambda a: a.name)
 def test_names_are_unique_on_both_sides(architecture: Architecture) -> None:
     sources = [rule.source for rule in architecture.rules]
     targets = [row.target for row in architecture.rows]
@@ -90,7 +89,7 @@ def test_names_are_unique_on_both_sides(architecture: Architecture) -> None:
     assert not any("{" in name for name in sources + targets)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=lambda a: a.name)
 def test_a_plan_inverts(architecture: Architecture) -> None:
     start = tensorflow_shapes(architecture, embedding=128, classes=7)
     there = make_plan(catalog_of(start), to="torch")
@@ -277,21 +276,3 @@ def test_gamma_on_the_torch_side_is_only_dropped_if_one(shapes: Shapes) -> None:
 def _target_shapes(plan: Plan) -> Shapes:
     edges = {edge.target: edge.layout.shape(edge.source.shape) for edge in plan.edges}
     return edges | {fill.target: fill.shape for fill in plan.fills}
-
-
-# --- templates
-
-
-@pytest.mark.parametrize(
-    ("template", "expected"),
-    [("a/{i}", ["a/1", "a/2"]), ("a.{i-1}.b", ["a.0.b", "a.1.b"]), ("{i+10}", ["11", "12"])],
-)
-def test_templates_expand_to_rows(template: str, expected: Iterable[str]) -> None:
-    rows = repeat("i", (1, 2), [Rule(template, template, PNET.rules[0].layout, (1, 1, 1, 1))])
-    assert [row.target for row in rows] == expected
-    assert [row.source for row in rows if isinstance(row, Rule)] == expected
-
-
-def test_an_unknown_field_is_an_error() -> None:
-    with pytest.raises(KeyError):
-        repeat("i", (1,), [Rule("{j}", "{i}", PNET.rules[0].layout, ())])

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from converter.architectures import INCEPTION_RESNET_V1, PNET
+from converter.architectures.record import Architecture
 from converter.catalog import TensorRef
 from converter.convert import Request, convert
 from converter.digest import digest
 from converter.dtypes import BFLOAT16, FLOAT16, FLOAT32, cast
 from converter.resolve import resolve
-from converter.rules import Architecture
 from converter.sources import open_source
 from converter.writers import bundle
 from facenet_common.errors import RoundTripError, ValueCheckError

@@ -274,7 +274,7 @@ def test_the_commands_text_and_errors(tmp_path: Path) -> None:
     torch.save(detector(PNet).state_dict(), weights)
     refused = invoke(weights, "--out", out, "--classify")
     assert (refused.exit_code, out.exists()) == (2, False)
-    assert "--classify needs weights of InceptionResnetV1" in refused.stderr
+    assert "--classify needs weights with a classifier" in refused.stderr
     done = invoke(weights, "--out", out)
     assert done.exit_code == 0, done.output
     assert "network  pnet" in done.stdout

@@ -60,7 +60,9 @@ def images(golden_weights: ModuleType) -> Any:
 
 @pytest.fixture(scope="module")
 def reference(golden_128: GoldenCheckpoint) -> Iterator[ReferenceRunner]:
-    runner = ReferenceRunner(read_meta(golden_128.meta), weights_from_bundle(golden_128.prefix))
+    runner = ReferenceRunner(
+        read_meta(golden_128.meta, "inception_resnet_v1"), weights_from_bundle(golden_128.prefix)
+    )
     with runner:
         yield runner
 
@@ -506,7 +508,7 @@ def test_what_cannot_be_run_is_refused(
         localise(recorded, candidate, images, lost)  # type: ignore[arg-type]
     with pytest.raises(ParityError, match="there are no images"):
         localise(recorded, candidate, images[:0], blocks)  # type: ignore[arg-type]
-    with pytest.raises(ParityError, match="1 probe or more, not 0"):
+    with pytest.raises(ParityError, match="at least 1, found 0"):
         localise(recorded, candidate, images, blocks, batch=0)  # type: ignore[arg-type]
 
 

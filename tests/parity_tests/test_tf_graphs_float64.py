@@ -97,14 +97,15 @@ def test_own_graph(in_tensorflow: Array, in_torch: Array) -> None:
 def test_meta_graph(golden_128: GoldenCheckpoint, images: Array, in_torch: Array) -> None:
     stored = open_source(golden_128.prefix)
     weights = {name: ref.load() for name, ref in stored.items()}
-    assert gap(embeddings(read_meta(golden_128.meta), weights, images), in_torch) <= ROUNDING
+    graph = read_meta(golden_128.meta, ARCHITECTURE)
+    assert gap(embeddings(graph, weights, images), in_torch) <= ROUNDING
 
 
 def test_frozen_graph(
     tensorflow: Any, golden_weights: ModuleType, tmp_path: Path, images: Array, in_torch: Array
 ) -> None:
     del tensorflow
-    frozen = read_frozen(write_frozen(tmp_path, 128, fill=golden_weights.fill))
+    frozen = read_frozen(write_frozen(tmp_path, 128, fill=golden_weights.fill), ARCHITECTURE)
     assert gap(embeddings(frozen, {}, images), in_torch) <= ROUNDING
 
 
@@ -175,7 +176,7 @@ def test_every_floating_tensor_is_float64(
     if kind == "own":
         graph = own_graph(ARCHITECTURE, DIMS)
     elif kind == "frozen":
-        graph = read_frozen(write_frozen(tmp_path, 128, fill=golden_weights.fill))
+        graph = read_frozen(write_frozen(tmp_path, 128, fill=golden_weights.fill), ARCHITECTURE)
     else:
         graph = own_graph(kind, {})
         shapes = {n.name: n.attr["shape"].shape.dim for n in graph.graph_def.node}
