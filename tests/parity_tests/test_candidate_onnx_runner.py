@@ -122,7 +122,9 @@ def test_foreign_files_are_recognised_by_their_shapes(tmp_path: Path) -> None:
     assert onnx_facts(foreign(tmp_path / "c", {"r": 4, "l": 10, "p": 2})) == ("onet", {})
     both = foreign(tmp_path / "d", {"classes": 30, "embeddings": SIZE})
     assert onnx_facts(both) == ("inception_resnet_v1", {"embedding": SIZE})
-    with pytest.raises(ParityError, match=r"(?s)no network known here.*one \(0, 9\), two \(0, 9\)"):
+    with pytest.raises(
+        ParityError, match=r"(?s)not fit any known network.*one \(0, 9\), two \(0, 9\)"
+    ):
         onnx_facts(foreign(tmp_path / "e", {"one": 9, "two": 9}))
 
 
@@ -274,7 +276,7 @@ def test_too_large_files_are_not_read(tmp_path: Path, monkeypatch: pytest.Monkey
 )
 def test_impossible_metadata_are_refused(metadata: dict[str, str], tmp_path: Path) -> None:
     path = foreign(tmp_path / "m.onnx", change=say(**metadata))
-    with pytest.raises(ParityError, match="metadata make no sense"):
+    with pytest.raises(ParityError, match="metadata are invalid"):
         onnx_facts(path)
 
 

@@ -307,7 +307,7 @@ def test_safetensors_candidate(
     with pytest.raises(ParityError, match="safetensors can't read"):
         enter(path, "safetensors")
     monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(ParityError, match="pip install safetensors"):
+    with pytest.raises(MissingPackageError, match=r"facenet-parity\[torch\]"):
         enter(path, "safetensors")
 
 

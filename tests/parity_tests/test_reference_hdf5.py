@@ -222,8 +222,8 @@ def edit_manifest(file: Any, change: Callable[[Any], object], *, rehash: bool = 
     ("change", "message"),
     [
         (other_schema, "a schema that this version can't read"),
-        (soft_link, "is a link"),
-        (link_to_another_file, "is a link"),
+        (soft_link, "has a link"),
+        (link_to_another_file, "has a link"),
         (data_outside, "in another file"),
         (virtual_data, "in another file"),
         (huge_but_empty, "fewer bytes"),

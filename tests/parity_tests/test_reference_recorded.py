@@ -105,7 +105,7 @@ def test_options_that_do_not_go_with_a_record(recorded: tuple[Path, Path]) -> No
 
 
 @pytest.mark.parametrize(
-    ("device", "message"), [("cuda:99", "no device 'cuda:99'"), ("toaster", "no such kind")]
+    ("device", "message"), [("cuda:99", "no device 'cuda:99'"), ("toaster", "kind of device")]
 )
 def test_a_device_that_is_not_there(recorded: tuple[Path, Path], device: str, message: str) -> None:
     result = run(verify_command, *recorded, "--device", device)

@@ -190,7 +190,7 @@ def _node(meta: Any, name: str) -> Any:
     ("damage", "message"),
     [
         (_rename_answer, "has no tensor 'embeddings'"),
-        (_cut_wire, "'embeddings' takes 'nowhere:0', which is not there"),
+        (_cut_wire, "'embeddings' takes 'nowhere:0', which is missing"),
         (_name_twice, "two nodes are named 'embeddings'"),
         (_bypass_input, "depends on none of the inputs"),
         (_placeholder, "depends on the placeholder 'matrix/read'"),
