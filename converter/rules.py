@@ -27,6 +27,7 @@ class Rule:
 
     @property
     def target_shape(self) -> tuple[Dim, ...]:
+        """Return the shape of the target."""
         axes = self.layout.axes or range(len(self.shape))
         return tuple(self.shape[axis] for axis in axes)
 

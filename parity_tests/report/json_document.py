@@ -54,7 +54,7 @@ def from_json(data: object) -> ParityReport:
         )
     if data["schema"] != SCHEMA:
         raise ParityError(
-            "this version of facenet-parity can't read the schema of the parity report",
+            "the parity report has a schema version that this facenet-parity can't read",
             expected=SCHEMA,
             found=line(data["schema"]),
             next_step="install the version of facenet-parity that wrote it, or verify again",

@@ -67,7 +67,7 @@ def test_a_frozen_graph_serves_itself(tmp_path: Path) -> None:
     receipt = json.loads(result.stdout)
     assert receipt["parity"]["graph"] == frozen.name
     assert receipt["source"]["format"] == "frozen-graph"
-    assert any("no classifier" in note for note in receipt["notes"])
+    assert any("has no classifier" in note for note in receipt["notes"])
 
 
 def test_a_graph_that_computes_something_else_fails(

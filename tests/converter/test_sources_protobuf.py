@@ -1,4 +1,4 @@
-"""Protocol buffers' wire format and TensorFlow's ordered keys: inverses, and bytes that lie."""
+"""The wire format of protocol buffers: decoding inverts encoding, and refuses invalid bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from converter.sources.tensorflow import protobuf
-from converter.sources.tensorflow.partitioned import slice_key
 from converter.sources.tensorflow.protobuf import DecodeError
 
 UINT64 = st.integers(0, (1 << 64) - 1)
@@ -96,52 +95,3 @@ def test_kinds_are_told_apart() -> None:
     ):
         with pytest.raises(DecodeError):
             refuse(value)  # type: ignore[operator] # each takes either kind
-
-
-# --- ordered keys: a decoder written from ordered_code.h alone
-
-
-def _decode_signed(data: bytes) -> tuple[int, bytes]:
-    negative = not data[0] & 0x80
-    flipped = bytes(byte ^ 0xFF for byte in data) if negative else data
-    bits = "".join(f"{byte:08b}" for byte in flipped[:11])
-    length = bits.index("0")
-    magnitude = int(bits[length : 8 * length], 2)
-    return (~magnitude if negative else magnitude), data[length:]
-
-
-def _decode_key(key: bytes) -> tuple[str, list[tuple[int, int]]]:
-    assert key[:1] == b"\0", "sorts before every name"
-    name, rest = bytearray(), key[1:]
-    while rest[:2] != b"\0\1":
-        escaped = rest[:2] in (b"\0\xff", b"\xff\0")
-        name.append(rest[0])
-        rest = rest[2 if escaped else 1 :]
-    rest = rest[2:]
-    rank, rest = int.from_bytes(rest[1 : 1 + rest[0]], "big"), rest[1 + rest[0] :]
-    extents = []
-    for _ in range(rank):
-        start, rest = _decode_signed(rest)
-        length, rest = _decode_signed(rest)
-        extents.append((start, length))
-    assert rest == b""
-    return name.decode(), extents
-
-
-EXTENTS = st.lists(st.tuples(INT64, INT64), max_size=5)
-
-
-@given(st.text(max_size=20), EXTENTS)
-def test_slice_keys_can_be_decoded(name: str, extents: list[tuple[int, int]]) -> None:
-    assert _decode_key(slice_key(name, extents)) == (name, extents)
-
-
-@given(INT64, INT64)
-def test_slice_keys_sort_as_their_numbers(one: int, other: int) -> None:
-    keys = [slice_key("v", [(n, 0)]) for n in (one, other)]
-    assert (keys[0] < keys[1]) == (one < other)
-
-
-@pytest.mark.parametrize("value", [0, 63, 64, 8191, 8192, -1, -64, -65, -(1 << 63), (1 << 63) - 1])
-def test_slice_keys_at_the_limits_of_a_byte(value: int) -> None:
-    assert _decode_key(slice_key("v", [(value, value)])) == ("v", [(value, value)])

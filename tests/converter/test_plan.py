@@ -119,7 +119,7 @@ def test_mtcnn_networks_are_told_apart(architecture: Architecture) -> None:
 def test_sizes_are_inferred(dims: dict[str, int]) -> None:
     plan = make_plan(catalog_of(tensorflow_shapes(INCEPTION_RESNET_V1, **dims)), to="torch")
     assert plan.dims == dims
-    assert any("no classifier" in note for note in plan.notes) == ("classes" not in dims)
+    assert any("has no classifier" in note for note in plan.notes) == ("classes" not in dims)
 
 
 def test_block_numbers_are_not_prefixes_of_each_other(shapes: Shapes) -> None:
@@ -260,7 +260,7 @@ def test_any_floating_type_will_do(shapes: Shapes, kind: str) -> None:
 
 def test_another_architecture_is_named(shapes: Shapes) -> None:
     other = {f"Other{name}": shape for name, shape in shapes.items()}
-    with pytest.raises(MappingError, match="no architecture"):
+    with pytest.raises(MappingError, match="known architecture"):
         make_plan(catalog_of(other), to="torch")
 
 

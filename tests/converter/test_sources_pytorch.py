@@ -221,14 +221,14 @@ def trained() -> dict[str, Any]:
         (
             lambda: {"model": {"w": torch.ones(2)}, "epoch": 3},
             [
-                "'model', 'epoch' are no tensors",
+                "'model', 'epoch' are not tensors",
                 "(path, weights_only=True)['model'], 'weights.pt')",
             ],
         ),
         (trained, ["'model', 'optimizer', 'epoch'", "a state_dict is under 'model'", "['model']"]),
         (
             lambda: {"w": torch.ones(2), "epoch": 3},
-            ["'epoch' is no tensor", "torch.save(model.state_dict(), 'weights.pt')"],
+            ["'epoch' is not a tensor", "torch.save(model.state_dict(), 'weights.pt')"],
         ),
     ],
     ids=["model and epoch", "with an optimiser", "beside the tensors"],
@@ -241,7 +241,7 @@ def test_a_checkpoint_of_training_says_what_to_save(
         open_source(tmp_path / "x.pt")
     for words in says:
         assert words in str(caught.value)
-    assert "fetch the file again" not in str(caught.value)
+    assert "download the file again" not in str(caught.value)
 
 
 def test_a_pickle_of_python_2(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_records_without_a_use_are_refused(foreign: str, tmp_path: Path) -> None
     (tmp_path / "x.pt").write_bytes(fakes.pt_zip(body, records))
     open_source(tmp_path / "x.pt")
     (tmp_path / "y.pt").write_bytes(fakes.pt_zip(body, {**records, foreign: b""}))
-    with pytest.raises(FormatError, match="no state_dict has a use for") as caught:
+    with pytest.raises(FormatError, match="does not belong to a state_dict") as caught:
         open_source(tmp_path / "y.pt")
     assert f"record {foreign!r}" in str(caught.value)
 
@@ -312,7 +312,7 @@ def test_a_storage_is_described_in_one_way(other: dict[str, Any], tmp_path: Path
             if second == good:
                 assert open_source(tmp_path / "x.pt").format == format
                 continue
-            with pytest.raises(FormatError, match="storage 0 is described in two ways"):
+            with pytest.raises(FormatError, match="storage 0 has two different descriptions"):
                 open_source(tmp_path / "x.pt")
 
 

@@ -112,19 +112,21 @@ W = np.ones(3, "<f4")
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        pytest.param(holder([W]), "no dict", id="a list"),
-        pytest.param(holder({}), "no dict", id="an empty dict"),
-        pytest.param(holder({"c": W}), "no dict of arrays", id="no layers"),
-        pytest.param(holder({"c": {"w": 1.0}}), "no array", id="a number"),
-        pytest.param(holder({"c": {"w": {"w": W}}}), "no array", id="a level more"),
-        pytest.param(holder({1: {"w": W}}), "no text", id="a number as layer"),
+        pytest.param(holder([W]), "not hold a dict", id="a list"),
+        pytest.param(holder({}), "not hold a dict", id="an empty dict"),
+        pytest.param(holder({"c": W}), "not a dict of arrays", id="no layers"),
+        pytest.param(holder({"c": {"w": 1.0}}), "not an array", id="a number"),
+        pytest.param(holder({"c": {"w": {"w": W}}}), "not an array", id="a level more"),
+        pytest.param(holder({1: {"w": W}}), "not text", id="a number as layer"),
         pytest.param(holder({"c": {"w": W.astype("S4")}}), "element type", id="text"),
-        pytest.param(holder({"c": {"w": W.astype("O")}}), "no array of numbers", id="objects"),
+        pytest.param(holder({"c": {"w": W.astype("O")}}), "not an array of numbers", id="objects"),
         pytest.param(
             holder({"c": {"w": np.zeros(2, [("x", "<f4")])}}), "", id="a structured array"
         ),
         pytest.param(holder({"a/b": {"c": W}, "a": {"b/c": W}}), "two arrays", id="one name twice"),
-        pytest.param(npy_of_pickle(pickle.dumps({"c": {"w": W}}, 2)), "no dict", id="no array"),
+        pytest.param(
+            npy_of_pickle(pickle.dumps({"c": {"w": W}}, 2)), "not hold a dict", id="not an array"
+        ),
         pytest.param(holder({"c": {"w": W, "v": W}})[:-1], "", id="cut off"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Hashing a file, also while it grows."""
+"""SHA-256 of files, also of one that is still being written."""
 
 from __future__ import annotations
 
