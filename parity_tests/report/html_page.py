@@ -32,7 +32,7 @@ def html(report: ParityReport) -> str:
     filters = (words.line, words.block, words.number, words.measured, words.tolerance)
     environment.filters |= {word.__name__: word for word in filters}
     style, script = _asset("report.css"), _asset("report.js")
-    return environment.from_string(_asset("report.html")).render(
+    page: str = environment.from_string(_asset("report.html")).render(
         report=report,
         outcome=words.outcome(report),
         signs=SIGNS,
@@ -51,6 +51,7 @@ def html(report: ParityReport) -> str:
         style=style,
         script=script,
     )
+    return page
 
 
 def _both(report: ParityReport, draw: charts.Drawing) -> list[charts.Chart]:
