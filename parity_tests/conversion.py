@@ -76,8 +76,9 @@ def verify_conversion(
         progress: Notified of each stage.
 
     Raises:
-        ParityError: TensorFlow or torch is not installed, or a gate could not be judged. Weights
-            that differ are no error: see `ConversionParity.passed`.
+        MissingPackageError: TensorFlow or torch is not installed.
+        ParityError: A gate could not be judged. Weights that differ are no error: see
+            `ConversionParity.passed`.
 
     Example:
         >>> verify_conversion("20180402-114759", Path("vggface2.pt")).passed  # doctest: +SKIP

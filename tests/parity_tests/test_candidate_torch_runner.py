@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from facenet_common.errors import ParityError
+from facenet_common.errors import MissingPackageError, ParityError
 from parity_tests.candidate.torch_runner import CandidateRunner
 
 Save = Callable[[dict[str, Any]], Path]
@@ -51,7 +51,7 @@ def test_safetensors_candidate(
     with pytest.raises(ParityError, match="safetensors can't read"):
         enter(path, "safetensors")
     monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(ParityError, match="pip install safetensors"):
+    with pytest.raises(MissingPackageError, match=r"facenet-parity\[torch\]"):
         enter(path, "safetensors")
 
 

@@ -126,8 +126,8 @@ def test_mtcnn(reference_dir: Path, tmp_path: Path) -> None:
     assert "5 of 5 answers" in result.stdout
 
 
-@pytest.mark.parametrize("absent", ["tensorflow", "torch"])
-def test_what_to_install_is_said(checkpoint: Path, tmp_path: Path, absent: str) -> None:
+@pytest.mark.parametrize(("absent", "extra"), [("tensorflow", "parity"), ("torch", "torch")])
+def test_what_to_install_is_said(checkpoint: Path, tmp_path: Path, absent: str, extra: str) -> None:
     code = (
         f"import sys; sys.modules[{absent!r}] = None\n"
         "from converter.cli.convert import command; command()"
@@ -137,7 +137,7 @@ def test_what_to_install_is_said(checkpoint: Path, tmp_path: Path, absent: str) 
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert 'pip install "facenet-parity[parity]"' in done.stderr
+    assert f'pip install "facenet-parity[{extra}]"' in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
 
