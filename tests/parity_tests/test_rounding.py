@@ -151,20 +151,20 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
 
 @pytest.mark.tensorflow
 @pytest.mark.parametrize(("environment", "threads"), [("scalar code", 2), ("AVX2", 1)])
-@pytest.mark.parametrize(("number", "name"), NETS)
 def test_right_weights_pass_with_other_instructions(
-    reference_dir: Path, environment: str, threads: int, number: int, name: str
+    reference_dir: Path, environment: str, threads: int
 ) -> None:
     """For one image of noise and for many; benchmarks/rounding.py runs more of this."""
     call = [sys.executable, str(PROGRAM)]
-    call += [str(reference_dir / "mtcnn" / f"det{number}.npy")]
-    call += [str(reference_dir / "published" / f"{name}.pt")]
+    for number, name in NETS:
+        call += [str(reference_dir / "mtcnn" / f"det{number}.npy")]
+        call += [str(reference_dir / "published" / f"{name}.pt")]
     call += ["--counts", "1", "2", "9", "--seeds", "3", "--threads", str(threads)]
     variables = os.environ | ENVIRONMENTS[environment]
     done = subprocess.run(call, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["rows"]
-    assert len(rows) == 9
+    assert len(rows) == 27
     assert [row for row in rows if row["status"] != "passed"] == []
     # Half of what is allowed is out of reach: of each side, TensorFlow rounds like the model too.
     assert max(max(row["torch"], row["tensorflow"]) for row in rows) < ROUNDING_FACTOR / 2
