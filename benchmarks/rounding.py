@@ -47,6 +47,7 @@ def environments(threads: Sequence[int], short: bool) -> Iterator[dict[str, str]
             "ONEDNN_MAX_CPU_ISA": row[1],
             "TF_ENABLE_ONEDNN_OPTS": row[2],
             "OMP_NUM_THREADS": str(row[3]),
+            "OMP_WAIT_POLICY": "passive",  # or threads wait busily for a core, if there are others
         }
 
 
