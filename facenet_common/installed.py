@@ -1,24 +1,31 @@
-"""What is installed, read from metadata alone: nothing is imported to find out its version."""
+"""Installed packages and their versions, from metadata alone: no package is imported."""
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 
-PACKAGE = "facenet-parity"
+from packaging.requirements import Requirement as Line
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion
 
-_REQUIREMENT = re.compile(r"\s*(?P<name>[\w.-]+)\s*(?P<bounds>[^;]*?)\s*(?:;(?P<marker>.*))?")
-_EXTRA = re.compile(r"extra\s*==\s*['\"]([\w.-]+)['\"]")
-_PYTHON = re.compile(r"python_version\s*(<=|>=|==|!=|<|>)\s*['\"]([\d.]+)['\"]")
-_BOUND = re.compile(r"(<=|>=|==|!=|<|>)\s*([\d.]+)")
+PACKAGE = "facenet-parity"
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """One line of the package's ``Requires-Dist``; `bounds` as written, such as ``>=2.1``."""
+    """A package that this one requires.
+
+    Args:
+        name: The package's name.
+        bounds: The versions it may have, such as ``>=2.1``; empty for any.
+
+    Example:
+        >>> requirement = Requirement("numpy", ">=1.24")
+        >>> str(requirement), requirement.met
+        ('numpy>=1.24', True)
+    """
 
     name: str
     bounds: str
@@ -28,18 +35,27 @@ class Requirement:
 
     @property
     def found(self) -> str | None:
-        """The version that is installed, or None."""
+        """Return the installed version, or None."""
         return version_of(self.name)
 
     @property
     def met(self) -> bool:
-        """Whether a version within the bounds is installed."""
+        """Return whether a version within the bounds is installed."""
         found = self.found
-        return found is not None and _within(found, self.bounds)
+        if found is None:
+            return False
+        try:
+            return SpecifierSet(self.bounds).contains(found, prereleases=True)
+        except InvalidVersion:  # a version from before PEP 440
+            return False
 
 
 def version_of(name: str) -> str | None:
-    """The version of the package `name` that is installed, or None."""
+    """Return the installed version of the package `name`, or None.
+
+    Example:
+        >>> version_of("no-such-package")
+    """
     try:
         return version(name)
     except PackageNotFoundError:
@@ -47,12 +63,17 @@ def version_of(name: str) -> str | None:
 
 
 def versions_of(names: Iterable[str]) -> dict[str, str]:
-    """The versions of the packages `names`, in their order, without those that are absent."""
+    """Return the installed versions of the packages `names`, in their order, without absent ones.
+
+    Example:
+        >>> list(versions_of(["numpy", "no-such-package"]))
+        ['numpy']
+    """
     return {name: found for name in names if (found := version_of(name)) is not None}
 
 
 def metadata() -> Distribution | None:
-    """What pip wrote down about this package; None where it is run without being installed."""
+    """Return this package's metadata, or None if it is run without being installed."""
     try:
         return distribution(PACKAGE)
     except PackageNotFoundError:
@@ -60,52 +81,27 @@ def metadata() -> Distribution | None:
 
 
 def extras(own: Distribution) -> dict[str, tuple[Requirement, ...]]:
-    """What each extra of `own` asks for, in its metadata's order; ``""`` is what all need.
+    """Return the requirements of each extra of `own`, in the metadata's order.
 
-    The build backend has resolved extras that name other extras. Of environment markers only
-    ``python_version`` is judged; a line with any other counts as asked for.
+    Those of the key ``""`` are required without an extra. Requirements whose environment marker
+    excludes this Python or this system are left out. The build backend has already resolved extras
+    that name other extras.
     """
-    found: dict[str, list[Requirement]] = {"": []}
-    found |= {extra: [] for extra in own.metadata.get_all("Provides-Extra") or []}
-    for line in own.requires or []:
-        match = _REQUIREMENT.fullmatch(line)
-        marker = (match and match["marker"]) or ""
-        if match is None or not _asked_for(marker):
-            continue
-        for extra in _EXTRA.findall(marker) or [""]:
-            found.setdefault(extra, []).append(Requirement(match["name"], match["bounds"].strip()))
-    return {extra: tuple(requirements) for extra, requirements in found.items()}
+    lines = [Line(line) for line in own.requires or []]
+    names = own.metadata.get_all("Provides-Extra") or []
+    return {
+        extra: tuple(
+            Requirement(line.name, str(line.specifier))
+            for line in lines
+            if _is_required(line, extra)
+        )
+        for extra in ["", *names]
+    }
 
 
-def _asked_for(marker: str) -> bool:
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return all(_within(python, op + bound) for op, bound in _PYTHON.findall(marker))
-
-
-def _within(found: str, bounds: str) -> bool:
-    """Whether the release number `found` lies within `bounds`, such as ``>=2.1,<3``.
-
-    Only the numbers before any ``rc``, ``.post`` or ``+local`` are compared.
-    """
-    have = _release(found)
-    for op, bound in _BOUND.findall(bounds):
-        want = _release(bound)
-        verdict = {
-            ">=": have >= want,
-            "<=": have <= want,
-            ">": have > want,
-            "<": have < want,
-            "==": have == want,
-            "!=": have != want,
-        }[op]
-        if not verdict:
-            return False
-    return True
-
-
-def _release(text: str) -> tuple[int, ...]:
-    match = re.match(r"\d+(?:\.\d+)*", text)
-    numbers = [int(part) for part in match[0].split(".")] if match else []
-    while numbers and numbers[-1] == 0:  # 2.0 is 2
-        numbers.pop()
-    return tuple(numbers)
+def _is_required(line: Line, extra: str) -> bool:
+    """Return whether `extra` requires `line`; what is required anyway is not the extra's."""
+    if line.marker is None:
+        return not extra
+    anyway = line.marker.evaluate({"extra": ""})
+    return anyway if not extra else line.marker.evaluate({"extra": extra}) and not anyway

@@ -15,9 +15,8 @@ import numpy.typing as npt
 from converter.catalog import Catalog, TensorRef
 from converter.compare import Kind, TensorDiff, diff, tensors_by_name
 from converter.digest import tensor_sha256
+from parity_tests.candidate.precision import COARSENESS, answer_type
 from parity_tests.model import Finding, GateResult
-from parity_tests.precision import COARSENESS, answer_type
-from parity_tests.settings import Settings, compare_settings
 
 Array = npt.NDArray[Any]
 
@@ -113,22 +112,6 @@ def _finding(item: TensorDiff) -> Finding:
         return Finding(item.name, f"{what}{'; ' + item.detail if item.detail else ''}")
     words = {"only in A": "is missing", "only in B": "has no counterpart in the reference"}
     return Finding(item.name, words.get(item.kind, f"another {item.kind}: {item.detail}"))
-
-
-def settings_gate(expected: Settings, found: Settings) -> GateResult:
-    """The numbers that define a network besides its weights, read off both sides."""
-    findings = compare_settings(expected, found)
-    total = sum(len(values) for values in expected.values())
-    return GateResult(
-        name="settings",
-        status="passed" if total and not findings else "failed",
-        formula="epsilons, strides, paddings, scales, pools, … that differ = 0",
-        tolerance=0.0,
-        measured=float(len(findings)),
-        summary=f"{total} settings of {len(expected)} layers read off the graph and the module; "
-        f"{len(findings)} differ",
-        findings=findings,
-    )
 
 
 def skipped(name: str, why: str) -> GateResult:

@@ -117,8 +117,8 @@ class FastMTCNN:
         """As the detector lists faces."""
         from facenet_models.detect import selection
 
-        merit = selection.areas(found.boxes) if self.detector.select_largest else found.probs
-        return found.take(selection.descending(merit))
+        merit = selection.box_areas(found.boxes) if self.detector.select_largest else found.probs
+        return found.take(selection.argsort_descending(merit))
 
 
 def interpolated(first: Detections, last: Detections, pairs: Pairs, weight: float) -> Detections:

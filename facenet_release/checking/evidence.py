@@ -17,7 +17,7 @@ from facenet_release.errors import CheckFailedError
 from parity_tests.model import ParityReport
 from parity_tests.report.json_document import from_json
 
-GATES: tuple[str, ...] = ("weights", "settings", "float64", "float32")  # of every network
+GATES: tuple[str, ...] = ("weights", "float64", "float32")  # of every network
 _EMBEDDING_GATES: tuple[str, ...] = ("task",)  # of those that give embeddings
 _ONNX_GATES: tuple[str, ...] = ("float32",)  # an ONNX file shows only its answers
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog
 from converter.compare import tensors_by_name
 from converter.resolve import Source
@@ -25,7 +26,6 @@ from parity_tests.probes import Which
 from parity_tests.reference.original import GraphValues, original
 from parity_tests.reference.runner import ReferenceRunner, Weights, weights_in_graph
 from parity_tests.rounding import rounding_scale
-from parity_tests.settings import Settings, graph_settings
 from parity_tests.tf_graphs.float64 import in_float64
 from parity_tests.tf_graphs.serving import ServingGraph
 
@@ -35,7 +35,7 @@ Array = npt.NDArray[Any]
 class LiveReference:
     """A checkpoint, frozen graph or ``.npy`` file whose graph TensorFlow runs.
 
-    A `parity_tests.protocol.Reference`.
+    A `parity_tests.reference.protocol.Reference`.
     """
 
     probes: Which | None = "all"
@@ -80,9 +80,6 @@ class LiveReference:
     def weights_gate(self, candidate: Catalog) -> GateResult:
         return weights_gate(self._catalog, candidate)
 
-    def settings(self) -> Settings:
-        return graph_settings(self._original[0], self.architecture)
-
     def answers(self, batches: Batches) -> Array:
         return self._rows(self._runner, batches, "float32")
 
@@ -93,8 +90,10 @@ class LiveReference:
     def rounding(self) -> Array:
         """With the reference's own weights, whatever the candidate has."""
         th, state = torch(), {}
+        rows = ARCHITECTURES[self.architecture].rows
+        classifier = {row.target for row in rows if row.part == "logits"}
         for name, ref in tensors_by_name(self._catalog, "torch").items():
-            if name.startswith("logits."):  # no embedding is computed from the classifier
+            if name in classifier:  # no embedding is computed from it
                 continue
             value = ref.load()
             dtype = value.dtype if value.dtype.kind in "iu" else np.dtype(np.float32)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog
 from converter.compare import tensors_by_name
 from facenet_common.errors import ParityError
@@ -20,7 +21,6 @@ from parity_tests.model import GateResult
 from parity_tests.probes import Which, probes, require_tensors
 from parity_tests.reference.hdf5 import Store, write
 from parity_tests.reference.live import LiveReference
-from parity_tests.settings import Settings
 
 Array = npt.NDArray[Any]
 
@@ -61,7 +61,6 @@ def capture(
         "architecture": reference.architecture,
         "dims": dict(reference.dims),
         "versions": dict(reference.versions),
-        "settings": reference.settings(),
         "weights": [[f.name, f.dtype, list(f.shape), f.sha256] for f in fingerprints],
         "feeds": [[f.name, f.description, list(f.samples)] for f in reference.feeds],
         "probes": which,
@@ -120,7 +119,7 @@ def _fingerprints(catalog: Catalog) -> tuple[Fingerprint, ...]:
 
 
 class StoredReference:
-    """What `capture` recorded. A `parity_tests.protocol.Reference`.
+    """What `capture` recorded. A `parity_tests.reference.protocol.Reference`.
 
     Raises:
         ParityError: The file is damaged, foreign, or of another version.
@@ -142,10 +141,10 @@ class StoredReference:
                     _text(key): _text(value) for key, value in about["versions"].items()
                 }
                 self.probes = _which(about["probes"])
-                if self.architecture != "inception_resnet_v1" and self.probes:
-                    self.probes = "all"  # these have one table for both
+                known = ARCHITECTURES[self.architecture]
+                if self.probes and known.blocks == known.layers:
+                    self.probes = "all"
                 self._title = f"{_text(about['name'])}, {_text(about['graph'])}"
-                self._settings = cast(Settings, dict(about["settings"]))
                 self._weights = tuple(
                     Fingerprint(_text(n), _text(d), tuple(map(_size, s)), _text(h))
                     for n, d, s, h in about["weights"]
@@ -173,9 +172,6 @@ class StoredReference:
 
     def weights_gate(self, candidate: Catalog) -> GateResult:
         return weights_gate_by_hash(self._weights, candidate)
-
-    def settings(self) -> Settings:
-        return self._settings
 
     def answers(self, batches: Batches) -> Array:
         return self._answers("float32", batches)

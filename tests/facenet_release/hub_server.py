@@ -1,6 +1,6 @@
 """A server on loopback that speaks the Hugging Face hub's protocol, well or badly.
 
-What huggingface_hub asks for: info, tree, refs, create, preupload, the batch and verify calls of
+What huggingface_hub asks for: info, refs, create, preupload, the batch and verify calls of
 git's large-file storage (LFS), commits as lines of JSON, tags, and downloads that redirect to
 another host. Repositories are commits in a row: each is a mapping of names to contents.
 """
@@ -53,7 +53,7 @@ class Repo:
 
 @dataclass
 class HubServer(Service):
-    """All repositories, large objects, and everything that was asked."""
+    """All repositories, large objects, and all requests."""
 
     repos: dict[str, Repo] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)
@@ -96,12 +96,12 @@ class _Handler(Json, BaseHTTPRequestHandler):
 
     def begin(self) -> str:
         path = unquote(urlsplit(self.path).path)
-        self.fault = self.state.asked(self.command, path)
+        self.fault = self.state.note(self.command, path)
         return path
 
 
 class _Elsewhere(_Handler):
-    """The host that stores large objects. It is told nothing but the signed address."""
+    """The host that stores large objects. It gets the signed address only."""
 
     def do_PUT(self) -> None:
         path = self.begin()
@@ -178,8 +178,8 @@ class _Api(_Handler):
         self.refuse(404, "Not Found")
 
     def create(self) -> None:
-        said = json.loads(self.read())
-        name = f"{said['organization']}/{said['name']}"
+        sent = json.loads(self.read())
+        name = f"{sent['organization']}/{sent['name']}"
         url = f"{self.state.url}/{name}"
         if name in self.state.repos:  # the hub says where, too
             self.answer(409, {"error": "You already created this model repo", "url": url})
@@ -195,30 +195,16 @@ class _Api(_Handler):
 
     def info(self, repo: Repo, revision: str) -> None:
         commit = self.find(repo, revision)
-        if commit:
-            self.answer(200, {"id": "owner/repo", "modelId": "owner/repo", "sha": commit})
-
-    def tree(self, repo: Repo, revision: str) -> None:
-        commit = self.find(repo, revision)
         if commit is None:
             return
-        rows = []
-        for name, entry in repo.commits[commit].items():
-            data = entry.data
+        files = []
+        for name, (data, oid, size) in repo.commits[commit].items():
             blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-            row = {"type": "file", "path": name, "oid": blob, "size": len(data)}
-            if entry.oid:
-                row["size"] = entry.size
-                row["lfs"] = {"oid": entry.oid, "size": entry.size, "pointerSize": 130}
-            rows.append(row)
-        page = int((re.findall(r"cursor=(\d+)", self.path) or ["0"])[0])
-        headers = {}
-        if len(rows) > page + 3:  # small pages, so that small tests have some
-            path = urlsplit(self.path).path
-            headers["Link"] = (
-                f'<{self.state.url}{path}?recursive=true&cursor={page + 3}>; rel="next"'
-            )
-        self.answer(200, rows[page : page + 3], **headers)
+            row = {"rfilename": name, "blobId": blob, "size": size if oid else len(data)}
+            if oid:
+                row["lfs"] = {"sha256": oid, "size": size, "pointerSize": 130}
+            files.append(row)
+        self.answer(200, {"id": "owner/repo", "sha": commit, "siblings": files})
 
     def refs(self, repo: Repo) -> None:
         def row(kind: str, name: str, commit: str) -> dict[str, str]:
@@ -242,10 +228,10 @@ class _Api(_Handler):
         self.answer(200, {"files": rows})
 
     def batch(self, _repo: Repo) -> None:
-        said = json.loads(self.read())
-        assert "xet" not in said["transfers"]
+        sent = json.loads(self.read())
+        assert "xet" not in sent["transfers"]
         objects = []
-        for wanted in said["objects"]:
+        for wanted in sent["objects"]:
             row = {"oid": wanted["oid"], "size": wanted["size"]}
             if wanted["oid"] not in self.state.objects:
                 to = f"{self.state.elsewhere}/{wanted['oid']}?{SECRET_QUERY}"
@@ -255,15 +241,15 @@ class _Api(_Handler):
         self.answer(200, {"transfer": "basic", "objects": objects})
 
     def verify(self, _repo: Repo) -> None:
-        said = json.loads(self.read())
-        data = self.state.objects.get(said["oid"], b"")
-        good = len(data) == said["size"]
+        sent = json.loads(self.read())
+        data = self.state.objects.get(sent["oid"], b"")
+        good = len(data) == sent["size"]
         if self.fault != "blind":
-            good = good and hashlib.sha256(data).hexdigest() == said["oid"]
+            good = good and hashlib.sha256(data).hexdigest() == sent["oid"]
         if good:
             self.answer(200, {})
         else:
-            self.state.objects.pop(said["oid"], None)
+            self.state.objects.pop(sent["oid"], None)
             self.refuse(422, "Object doesn't match its hash")
 
     def commit(self, repo: Repo, revision: str) -> None:
@@ -289,14 +275,14 @@ class _Api(_Handler):
         self.answer(200, {"commitUrl": f"{self.state.url}/c/{oid}", "commitOid": oid})
 
     def tag(self, repo: Repo, revision: str) -> None:
-        said = json.loads(self.read())
+        sent = json.loads(self.read())
         commit = self.find(repo, revision)
         if commit is None:
             return
-        if said["tag"] in repo.tags:
+        if sent["tag"] in repo.tags:
             self.refuse(409, "Tag reference exists already")
             return
-        repo.tags[said["tag"]] = commit
+        repo.tags[sent["tag"]] = commit
         self.answer(200, {})
 
     def resolve(self, repo: Repo, revision: str, name: str) -> None:
@@ -316,7 +302,6 @@ class _Api(_Handler):
 _REPO = "([^/]+/[^/]+)"
 ROUTES = (
     ("GET", f"/api/models/{_REPO}/revision/(.+)", "info"),
-    ("GET", f"/api/models/{_REPO}/tree/(.+?)/?", "tree"),
     ("GET", f"/api/models/{_REPO}/refs", "refs"),
     ("POST", f"/api/models/{_REPO}/preupload/(.+)", "preupload"),
     ("POST", f"/api/models/{_REPO}/commit/(.+)", "commit"),

@@ -1,4 +1,4 @@
-"""Publishing: to a folder for real, and through channels that lie, break off, or lose things."""
+"""Publishing: to a folder, and through channels that alter, add or lose files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from publishing import contents
 
 from facenet_common.errors import OutputError, UsageError
 from facenet_common.progress import Progress
-from facenet_release.channels import Advance, is_remote, open_channel
+from facenet_release.channels import OnProgress, is_remote, open_channel
 from facenet_release.channels.folder import FolderChannel
 from facenet_release.checking.check import CheckOptions, check
 from facenet_release.documents.manifest import MANIFEST, Manifest
@@ -118,8 +118,8 @@ def test_a_name_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
         channel.download("../secret", tmp_path / "copy", 10, lambda _: None)
 
 
-class Lying(FolderChannel):
-    """A folder's channel that shows or sends something else."""
+class Altering(FolderChannel):
+    """A folder's channel that lists more files, or sends other bytes."""
 
     def __init__(
         self, folder: Path, edit: Callable[[str, bytes], bytes], more: Sequence[str]
@@ -130,8 +130,8 @@ class Lying(FolderChannel):
     def names(self) -> Sequence[str]:
         return [*super().names(), *self._more]
 
-    def download(self, name: str, target: Path, limit: int, advance: Advance) -> None:
-        super().download(name, target, limit, advance)
+    def download(self, name: str, target: Path, limit: int, on_progress: OnProgress) -> None:
+        super().download(name, target, limit, on_progress)
         target.write_bytes(self._edit(name, target.read_bytes()))
 
 
@@ -145,15 +145,15 @@ def test_what_is_fetched_is_what_the_manifest_names(small_release: Path, tmp_pat
     def same(_: str, data: bytes) -> bytes:
         return data
 
-    fetched(Lying(small_release, same, ()), tmp_path / "a")
+    fetched(Altering(small_release, same, ()), tmp_path / "a")
     for number, name in enumerate(("../evil", "more.pt", "/etc/x")):
         folder = tmp_path / f"b{number}"
         with pytest.raises(CheckFailedError) as error:
-            fetched(Lying(small_release, same, [name]), folder)
+            fetched(Altering(small_release, same, [name]), folder)
         assert f"{name}: no file of this release" in str(error.value)
         assert [path.name for path in folder.iterdir()] == [MANIFEST]
     with pytest.raises(AbsentError, match="no release of ours"):
-        fetched(Lying(tmp_path / "a" / "..", same, ()), tmp_path / "c")
+        fetched(Altering(tmp_path / "a" / "..", same, ()), tmp_path / "c")
 
 
 def test_what_is_not_published_whole_is_said_whole(release_copy: Path, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_what_was_altered_on_the_way_is_noticed(small_release: Path, tmp_path: P
         return data[:-1] + bytes([data[-1] ^ 1]) if name == "rnet.pt" else data
 
     with pytest.raises(CheckFailedError) as error:
-        fetched(Lying(small_release, other, ()), tmp_path / "a")
+        fetched(Altering(small_release, other, ()), tmp_path / "a")
     assert "rnet.pt: altered" in str(error.value)
 
 
