@@ -178,13 +178,13 @@ def test_right_weights_pass_with_other_instructions(
     for number, name in NETS:
         call += [str(reference_dir / "mtcnn" / f"det{number}.npy")]
         call += [str(reference_dir / "published" / f"{name}.pt")]
-    call += ["--counts", "1", "2", "9", "--seeds", "3", "--threads", str(threads)]
+    call += ["--counts", "1", "2", "9", "--seeds", "2", "--threads", str(threads)]
     # Threads that wait busily take the core that the others wait for.
     variables = os.environ | ENVIRONMENTS[environment] | {"OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(call, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["rows"]
-    assert len(rows) == 27
+    assert len(rows) == 18
     assert [row for row in rows if row["status"] != "passed"] == []
     # Half of what is allowed is out of reach: of each side, TensorFlow rounds like the model too.
     assert max(max(row["torch"], row["tensorflow"]) for row in rows) < ROUNDING_FACTOR / 2
