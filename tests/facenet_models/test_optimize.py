@@ -157,7 +157,7 @@ def test_without_onnxruntime_the_message_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(
-        FacenetError, match=r'(?s)onnx is needed.*pip install "facenet-parity\[onnx'
+        FacenetError, match=r'(?s)needs onnx, which.*pip install "facenet-parity\[onnx'
     ):
         optimize.optimize(PNet().eval(), backend="onnxruntime")
 
