@@ -30,6 +30,9 @@ def is_pil(image: object) -> bool:
 def is_batch(images: object) -> bool:
     """Return whether `images` is a list, a tuple, or an array or tensor of 4 dimensions.
 
+    facenet-pytorch takes a tensor of 4 dimensions for one image:
+    https://github.com/timesler/facenet-pytorch/issues/114
+
     Example:
         >>> is_batch(np.zeros((1, 20, 20, 3))), is_batch(np.zeros((20, 20, 3)))
         (True, False)

@@ -286,7 +286,10 @@ def _float_dtype(part: Any) -> np.dtype:
 
 
 def _stack(parts: list[Any]) -> np.ndarray:
-    """Stack `parts` to one array, or, if a face is missing, to one of dtype object."""
+    """Stack `parts` to one array, or, if a face is missing, to one of dtype object.
+
+    facenet-pytorch raises ValueError then: https://github.com/timesler/facenet-pytorch/issues/224
+    """
     if all(isinstance(part, np.ndarray) for part in parts):
         return np.array(parts)
     array = np.empty(len(parts), dtype=object)

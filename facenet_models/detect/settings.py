@@ -115,7 +115,9 @@ def run_net(net: nn.Module, crops: Tensor, dtype: torch.dtype) -> list[np.ndarra
 
 
 def scales(height: int, width: int, settings: Settings) -> list[float]:
-    """Return the scales of the pyramid, largest image first; none for an image below a face's size.
+    """Return the scales of the pyramid, largest image first; none if the image is below face size.
+
+    facenet-pytorch fails on such images: https://github.com/timesler/facenet-pytorch/issues/176
 
     Example:
         >>> scales(20, 500, Settings(20, (0.6, 0.7, 0.7), 0.709))

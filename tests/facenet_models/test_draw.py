@@ -1,4 +1,4 @@
-"""What is drawn on a frame: where, in which colour, and never on the frame itself."""
+"""Drawing on a copy of a frame: places and colours."""
 
 from __future__ import annotations
 

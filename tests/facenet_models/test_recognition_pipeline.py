@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from facenet_common.errors import FacenetError, UsageError
 from facenet_models.recognition import Miss, embed, find_images
-from facenet_models.recognition.pipeline import cut_middle
+from facenet_models.recognition.pipeline import center_crop
 
 torch = pytest.importorskip("torch")
 image_module = pytest.importorskip("PIL.Image")
@@ -74,7 +74,7 @@ def expected(red: int, blue: int = 255) -> list[float]:
     batch_size=st.integers(1, 5),
     many=st.booleans(),
 )
-def test_misses_never_move_others(
+def test_misses_never_shift_others(
     tmp_path_factory: pytest.TempPathFactory, kinds: list[str], batch_size: int, many: bool
 ) -> None:
     broken = tmp_path_factory.mktemp("broken") / "x.jpg"
@@ -183,7 +183,7 @@ def test_deep_pixels_keep_their_upper_bits(tmp_path: Path) -> None:
     got = embed(tmp_path, Mean(), image_size=SIZE)
     assert got.names == ("16.png",)
     assert got.vectors[0].tolist() == [pytest.approx((7 - 127.5) / 128)] * 4
-    assert got.misses == (Miss("f.tif", "unreadable: pixels of 32 bits (mode F)"),)
+    assert got.misses == (Miss("f.tif", "unreadable: its pixels have 32 bits (mode F)"),)
 
 
 def test_a_photograph_is_turned_upright(tmp_path: Path) -> None:
@@ -208,13 +208,13 @@ def test_a_photograph_is_turned_upright(tmp_path: Path) -> None:
 )
 def test_crops_are_cut_around_the_middle(wide: int, high: int, left: int, top: int) -> None:
     pixels = np.arange(wide * high * 3, dtype=np.uint8).reshape(high, wide, 3)
-    got = np.asarray(cut_middle(image_module.fromarray(pixels), 4))
+    got = np.asarray(center_crop(image_module.fromarray(pixels), 4))
     assert np.array_equal(got, pixels[top : top + 4, left : left + 4])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 3), (2, 9), (9, 3), (4, 3)])
 def test_small_crops_are_enlarged(size: tuple[int, int]) -> None:
-    got = np.asarray(cut_middle(plain(9, size=size), 4))
+    got = np.asarray(center_crop(plain(9, size=size), 4))
     assert got.shape == (4, 4, 3)
     assert (got == (9, 0, 255)).all()  # no padding
 
@@ -256,7 +256,7 @@ def test_the_detector_gets_no_more_pixels_at_once_than_fit(
     assert finder.calls == [1, 1]
 
 
-def test_all_misses_is_an_answer_too() -> None:
+def test_no_face_in_any_image() -> None:
     got = embed([plain(0, blue=0)] * 2, Mean(), Finder())
     assert len(got) == 0
     assert [miss.name for miss in got.misses] == ["0", "1"]
@@ -279,20 +279,20 @@ class Short(Mean):
 @pytest.mark.parametrize(
     ("images", "model", "options", "message"),
     [
-        ([], Mean(), {}, "no image to embed"),
+        ([], Mean(), {}, "there is no image to embed"),
         ("absent", Mean(), {}, "no such folder or file"),
-        ([plain(1)], Logits(), {}, "(?s)gives logits.*classify = False"),
+        ([plain(1)], Logits(), {}, "(?s)returns logits.*classify = False"),
         ([plain(1)], Broken(), {}, "(?s)NaN.*that of 0.*weights"),
-        ([plain(1)], Short(), {}, "(?s)embedding for each face"),
-        ([plain(1)], Mean(), {"detector": lambda _: []}, "detector did not answer"),
-        ([plain(1)], Mean(), {"names": ["a", "b"]}, "differ in number"),
+        ([plain(1)], Short(), {}, "(?s)one embedding for each face"),
+        ([plain(1)], Mean(), {"detector": lambda _: []}, "detector did not return"),
+        ([plain(1)], Mean(), {"names": ["a", "b"]}, "numbers of names and images differ"),
         ([plain(1), plain(2)], Mean(), {"names": ["a", "a"]}, "same name"),
         ([plain(1)], Mean(), {"batch_size": 0}, "at least 1"),
         ([np.zeros((4, 4, 3))], Mean(), {}, "(?s)array 0.*uint8.*float64"),
         ([np.zeros((3, 4, 4), np.uint8)], Mean(), {}, r"(?s)array 0.*\(3, 4, 4\)"),
     ],
 )
-def test_what_cannot_be_embedded_is_refused(
+def test_unusable_images_and_models_are_refused(
     images: Any, model: Any, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(FacenetError, match=message):
@@ -303,7 +303,7 @@ def test_folders_without_images_and_with_names_are_refused(tmp_path: Path, album
     (tmp_path / "empty" / ".git").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"(?s)no image.*\.jpg"):
         embed(tmp_path / "empty", Mean())
-    with pytest.raises(UsageError, match="pass no names"):
+    with pytest.raises(UsageError, match="names are not allowed"):
         embed(album, Mean(), names=["x"])
     with pytest.raises(UsageError, match="no such folder"):
         find_images(tmp_path / "absent")

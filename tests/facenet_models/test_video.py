@@ -1,4 +1,4 @@
-"""Videos: the frames come back as they were written; what is no video is one clear error."""
+"""Videos: the frames come back as they were written; other files are one clear error."""
 
 from __future__ import annotations
 
@@ -176,15 +176,15 @@ def foreign(folder: Path, kind: str, video: Path) -> Path:
 @pytest.mark.parametrize(
     ("kind", "error", "message"),
     [
-        ("empty", FacenetError, "no video, or is damaged"),
-        ("text", FacenetError, "no video, or is damaged"),
-        ("stump", FacenetError, "no video"),
-        ("sound", FacenetError, r"holds no video(?s:.*)found: +audio"),
+        ("empty", FacenetError, "expected a video; the file is of another kind"),
+        ("text", FacenetError, "expected a video; the file is of another kind"),
+        ("stump", FacenetError, "expected a video|no video stream"),
+        ("sound", FacenetError, r"has no video stream(?s:.*)found: +audio"),
         ("absent", UsageError, "no such file"),
-        ("folder", UsageError, "a folder is no video"),
+        ("folder", UsageError, "expected a video, got a folder"),
     ],
 )
-def test_what_is_no_video_is_one_clear_error(
+def test_other_files_than_videos_are_one_clear_error(
     video: Path, tmp_path: Path, kind: str, error: type[FacenetError], message: str
 ) -> None:
     path = foreign(tmp_path, kind, video)
@@ -208,7 +208,7 @@ def test_a_file_cannot_send_us_elsewhere(tmp_path: Path) -> None:
         port = server.getsockname()[1]
         head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:0\n"
         path.write_text(f"{head}#EXTINF:1.0,\nhttp://127.0.0.1:{port}/a.ts\n#EXT-X-ENDLIST\n")
-        with pytest.raises(FacenetError, match="no video"):
+        with pytest.raises(FacenetError, match="expected a video"):
             list(frames(path))
         with pytest.raises(TimeoutError):
             server.accept()
@@ -280,13 +280,13 @@ def test_an_interrupted_video_leaves_the_old_one(video: Path) -> None:
         ("a.mp4", [], 25, "no frame to write"),
         ("a.mp4", [picture(0)], 0, "fps"),
         ("a.mp4", [picture(0)], float("nan"), "fps"),
-        ("a.mp4", [picture(0), picture(0, (40, 40))], 25, r"\(48, 64, 3\), as the first"),
+        ("a.mp4", [picture(0), picture(0, (40, 40))], 25, r"\(48, 64, 3\), as the first frame"),
         ("a.mp4", [picture(0).astype(float)], 25, r"float64 \(48, 64, 3\)"),
         ("a.mp4", [picture(0)[..., 0]], 25, r"uint8 \(48, 64\)"),
         ("a.mp4", ["picture.png"], 25, "found: +str"),
     ],
 )
-def test_what_cannot_be_written_is_refused(
+def test_wrong_names_rates_and_frames_are_refused(
     video: Path, name: str, pictures: list[np.ndarray], fps: float, message: str
 ) -> None:
     before = video.read_bytes()

@@ -1,4 +1,4 @@
-"""Embeddings of the faces in a frame, by which a face that comes back is recognised."""
+"""Embeddings of the faces in a frame, to recognise a face that comes back."""
 
 from __future__ import annotations
 
@@ -14,18 +14,28 @@ if TYPE_CHECKING:
 def embedder(
     model: nn.Module, image_size: int = 160
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """What `follow` takes as `embed`, from an InceptionResnetV1 in evaluation mode.
+    """Return a function that computes embeddings, for the argument `embed` of `follow`.
 
-    Given an image ``(H, W, 3)`` and boxes ``(N, 4)``, it cuts faces of `image_size` pixels, as
-    MTCNN does, and gives ``(N, D)`` float32: zeros, which resemble nothing, for a box without a
-    pixel in the image.
+    Args:
+        model: An InceptionResnetV1 in evaluation mode.
+        image_size: Edge of the faces that are cut out, in pixels.
+
+    Returns:
+        A function of an image ``(H, W, 3)`` and boxes ``(N, 4)``. It cuts out the faces as MTCNN
+        does, and returns ``(N, D)`` float32. The embedding of a box without a pixel in the image
+        is zeros, which are similar to nothing.
+
+    Example:
+        >>> embed = embedder(resnet)  # doctest: +SKIP
+        >>> embed(image, boxes).shape  # doctest: +SKIP
+        (6, 512)
     """
     import torch
 
     from facenet_common.errors import UsageError
     from facenet_models.detect.crops import extract_face, fixed_image_standardization
 
-    where = next(model.parameters())
+    parameter = next(model.parameters())  # for its device and dtype
 
     def embed(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         faces = torch.zeros(len(boxes), 3, image_size, image_size)
@@ -36,9 +46,8 @@ def embedder(
             except UsageError:
                 inside[row] = False
         with torch.inference_mode():
-            vectors = model(faces.to(where)).float().cpu().numpy()
+            vectors: np.ndarray = model(faces.to(parameter)).float().cpu().numpy()
         vectors[~inside] = 0
-        answer: np.ndarray = vectors
-        return answer
+        return vectors
 
     return embed
