@@ -19,10 +19,10 @@ from support.pages import fenced
 pytest.importorskip("jinja2", reason='templates: pip install "facenet-parity[release]"')
 pytest.importorskip("rfc8785", reason='canonical JSON: pip install "facenet-parity[release]"')
 
+from facenet_common.errors import MissingPackageError
 from facenet_release.documents import cards
 from facenet_release.documents.cards import model_card, release_readme
 from facenet_release.documents.manifest import MANIFEST, SUMS, Manifest, Model
-from facenet_release.errors import ReleaseError
 
 HOSTILE = (
     "<script>alert(1)</script> ![x](http://e.example/x.png) [click](javascript:alert(1))\n\n"
@@ -51,8 +51,8 @@ def test_a_card_says_what_was_measured() -> None:
     assert "| weights | tensors that differ in any bit = 0 | 0 | passed |" in said
     assert "| task | not applied | - | skipped |" in said
     files = "`pnet.onnx`, `pnet.pt`, `pnet.safetensors`"
-    assert f"`pnet.parity.json`, about {files}: passed." in said
-    assert "likeness to the original, not accuracy" in said
+    assert f"`pnet.parity.json`, for {files}: passed." in said
+    assert "They are not accuracy" in said
     assert f"{data.sha256(b'pnet.pt')}  pnet.pt" in said
     assert f"{'1' * 64}  pnet.safetensors" in said
     assert f"| `det1.npy` | 27,368 | `{data.sha256(b'det1')}` |" in said
@@ -265,7 +265,7 @@ def test_jinja_that_is_absent_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     cards._environment.cache_clear()
     try:
-        with pytest.raises(ReleaseError, match=r"facenet-parity\[release\]"):
+        with pytest.raises(MissingPackageError, match=r"facenet-parity\[release\]"):
             card()
     finally:
         cards._environment.cache_clear()

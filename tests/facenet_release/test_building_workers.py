@@ -1,4 +1,4 @@
-"""Builds that are interrupted: a full disk, SIGKILL, Ctrl-C, a process that dies."""
+"""The processes of a build: SIGKILL, Ctrl-C, a full disk, a process that is killed."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_killed_build_leaves_no_process_and_goes_on(
         assert time.monotonic() < deadline, processes_of(inputs)
         time.sleep(0.05)
     assert not out.exists()
-    assert plan(read(recipe), out)[0][1]["pnet.pt"]
+    assert plan(read(recipe), out)[0].finished["pnet.pt"]
     build(read(recipe), out, processes=1)
     check(out, CheckOptions())
 
@@ -115,9 +115,32 @@ def test_ctrl_c_while_processes_start_is_heard_by_one_alone(inputs: Path, pause:
     _, said = started.communicate(timeout=60)
     assert started.returncode == 130
     *before, last = said.strip().splitlines()
-    assert last == "Interrupted; the same command goes on where this one was"
+    assert last == "Interrupted; the same command continues this build"
     # Nothing else is said but how far the jobs are, and an empty line; no traceback.
     assert all(re.match(r"\[ *[0-9.]+ s\] [a-z]+: |$", line) for line in before), said
+
+
+class Talks:
+    """A job that reports two tasks."""
+
+    input = SimpleNamespace(model=SimpleNamespace(name="talks"))
+
+    def run(self, on_task: Any) -> str:
+        on_task("one")
+        on_task("two", minor=True)
+        return "result"
+
+
+def test_a_build_continues_after_its_terminal_is_closed(tmp_path: Path) -> None:
+    seen = []
+
+    def on_progress(*row: object) -> None:
+        seen.append(row)
+        raise BrokenPipeError
+
+    jobs: Any = [Talks()]
+    assert [job.result for job in workers.run_jobs(jobs, 1, tmp_path, on_progress)] == ["result"]
+    assert seen == [("talks", task, task == "two") for task in ("one", "two", "done")]
 
 
 class Dies:
@@ -132,5 +155,5 @@ class Dies:
 
 def test_a_process_that_dies_is_reported_and_not_waited_for(tmp_path: Path) -> None:
     jobs: Any = [Dies()]
-    with pytest.raises(ReleaseError, match="process of the build died"):
-        workers.run(jobs, 1, tmp_path, lambda *_: None)
+    with pytest.raises(ReleaseError, match="process of the build ended"):
+        workers.run_jobs(jobs, 1, tmp_path, lambda *_: None)
