@@ -52,8 +52,7 @@ def _check_target(target: Path, overwrite: bool, folder: bool) -> None:
         raise UsageError(
             "the output exists already",
             file=target,
-            next_step="choose another name, or pass --overwrite (overwrite=True in Python) "
-            "to replace it",
+            next_step="choose another name, or pass --overwrite to replace it",
         )
     if folder and os.path.lexists(target) and not target.is_dir():
         raise UsageError("the output is a file, not a folder", file=target)

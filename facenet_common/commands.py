@@ -45,9 +45,13 @@ def reports_errors(command: Command) -> Command:
             name = click.get_current_context().info_name
             _fail(missing_package(module, name or "this command"), as_json)
         except MemoryError:
-            _fail(FacenetError("out of memory; nothing was written"), as_json)
+            exhausted = FacenetError(
+                "out of memory; no unfinished output was left behind",
+                next_step="close other programs, or give the command less at a time",
+            )
+            _fail(exhausted, as_json)
         except KeyboardInterrupt:
-            click.echo("\nInterrupted; nothing was written", err=True)
+            click.echo("\nInterrupted; no unfinished output was left behind", err=True)
             sys.exit(INTERRUPTED)
 
     return run  # type: ignore[return-value] # the wrapper has the command's own parameters

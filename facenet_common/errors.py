@@ -17,7 +17,8 @@ The tree::
     └── ParityFailedError     1  the converted model computes something else
 
 `facenet_release.errors` adds those of releases. A message says what is wrong, where, what was
-expected, what was found and what to do next.
+expected, what was found and what to do next. The second paragraph of a class's docstring says what
+to do about its errors; `docs/messages.md` shows it with all messages of the class.
 
 Example:
     >>> print(UsageError("the folder does not exist", file="photos", next_step="check the path"))
@@ -42,7 +43,8 @@ class FacenetError(Exception):
         problem: What is wrong, in one sentence.
         file: The file, folder or address concerned.
         tensor: The tensor concerned.
-        expected, found: What should be there, and what is.
+        expected: What should be there.
+        found: What is there.
         next_step: What to do about it.
 
     All are kept as attributes, as text; absent ones are None and are left out of the message.
@@ -92,7 +94,11 @@ class FacenetError(Exception):
 
 
 class UsageError(FacenetError):
-    """The call can't be carried out as written: a path, an option, an existing output."""
+    """The call can't be carried out as written: a path, an option, an existing output.
+
+    Correct the call. The message names the path, option or argument, and gives the reason of
+    the system or a library where there is one.
+    """
 
     exit_code = 2
 
@@ -102,11 +108,19 @@ class MissingPackageError(FacenetError, ImportError):
 
 
 class FormatError(FacenetError):
-    """A file is damaged, truncated, foreign, or declares sizes that are wrong."""
+    """A file is damaged, truncated, foreign, or declares sizes that are wrong.
+
+    Fetch the file again, and compare its size and hash with the publisher's.
+    """
 
 
 class MappingError(FacenetError):
-    """The source's tensors don't fit the architecture. `findings` holds every one of them."""
+    """The source's tensors don't fit the architecture. `findings` holds every one of them.
+
+    One line for each finding. *missing*: the file is incomplete or of another model.
+    *unexplained*: pass `--no-strict` if you know what it is. *shape*: of another model, or
+    altered. *type*: save the model with floating-point weights.
+    """
 
     def __init__(self, problem: str, findings: tuple[object, ...] = (), **details: str) -> None:
         super().__init__(problem, **details)
@@ -128,11 +142,18 @@ class ValueCheckError(FacenetError):
 
 
 class WeightsError(FacenetError):
-    """A weight file is damaged, foreign, or fits none of the networks."""
+    """A weight file is damaged, foreign, or fits none of the networks.
+
+    The file is incomplete, or of another network or version: the message lists the names and
+    shapes that differ.
+    """
 
 
 class DownloadError(FacenetError):
-    """A file could not be downloaded, or is not the one expected; nothing was kept of it."""
+    """A file could not be downloaded, or is not the one expected; nothing was kept of it.
+
+    Try again later, or use a mirror. A proxy or a login page may answer in the server's place.
+    """
 
 
 class OutputError(FacenetError):
@@ -149,8 +170,10 @@ class ExportError(FacenetError):
 
 class ParityError(FacenetError):
     """No verdict could be reached: something is missing, damaged, unsafe or does not fit.
-
     A candidate that ran and was found to differ is no error: its report has failed gates.
+
+    The message names the file or the argument at fault. A TensorFlow graph that does not fit can
+    be moved out of the checkpoint's folder: the project's own graph is then used.
     """
 
 

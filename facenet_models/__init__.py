@@ -5,9 +5,11 @@ torch nor the time that importing it takes.
 """
 
 from importlib import import_module
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from facenet_common.optional import missing_package
+from facenet_models.networks.pretrained import Loaded, set_loader
 
 if TYPE_CHECKING:
     from facenet_models import training
@@ -42,6 +44,15 @@ _MODULE_OF = {
     "prewhiten": "facenet_models.detect.crops",
     "training": "facenet_models.training",  # the module itself
 }
+
+
+def _load(pretrained: str | PathLike[str], architecture: str) -> Loaded:
+    from facenet_models.weights.pretrained import load
+
+    return load(pretrained, architecture)
+
+
+set_loader(_load)  # the networks themselves import nothing that looks for weights
 
 
 def __getattr__(name: str) -> object:

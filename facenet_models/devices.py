@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from facenet_common.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def find_device(name: str) -> torch.device:
@@ -17,6 +20,8 @@ def find_device(name: str) -> torch.device:
         >>> find_device("cpu")
         device(type='cpu')
     """
+    import torch  # here, so that commands can report that it is missing
+
     try:
         device = torch.device(name)
     except RuntimeError as error:

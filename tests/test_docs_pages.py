@@ -13,21 +13,16 @@ from support.pages import (
     Block,
     assert_output,
     blocks,
-    messages,
     outputs_follow_code,
     page,
     run_blocks,
     run_page,
     section,
     shell,
-    undocumented,
 )
 
 TUTORIAL = "docs/tutorial.md"
 TROUBLESHOOTING = "docs/troubleshooting.md"
-RAISING = {"ParityError", "UsageError", "MappingError", "_refusal"}
-MESSAGES = list(messages("parity_tests", RAISING))
-EXPLAINED = page(TROUBLESHOOTING) + page("docs/parity-report.md")  # where messages are explained
 
 # Pages whose code other tests run, or that have none; a new page belongs here or into a test below.
 ELSEWHERE = {
@@ -44,6 +39,7 @@ ELSEWHERE = {
 HERE = {
     TUTORIAL,
     TROUBLESHOOTING,
+    "docs/messages.md",
     "docs/offline.md",
     "docs/shell.md",
     "docs/explanation/bundles.md",
@@ -150,18 +146,6 @@ def test_completion_is_switched_on_as_shown() -> None:
 
 
 # --- troubleshooting ------------------------------------------------------------------------------
-
-
-def test_every_error_of_verify_is_documented() -> None:
-    """A new message belongs into the table of docs/troubleshooting.md that it fits."""
-    assert len(MESSAGES) > 100
-    assert undocumented(MESSAGES, EXPLAINED) == []
-
-
-@pytest.mark.parametrize("piece", ["is not an HDF5 file", "the two sides are different networks"])
-def test_an_undocumented_error_is_caught(piece: str) -> None:
-    (found,) = undocumented(MESSAGES, EXPLAINED.replace(piece, ""))
-    assert piece in found
 
 
 def test_the_exit_codes_are_those_of_the_readme() -> None:

@@ -1,8 +1,7 @@
 """What MkDocs does beside rendering: makes pages from the program, and mends links out of docs/.
 
 Pages that lie elsewhere in the repository (`PROJECT`) become pages of the site. The reference of
-the commands is made from the commands themselves, and the index of ``troubleshooting.md`` from the
-tables of messages on all pages.
+the commands is made from the commands themselves, and the list of messages from the code.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
+import messages  # messages.py beside this file; MkDocs puts this folder on the path
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -34,9 +34,7 @@ STANDS_FOR = {"README.md": "index.md"}  # the site's first page says what the RE
 
 _LINK = re.compile(r"(?<!!)\[([^\]\n]*)\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
-_ROW = re.compile(r"^\| (.+?) \| (.*) \|$")
-INDEX_MARK = "<!-- index of messages -->"
-MESSAGE_PAGES = ("convert.md", "models.md", "parity-report.md", "release.md", "troubleshooting.md")
+MESSAGES_MARK = "<!-- all messages -->"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -47,12 +45,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, **_: object) -> str:
-    """Fill in the index of messages, and turn links between files of the repository into links
+def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
+    """Fill in the list of messages, and turn links between files of the repository into links
     between pages of the site.
     """
-    if INDEX_MARK in markdown:
-        markdown = markdown.replace(INDEX_MARK, index_of_messages(Path(config.docs_dir)))
+    if MESSAGES_MARK in markdown:
+        markdown = markdown.replace(MESSAGES_MARK, messages.tables(messages.Sources().messages()))
     uri = page.file.src_uri
     elsewhere = {page: source for source, page in PROJECT.items()}
     return relink(markdown, source=elsewhere.get(uri, f"docs/{uri}"), page=uri)
@@ -145,42 +143,3 @@ def escaped(text: str) -> str:
 
 def _without_markup(text: str) -> str:
     return re.sub(r"([\\*_\[\]#])", r"\\\1", html.escape(text, quote=False))
-
-
-# --- the messages ---------------------------------------------------------------------------------
-
-
-def index_of_messages(docs: Path) -> str:
-    """Every message in the pages' tables, in the order of the alphabet, with a link to its row's
-    section; a message that two sections explain stands there twice.
-    """
-    found = {
-        (message, f"{page}#{anchor}" if page != "troubleshooting.md" else f"#{anchor}")
-        for page in MESSAGE_PAGES
-        if (docs / page).exists()
-        for anchor, message in messages((docs / page).read_text(encoding="utf-8"))
-    }
-    rows = sorted(found, key=lambda row: (row[0].strip("`").lower(), row[1]))
-    return "\n".join(f"- [{message}]({where})" for message, where in rows)
-
-
-def messages(markdown: str) -> Iterator[tuple[str, str]]:
-    """The anchor of the section, and each message, of the tables headed "Message"."""
-    anchor, within = "", False
-    for line in markdown.splitlines():
-        if line.startswith("#"):
-            anchor = slug(line.lstrip("# "))
-        match = _ROW.match(line)
-        if match is None:
-            within = False
-        elif match[1] == "Message":
-            within = True
-        elif within and not match[1].startswith("---"):
-            yield from ((anchor, message.strip()) for message in match[1].split("; "))
-
-
-def slug(title: str) -> str:
-    """A heading's anchor, as Python-Markdown makes it."""
-    from markdown.extensions.toc import slugify
-
-    return slugify(title.replace("`", ""), "-")

@@ -100,7 +100,11 @@ def read_pairs(path: str | Path) -> Pairs:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise FacenetError("the file of pairs is not UTF-8 text", file=path) from error
+        raise FacenetError(
+            "the file of pairs is not UTF-8 text",
+            file=path,
+            next_step="fetch LFW's pairs.txt again",
+        ) from error
     while lines and not lines[-1].strip():
         lines.pop()
     folds, each = _read_header(lines, path)

@@ -17,8 +17,6 @@ from facenet_models.networks.inception_resnet_v1 import InceptionResnetV1
 from facenet_models.networks.mtcnn import ONet, PNet, RNet
 
 INCEPTION = "inception_resnet_v1"
-PREPROCESSING = "RGB, (pixel - 127.5) / 128, NCHW"
-
 
 Answer = tuple[int] | tuple[int, None, None]
 

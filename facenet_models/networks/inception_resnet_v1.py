@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facenet_models.weights.pretrained import load
-from facenet_models.weights.registry import INCEPTION
+from facenet_models.networks.pretrained import load
 
+NAME = "InceptionResnetV1"  # of the class, as the registry of weights has it
 BATCH_NORM_EPS = 1e-3  # the original's batch_norm_params["epsilon"]
 BATCH_NORM_MOMENTUM = 0.1  # facenet-pytorch's, torch's default; the original trained with 0.005
 NORMALIZE_EPS = 1e-5  # tf.nn.l2_normalize(x, 1, 1e-10) bounds the squared norm, torch the norm
@@ -209,7 +209,7 @@ class InceptionResnetV1(nn.Module):
         self.classify = classify
         self.num_classes = num_classes
 
-        loaded, classes = None if pretrained is None else load(pretrained, INCEPTION), num_classes
+        loaded, classes = None if pretrained is None else load(pretrained, NAME), num_classes
         if loaded is not None:
             classes = loaded.rows("logits.weight")
             if classify and classes is None and num_classes is None:

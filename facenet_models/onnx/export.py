@@ -13,7 +13,8 @@ from torch import nn
 
 from facenet_common.atomic import check_target, write_file
 from facenet_common.errors import ExportError, UsageError
-from facenet_models.networks.architectures import PREPROCESSING, Architecture, describe
+from facenet_models.networks import PREPROCESSING
+from facenet_models.networks.architectures import Architecture, describe
 from facenet_models.onnx.graph import DEFAULT_OPSET, INPUT, check_opset, to_onnx
 from facenet_models.onnx.runtime import make_session
 from facenet_models.optimize import check_eval

@@ -114,10 +114,13 @@ def _decoded(container: Any, stream: Any, path: Path) -> Iterator[Any]:
             count += 1
     except (av.error.FFmpegError, ValueError) as error:
         raise FacenetError(
-            f"the video is damaged after {count} frames", file=path, found=_why(error)
+            f"the video is damaged after {count} frames",
+            file=path,
+            found=_why(error),
+            next_step="convert the file anew, or read fewer frames",
         ) from error
     if count == 0:
-        raise FacenetError("the video has no frame", file=path)
+        raise FacenetError("the video has no frame", file=path, next_step="check the path")
 
 
 def _time(raw: Any, index: int, stream: Any) -> float:
@@ -154,7 +157,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
     except (av.error.FFmpegError, ValueError) as error:
         raise FacenetError(
-            "the file is no video, or is damaged", file=path, found=_why(error)
+            "the file is no video, or is damaged",
+            file=path,
+            found=_why(error),
+            next_step="check the path, or convert the file anew",
         ) from error
     with container:
         if container.format.name == "image2" or container.format.name.endswith("_pipe"):
@@ -165,7 +171,12 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             )
         if not container.streams.video:
             kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
-            raise FacenetError("the file holds no video", file=path, found=" and ".join(kinds))
+            raise FacenetError(
+                "the file holds no video",
+                file=path,
+                found=" and ".join(kinds),
+                next_step="check the path",
+            )
         yield container, container.streams.video[0]
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from torch import nn
 
 from facenet_common.errors import UsageError, WeightsError
+from facenet_models.networks.pretrained import Loaded
 from facenet_models.weights.files import load_state_dict
-from facenet_models.weights.pretrained import Loaded, load
+from facenet_models.weights.pretrained import load
 from facenet_models.weights.releases import find_in
 
 SUFFIXES = (".pt", ".pth", ".safetensors")

@@ -17,15 +17,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from facenet_common.errors import WeightsError
+from facenet_models.networks.pretrained import Loaded
 from facenet_models.weights.cache import cache_folder, fetch, mirrored, ready
 from facenet_models.weights.registry import Weights, find, names
 from facenet_models.weights.releases import PLACE, find_at, named
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 
 def locate(weights: Weights, *, progress: bool = True) -> Path:
@@ -70,40 +67,6 @@ def check_file(weights: Weights, file: Path) -> None:
             expected=f"{weights.architecture} {expected or ''}",
             found=f"{type(model).__name__} {found or ''}",
         )
-
-
-class Loaded(NamedTuple):
-    """A state_dict and the file that it is from."""
-
-    state: dict[str, Tensor]
-    file: Path
-
-    def rows(self, name: str) -> int | None:
-        """The first dimension of a tensor; None where there is no such tensor."""
-        value = self.state.get(name)
-        return value.shape[0] if value is not None and value.ndim else None
-
-    def fill(self, model: nn.Module) -> None:
-        """Copy the tensors into `model`, in its own dtypes.
-
-        Counters of batches (``num_batches_tracked``), which conversions may leave out, become 0.
-
-        Raises:
-            WeightsError: A name is missing or unknown, or a shape differs; all are named.
-        """
-        counters = {
-            name: value.new_zeros(())
-            for name, value in model.state_dict().items()
-            if name.endswith(".num_batches_tracked")
-        }
-        try:
-            model.load_state_dict({**counters, **self.state})
-        except RuntimeError as error:
-            raise WeightsError(
-                f"the weights do not fit {type(model).__name__}",
-                file=self.file,
-                found="; ".join(line.strip() for line in str(error).splitlines()[1:]),
-            ) from error
 
 
 def load(pretrained: str | os.PathLike[str], architecture: str) -> Loaded:

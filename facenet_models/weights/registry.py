@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from facenet_common.errors import UsageError
+from facenet_models.networks import PREPROCESSING
 
 INCEPTION = "InceptionResnetV1"
-PREPROCESSING = "RGB, (pixel - 127.5) / 128, NCHW"
 
 _RELEASE = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
 # The commit whose files the hashes below are those of.

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from facenet_common.errors import UsageError
-from facenet_models.weights.registry import PREPROCESSING, Pretrained, Weights
+from facenet_models.networks import PREPROCESSING
+from facenet_models.weights.registry import Pretrained, Weights
 from facenet_release.documents.canonical_json import schema_validator
 from facenet_release.errors import RecipeError
 

@@ -364,7 +364,7 @@ def test_ctrl_c(out: str, pnet: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, message = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert message.strip() == "Interrupted; nothing was written"
+    assert message.strip() == "Interrupted; no unfinished output was left behind"
     assert names(tmp_path) == []
 
 

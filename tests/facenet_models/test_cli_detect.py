@@ -204,7 +204,7 @@ def test_weights_and_devices_that_are_not_there(album: Path, tmp_path: Path, wei
         assert "convert" not in data["next_step"]  # nothing is to be written there
     result = detect(album, "--out", tmp_path / "x", "--weights", weights, "--device", "abacus")
     assert result.exit_code == 2
-    assert "there is no such kind of device" in result.stderr
+    assert "unknown kind of device" in result.stderr
     result = detect(album, "--json", "--weights", weights, "--device", "cuda:99")
     assert result.exit_code == 2
     told = json.loads(result.stdout)

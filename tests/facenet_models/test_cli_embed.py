@@ -157,7 +157,7 @@ def test_messages_speak_of_options_and_of_a_next_step(album: Path, tmp_path: Pat
     out = tmp_path / "x.npz"
     out.touch()
     exists = embed(album, "--weights", "w.pt", "--out", out)
-    assert "pass --overwrite to replace it" in exists.stderr
+    assert "pass --overwrite" in exists.stderr
     assert "=True" not in exists.stderr
     absent = embed("no-such-album", "--weights", "w.pt", "--out", tmp_path / "y.npz", "--json")
     step = json.loads(absent.stdout)["next_step"]
@@ -380,7 +380,7 @@ def test_real_photographs_and_the_real_networks(
     [
         (("--aligned", "--margin", "4"), "--aligned detects nothing"),
         (("--aligned", "--detector-weights", "x"), "--aligned detects nothing"),
-        (("--aligned", "--device", "abacus"), "there is no such kind of device"),
+        (("--aligned", "--device", "abacus"), "unknown kind of device"),
         (
             ("--aligned", "--device", "cuda:99"),
             f"torch {torch.__version__} has no device 'cuda:99'",

@@ -124,5 +124,10 @@ def test_the_extras_bring_them() -> None:
     for module, (_, extra) in PACKAGES.items():
         if module == "requests" or module not in brought:
             continue
-        names = {re.split(r"[^\w.-]", x)[0].lower() for x in lines if f"extra == '{extra}'" in x}
-        assert names & {name.lower() for name in brought[module]}, module
+        required = {normalised(x) for x in lines if f"extra == '{extra}'" in x}
+        assert required & {normalised(name) for name in brought[module]}, module
+
+
+def normalised(requirement: str) -> str:
+    """The name of a distribution as PEP 503 has it."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement)[0]).lower()

@@ -215,7 +215,7 @@ def test_the_embedder_is_the_network_that_is_named(tmp_path: Path, built: Any) -
         (["--out", "{tmp}/x.mp4"], "Missing argument"),
         (["{tmp}/no.mp4", "--out", "{tmp}/x.mp4"], "no such file"),
         (["{tmp}/no.mp4", "--out", "{tmp}/x.mp4"], "check the path"),
-        (["{blank}", "--out", "{tmp}/old.mp4"], "pass --overwrite to replace it"),
+        (["{blank}", "--out", "{tmp}/old.mp4"], "pass --overwrite"),
         (["{tmp}", "--out", "{tmp}/x.mp4"], "a folder is no video"),
         (["{blank}", "--out", "{tmp}/x.gif"], ".mp4 or .mkv or .mov"),
         (["{blank}", "--out", "{tmp}/no/x.mp4"], "folder does not exist"),
@@ -287,7 +287,7 @@ def test_an_interrupted_run_leaves_nothing(
     monkeypatch.setattr(module, "build_detector", lambda *args: Interrupted())  # noqa: ARG005
     result = track(blank, "--out", tmp_path / "x.mp4", "--json", tmp_path / "x.json")
     assert result.exit_code == 130
-    assert result.stderr.strip() == "Interrupted"
+    assert result.stderr.strip() == "Interrupted; no unfinished output was left behind"
     assert [path.name for path in tmp_path.iterdir()] == ["blank.mp4"]
 
 

@@ -223,7 +223,7 @@ def test_without_onnx_the_message_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(FacenetError, match=r"(?s)onnx is needed.*facenet-parity\[onnx\]"):
+    with pytest.raises(FacenetError, match=r"(?s)needs onnx, which.*facenet-parity\[onnx\]"):
         export_onnx(detector(PNet), tmp_path / "m.onnx")
 
 

@@ -76,8 +76,8 @@ def test_without_torch_the_message_says_what_to_install(name: str) -> None:
     use = f"try:\n    facenet_models.{name}\nexcept ImportError as error:\n    print(error)"
     printed = python(f"{ABSENT}\nimport facenet_models\n{use}")
     assert printed == (
-        f"facenet_models.{name} needs torch, which is not installed: "
-        'pip install "facenet-parity[torch]"'
+        f"facenet_models.{name} needs torch, which is not installed\n"
+        '  next:     pip install "facenet-parity[torch]"'
     )
 
 

@@ -1,4 +1,4 @@
-"""docs/release.md: its commands run and print what it shows, and it knows every error."""
+"""docs/release.md: its commands run and print what it shows."""
 
 from __future__ import annotations
 
@@ -10,20 +10,13 @@ from support.pages import (
     ROOT,
     Block,
     blocks,
-    classes,
-    messages,
-    page,
     run_blocks,
     section,
-    undocumented,
 )
 
-from facenet_common import errors as general
-from facenet_release import errors
 from facenet_release.documents.recipe import read
 
 PAGE = "docs/release.md"
-RAISED = {*classes(general, Exception), *classes(errors, Exception)}
 FORMS = ("facenet release check PLACE", "FACENET_WEIGHTS=oci://")  # text that shows what to type
 
 
@@ -36,13 +29,6 @@ def steps() -> list[Block]:
 def test_the_page_can_be_followed(tmp_path: Path) -> None:
     run_blocks(steps(), PAGE, tmp_path)
     assert (tmp_path / "published" / "model.sig").is_file()
-
-
-def test_every_error_is_documented() -> None:
-    found = list(messages("facenet_release", RAISED))
-    assert len(found) > 60
-    assert undocumented(found, page(PAGE)) == []
-    assert undocumented(found, page(PAGE).replace("another build is at work here", "")) != []
 
 
 def test_every_key_of_a_recipe_is_documented() -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import io
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-E = TypeVar("E", bound=Exception)
 ROOT = Path(__file__).parents[2]
-SHORT = 6  # characters; a shorter piece of an f-string, such as "the ", shows nothing
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -118,51 +114,6 @@ def assert_output(shown: str, printed: str) -> None:
         for line in shown.splitlines()
     )
     assert re.fullmatch("".join(lines), printed), f"{shown}\n--- is now ---\n{printed}"
-
-
-# --- messages -------------------------------------------------------------------------------------
-
-
-def classes(module: ModuleType, root: type[E]) -> dict[str, type[E]]:
-    """The errors that a module has below `root`, itself included, by name, as they stand there."""
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, root)
-    }
-
-
-def messages(package: str, raising: Collection[str]) -> Iterator[tuple[str, list[str]]]:
-    """Every first argument of a call in `package` of a name in `raising`: where, and its pieces.
-
-    The pieces of an f-string are its fixed parts. Methods count by their last name.
-    """
-    for path in sorted((ROOT / package).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not (isinstance(node, ast.Call) and node.args):
-                continue
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else None
-            if isinstance(node.func, ast.Name):
-                called = node.func.id
-            if called in raising:
-                yield f"{path.relative_to(ROOT)}:{node.lineno}", _pieces(node.args[0])
-
-
-def _pieces(message: ast.expr) -> list[str]:
-    values = message.values if isinstance(message, ast.JoinedStr) else [message]
-    texts = [v.value for v in values if isinstance(v, ast.Constant) and isinstance(v.value, str)]
-    # What follows the first sentence, or a command to type, is advice.
-    return [re.split(r"\. |: pip", text)[0].strip(" :!'\".,") for text in texts]
-
-
-def undocumented(found: Collection[tuple[str, list[str]]], docs: str) -> list[str]:
-    """The pieces that `docs` doesn't hold, with where they are raised."""
-    return [
-        f"{where}: {piece}"
-        for where, pieces in found
-        for piece in pieces
-        if len(piece) >= SHORT and piece not in docs
-    ]
 
 
 def outputs_follow_code(name: str) -> bool:
