@@ -1,24 +1,17 @@
-"""What is installed, read from metadata alone: nothing is imported to find out its version."""
+"""Versions and requirements of installed packages, from their metadata: nothing is imported."""
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 
 PACKAGE = "facenet-parity"
 
-_REQUIREMENT = re.compile(r"\s*(?P<name>[\w.-]+)\s*(?P<bounds>[^;]*?)\s*(?:;(?P<marker>.*))?")
-_EXTRA = re.compile(r"extra\s*==\s*['\"]([\w.-]+)['\"]")
-_PYTHON = re.compile(r"python_version\s*(<=|>=|==|!=|<|>)\s*['\"]([\d.]+)['\"]")
-_BOUND = re.compile(r"(<=|>=|==|!=|<|>)\s*([\d.]+)")
-
 
 @dataclass(frozen=True)
 class Requirement:
-    """One line of the package's ``Requires-Dist``; `bounds` as written, such as ``>=2.1``."""
+    """A package that this project needs, with bounds of its version such as ``>=2.1``."""
 
     name: str
     bounds: str
@@ -34,12 +27,19 @@ class Requirement:
     @property
     def met(self) -> bool:
         """Whether a version within the bounds is installed."""
+        from packaging.specifiers import SpecifierSet
+
         found = self.found
-        return found is not None and _within(found, self.bounds)
+        return found is not None and SpecifierSet(self.bounds).contains(found, prereleases=True)
 
 
 def version_of(name: str) -> str | None:
-    """The version of the package `name` that is installed, or None."""
+    """Return the installed version of a package, or None.
+
+    Example:
+        >>> version_of("no-such-package") is None
+        True
+    """
     try:
         return version(name)
     except PackageNotFoundError:
@@ -47,12 +47,17 @@ def version_of(name: str) -> str | None:
 
 
 def versions_of(names: Iterable[str]) -> dict[str, str]:
-    """The versions of the packages `names`, in their order, without those that are absent."""
+    """Return the versions of those packages that are installed, in the order of `names`.
+
+    Example:
+        >>> list(versions_of(["click", "no-such-package"]))
+        ['click']
+    """
     return {name: found for name in names if (found := version_of(name)) is not None}
 
 
 def metadata() -> Distribution | None:
-    """What pip wrote down about this package; None where it is run without being installed."""
+    """Return the installed metadata of this project, or None if pip did not install it."""
     try:
         return distribution(PACKAGE)
     except PackageNotFoundError:
@@ -60,52 +65,23 @@ def metadata() -> Distribution | None:
 
 
 def extras(own: Distribution) -> dict[str, tuple[Requirement, ...]]:
-    """What each extra of `own` asks for, in its metadata's order; ``""`` is what all need.
+    """Return the requirements of each extra; those of ``""`` are needed without any extra.
 
-    The build backend has resolved extras that name other extras. Of environment markers only
-    ``python_version`` is judged; a line with any other counts as asked for.
+    The build backend has replaced extras that name other extras. Requirements whose markers
+    exclude this environment, such as an older Python, are left out.
+
+    Args:
+        own: The metadata of this project.
     """
+    from packaging.requirements import Requirement as Parsed
+
     found: dict[str, list[Requirement]] = {"": []}
     found |= {extra: [] for extra in own.metadata.get_all("Provides-Extra") or []}
     for line in own.requires or []:
-        match = _REQUIREMENT.fullmatch(line)
-        marker = (match and match["marker"]) or ""
-        if match is None or not _asked_for(marker):
-            continue
-        for extra in _EXTRA.findall(marker) or [""]:
-            found.setdefault(extra, []).append(Requirement(match["name"], match["bounds"].strip()))
+        parsed = Parsed(line)
+        requirement = Requirement(parsed.name, str(parsed.specifier))
+        marker = parsed.marker
+        needed = [extra for extra in found if marker is None or marker.evaluate({"extra": extra})]
+        for extra in [""] if "" in needed else needed:
+            found[extra].append(requirement)
     return {extra: tuple(requirements) for extra, requirements in found.items()}
-
-
-def _asked_for(marker: str) -> bool:
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return all(_within(python, op + bound) for op, bound in _PYTHON.findall(marker))
-
-
-def _within(found: str, bounds: str) -> bool:
-    """Whether the release number `found` lies within `bounds`, such as ``>=2.1,<3``.
-
-    Only the numbers before any ``rc``, ``.post`` or ``+local`` are compared.
-    """
-    have = _release(found)
-    for op, bound in _BOUND.findall(bounds):
-        want = _release(bound)
-        verdict = {
-            ">=": have >= want,
-            "<=": have <= want,
-            ">": have > want,
-            "<": have < want,
-            "==": have == want,
-            "!=": have != want,
-        }[op]
-        if not verdict:
-            return False
-    return True
-
-
-def _release(text: str) -> tuple[int, ...]:
-    match = re.match(r"\d+(?:\.\d+)*", text)
-    numbers = [int(part) for part in match[0].split(".")] if match else []
-    while numbers and numbers[-1] == 0:  # 2.0 is 2
-        numbers.pop()
-    return tuple(numbers)

@@ -146,9 +146,9 @@ def test_missing_packages_are_told_and_no_failure(
     found = facts()
     assert found["extras"]["base"] == {"complete": True, "lacks": [], "install": None}
     video = found["extras"]["video"]
-    assert [lack["package"] for lack in video["lacks"]] == ["no-such-package>=2.1,<3", "click>=999"]
+    assert [lack["package"] for lack in video["lacks"]] == ["no-such-package<3,>=2.1", "click>=999"]
     pip = [sys.executable, "-m", "pip", "install"]
-    assert shlex.split(video["install"]) == [*pip, "no-such-package>=2.1,<3", "click>=999"]
+    assert shlex.split(video["install"]) == [*pip, "no-such-package<3,>=2.1", "click>=999"]
     assert found["libraries"]["no-such-package"] is None
     assert found["libraries"]["rich"] == version_of("rich")
 
@@ -167,9 +167,9 @@ def test_markers(tmp_path: Path) -> None:
         "Provides-Extra: a",
         "Requires-Dist: old<2; (python_version < '3.0') and extra == 'a'",
         "Requires-Dist: new>=2; (python_version >= '3.10') and extra == 'a'",
-        "Requires-Dist: linux; sys_platform == 'linux' and extra == 'a'",
+        "Requires-Dist: beos; sys_platform == 'beos5' and extra == 'a'",
     )
-    assert extras(own) == {"": (), "a": (Requirement("new", ">=2"), Requirement("linux", ""))}
+    assert extras(own) == {"": (), "a": (Requirement("new", ">=2"),)}
 
 
 def test_the_extras_are_those_of_pyproject() -> None:
