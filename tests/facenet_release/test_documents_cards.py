@@ -264,7 +264,6 @@ def test_jinja_that_is_absent_is_named() -> None:
     code = """
         from facenet_release.documents.cards import model_card
         from support import release_data as data
-from support.absent import run_without
 
         model_card(data.PNET, data.manifest(data.PNET), data.evidence())
     """
