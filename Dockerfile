@@ -18,6 +18,7 @@ RUN if [ -n "$TORCH_INDEX" ]; then \
     fi
 COPY pyproject.toml README.md LICENSE ./
 COPY converter converter
+COPY facenet_common facenet_common
 COPY facenet_models facenet_models
 COPY facenet_release facenet_release
 COPY parity_tests parity_tests

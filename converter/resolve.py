@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.catalog import Catalog
-from converter.sources import bundle, open_source
+from converter.sources import open_source
+from converter.sources.tensorflow import bundle
 from facenet_common.errors import FormatError, UsageError
 
 ENVIRONMENT = "FACENET_CHECKPOINTS"

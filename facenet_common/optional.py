@@ -27,7 +27,6 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "onnx": ("onnx", "onnx"),
     "onnxruntime": ("onnxruntime", "onnx"),
     "oras": ("oras", "release"),
-    "pooch": ("pooch", "torch"),
     "pyarrow": ("pyarrow", "parquet"),
     "requests": ("requests", "torch"),
     "rfc8785": ("rfc8785", "release"),

@@ -11,15 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from converter.catalog import Catalog, Naming
-from converter.sources import (
-    bundle,
-    frozen_graph,
-    mtcnn_npy,
-    safetensors,
-    torch_legacy,
-    torch_zip,
-)
-from converter.sources.mapped import MappedFile
+from converter.sources import mtcnn_npy, safetensors
+from converter.sources.mapped_file import MappedFile
+from converter.sources.pytorch import legacy as torch_legacy
+from converter.sources.pytorch import zip_archive as torch_zip
+from converter.sources.tensorflow import bundle, frozen_graph
 from facenet_common.errors import FormatError, UsageError
 
 

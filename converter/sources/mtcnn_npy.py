@@ -16,9 +16,9 @@ import numpy as np
 
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import BFLOAT16, DTYPES, Array, DType
-from converter.sources import pickles
-from converter.sources.mapped import MappedFile
-from converter.sources.pickles import Buildable, Dict, Name, PickleError
+from converter.sources import unpickler
+from converter.sources.mapped_file import MappedFile
+from converter.sources.unpickler import Buildable, Dict, Name, PickleError
 from facenet_common.errors import FormatError
 
 FORMAT = "mtcnn-npy"
@@ -36,7 +36,7 @@ class _ElementType(Buildable):
     """``numpy.dtype``: a code such as f4, then a byte order."""
 
     def __init__(self, code: object, *_: object) -> None:
-        self.code = pickles.text(code)
+        self.code = unpickler.text(code)
         self.order = "<"
 
     def build(self, state: object) -> None:
@@ -76,7 +76,7 @@ class _Array(Buildable):
     def fill(self, shape: object, kind: object, fortran: bool, data: object) -> None:
         if not isinstance(kind, _ElementType):
             raise PickleError("an array without an element type")
-        self.shape, self.type, self.fortran = pickles.sizes(shape), kind, fortran
+        self.shape, self.type, self.fortran = unpickler.sizes(shape), kind, fortran
         if isinstance(data, (str, bytearray)):  # Python 2 wrote text, protocol 5 a byte array
             data = self.as_bytes(data)
         if kind.is_object and isinstance(data, list):
@@ -133,9 +133,9 @@ class _Builder:
         """How Python 3 spells bytes in pickles of protocol 2 and older."""
         if encoding not in ("latin1", "latin-1"):
             raise PickleError("bytes in an unknown encoding")
-        return self.as_bytes(pickles.text(value))
+        return self.as_bytes(unpickler.text(value))
 
-    def constructors(self) -> pickles.Constructors:
+    def constructors(self) -> unpickler.Constructors:
         cores = ("numpy.core", "numpy._core")
         return {
             "numpy ndarray": _not_called,
@@ -172,7 +172,7 @@ def open(path: Path) -> Catalog:
     start = _object_header(file)
     reader = file.reader(start)
     try:
-        root = pickles.load(reader, _Builder().constructors())
+        root = unpickler.load(reader, _Builder().constructors())
         if reader.tell() != file.size:
             raise PickleError(f"{file.size - reader.tell()} bytes behind the pickle")
         arrays = _arrays(root)
@@ -181,7 +181,7 @@ def open(path: Path) -> Catalog:
         if held > file.size:  # the same bytes, many times over
             raise PickleError(f"arrays of {held} bytes in a file of {file.size}")
     except PickleError as error:
-        raise pickles.damaged(path, error, "the pickled weights") from error
+        raise unpickler.damaged(path, error, "the pickled weights") from error
     return Catalog(tensors, format=FORMAT, naming=NAMING, files=(path,))
 
 
@@ -224,10 +224,10 @@ def _arrays(root: object) -> dict[str, _Array]:
     if not isinstance(layers, Dict) or not layers:
         raise PickleError("the pickle holds no dict of layers")
     arrays = {}
-    for layer, parameters in pickles.named(layers).items():
+    for layer, parameters in unpickler.named(layers).items():
         if not isinstance(parameters, Dict):
             raise PickleError(f"layer {layer[:80]!r} is no dict of arrays")
-        for parameter, array in pickles.named(parameters).items():
+        for parameter, array in unpickler.named(parameters).items():
             if not isinstance(array, _Array) or array.type is None or array.type.is_object:
                 raise PickleError(f"{layer[:80]}/{parameter[:80]} is no array of numbers")
             name = f"{layer}/{parameter}"

@@ -16,7 +16,7 @@ import numpy as np
 
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import BY_SAFETENSORS, Array, DType
-from converter.sources.mapped import MappedFile
+from converter.sources.mapped_file import MappedFile
 from converter.sources.shapes import impossible
 from facenet_common.errors import FormatError
 from facenet_common.text import printable

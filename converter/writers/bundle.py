@@ -1,6 +1,6 @@
 """A TensorFlow checkpoint without TensorFlow: an index, one data file and a ``checkpoint`` file.
 
-TensorFlow's own reader opens it. Sources: those of `converter.sources.bundle`.
+TensorFlow's own reader opens it. Sources: those of `converter.sources.tensorflow.bundle`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from crc32c import crc32c
+
 from converter.catalog import Naming, TensorRef
-from converter.checksums import crc32c
-from converter.sources.bundle import index_path, shard_path
-from converter.sources.sstable import FOOTER_SIZE, MAGIC, masked
-from converter.sources.wire import encode, encode_varint
+from converter.sources.tensorflow.bundle import index_path, shard_path
+from converter.sources.tensorflow.protobuf import encode, encode_varint
+from converter.sources.tensorflow.sstable import FOOTER_SIZE, MAGIC, masked
 from converter.writers.stream import OnWritten, stream
 
 FORMAT = "tensorflow-bundle"

@@ -1,42 +1,30 @@
-"""One file from the network into a cache: whole, checked, and under its name only then.
+"""The cache of downloaded weights: a file is whole and checked before it has its name.
 
-The bytes go to a hidden file in the same folder, which survives a break and is continued where
-the server can prove that it still has the same file (``If-Range``). They take their name after
-their hash was checked, or, where nobody published one, after the caller's own check; that hash is
-then kept beside the file (``NAME.sha256``, as sha256sum writes it) and holds from then on: trust
-on first use. Processes that want the same file wait for the one that came first.
+The bytes go to a hidden file in the same folder (`facenet_models.weights.download.Part`), which
+survives a break. They get their name after their hash was checked or, where nobody published one,
+after the caller's own check; that hash is then kept beside the file (``NAME.sha256``, as sha256sum
+writes it) and holds from then on: trust on first use. Processes that want the same file wait for
+the first one.
 
-Nothing here needs torch. pooch and rich are imported when there is something to download.
+Nothing here needs torch. requests, filelock and rich are imported when there is something to
+download.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from facenet_common.atomic import write_file
 from facenet_common.errors import DownloadError, FacenetError, OutputError, WeightsError
-from facenet_models.weights.http import AbsentError, Bar, Part, Source, download, failed, shown
-
-__all__ = [
-    "AbsentError",
-    "Source",
-    "cache_folder",
-    "fetch",
-    "mirrored",
-    "note_of",
-    "ready",
-    "recorded",
-    "require_hash",
-    "sha256_of",
-    "verify",
-]
+from facenet_common.hashing import sha256_file
+from facenet_common.optional import install, missing
+from facenet_models.weights.download import OnProgress, Part, download
+from facenet_models.weights.http import Source, failed, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,9 +38,9 @@ Check = Callable[[Path], object]
 
 
 def cache_folder() -> Path:
-    """Where facenet-pytorch caches weights too: ``checkpoints`` in torch's home.
+    """Return the folder in which facenet-pytorch caches weights too: ``checkpoints`` of torch.
 
-    That is ``$TORCH_HOME``, else ``$XDG_CACHE_HOME/torch``, else ``~/.cache/torch``.
+    It is in ``$TORCH_HOME``, else ``$XDG_CACHE_HOME/torch``, else ``~/.cache/torch``.
     """
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("TORCH_HOME") or f"{cache}/torch"
@@ -60,7 +48,7 @@ def cache_folder() -> Path:
 
 
 def mirrored(url: str) -> str:
-    """`url` at the mirror that ``FACENET_MIRROR`` names: its prefix, then the path of `url`."""
+    """Return `url` at the mirror that ``FACENET_MIRROR`` names: its prefix, then the same path."""
     mirror = os.environ.get(MIRROR, "")
     return mirror.rstrip("/") + urlsplit(url).path if mirror else url
 
@@ -74,7 +62,7 @@ def fetch(
     check: Check | None = None,
     progress: bool = True,
 ) -> Path:
-    """`target`, checked, after downloading it from `source` if it is not there yet.
+    """Return `target`, checked; download it from `source` if it is not there yet.
 
     Args:
         source: An address, ``http`` or ``https``, or more about it.
@@ -82,7 +70,7 @@ def fetch(
         sha256: Its hash in lower-case hex, or None where none is known.
         keep_hash: Keep `sha256` beside a file that is downloaded, for later calls without it.
         check: Called with a path when no hash is known, neither published nor kept from an
-            earlier time; raises a FacenetError for a file that is not the one wanted.
+            earlier time; raises a FacenetError for a file that is not the expected one.
         progress: Show a progress bar on standard error.
 
     Raises:
@@ -95,35 +83,41 @@ def fetch(
         return verify(target, sha256=sha256, check=check)
     source = Source(source) if isinstance(source, str) else source
     ready(target, source.url)
-    with _writing(target):
+    try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target, progress):
             if not target.is_file():  # else another process was faster
                 _fill(source, target, sha256, keep_hash, check, progress)
                 return target
+    except OSError as error:
+        raise OutputError(
+            "the weight file can't be kept",
+            file=error.filename or target,
+            found=error.strerror or str(error),
+            next_step="check the folder and the space on the disk; TORCH_HOME names another one",
+        ) from error
     return verify(target, sha256=sha256, check=check)
 
 
 def ready(target: Path, url: str, looked: str | None = None) -> None:
     """Raise DownloadError unless `target` may be downloaded from `url`, and can be.
 
-    `looked` says where the file was looked for before.
+    `looked` lists the places in which the file was not found.
     """
     if os.environ.get(OFFLINE, "").lower() not in _OFF:
         raise DownloadError(
-            f"the weight file is not here, and {OFFLINE} forbids to download it",
+            f"the weight file is not here, and {OFFLINE} forbids downloading it",
             file=target,
             found=looked,
             next_step=f"put it there yourself, from {shown(url)}, or unset {OFFLINE}",
         )
-    for package in ("pooch", "filelock"):
-        if find_spec(package) is None:
-            raise DownloadError(
-                f"downloading needs {package}, which is not installed",
-                file=target,
-                found=looked,
-                next_step=f"pip install {package}, or put the file there, from {shown(url)}",
-            )
+    for package in missing(("requests", "filelock")):
+        raise DownloadError(
+            f"downloading needs {package}, which is not installed",
+            file=target,
+            found=looked,
+            next_step=f"{install(package)}, or put the file there, from {shown(url)}",
+        )
 
 
 def verify(
@@ -133,20 +127,20 @@ def verify(
     check: Check | None = None,
     advice: str = "delete it, so that it is downloaded again",
 ) -> Path:
-    """`file`, if its hash is `sha256`, or else the one kept beside it.
+    """Return `file`, if its hash is `sha256`, or else the one kept beside it.
 
     Where there is neither, `check` decides, and the hash is kept, unless the folder is read-only.
-    `advice` is what to do where the hash is wrong.
+    `advice` is the next step where the hash is wrong.
 
     Raises:
         WeightsError: The hash is another one.
     """
     expected = sha256 or recorded(file)
-    digest = sha256_of(file)
+    digest = sha256_file(file)
     if expected is None:
         if check is not None:
             check(file)
-        with contextlib.suppress(OutputError):  # a folder that can only be read
+        with suppress(OutputError):  # a folder that can only be read
             _record(file, digest)
     elif digest != expected:
         raise WeightsError(
@@ -160,7 +154,7 @@ def verify(
 
 
 def recorded(file: Path, sums: str | None = None) -> str | None:
-    """The hash of `file` in `sums`, a file of sha256sum beside it; by default ``NAME.sha256``."""
+    """Return the hash of `file` in `sums`, a file of sha256sum beside it (``NAME.sha256``)."""
     source = file.with_name(sums) if sums else note_of(file)
     try:
         lines = source.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -173,18 +167,8 @@ def recorded(file: Path, sums: str | None = None) -> str | None:
     return None
 
 
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a file, in lower-case hex."""
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(1 << 20))
-    with file.open("rb", buffering=0) as opened:
-        while count := opened.readinto(buffer):
-            digest.update(buffer[:count])
-    return digest.hexdigest()
-
-
 def note_of(file: Path) -> Path:
-    """Where the hash of `file` is kept."""
+    """Return the file in which the hash of `file` is kept."""
     return file.with_name(f"{file.name}.sha256")
 
 
@@ -203,25 +187,6 @@ def require_hash(url: str, expected: str, found: str) -> None:
         )
 
 
-def _accept(url: str, part: Path, sha256: str | None, check: Check | None) -> str:
-    """The hash of the finished download. Raises DownloadError unless it is what was wanted."""
-    with part.open("rb") as opened:
-        head = opened.read(64).lstrip()
-    if not head or head.startswith(b"<"):
-        found = "a web page" if head else "an empty file"
-        raise failed("the server sent no weight file", url, found=found)
-    digest = sha256_of(part)
-    if sha256 is not None:
-        require_hash(url, sha256, digest)
-    if sha256 is None and check is not None:
-        try:
-            check(part)
-        except FacenetError as error:
-            found = ": ".join(filter(None, (error.problem, error.found)))
-            raise failed("the download is not the weight file", url, found=found) from error
-    return digest
-
-
 def _fill(
     source: Source,
     target: Path,
@@ -230,11 +195,12 @@ def _fill(
     check: Check | None,
     progress: bool,
 ) -> None:
+    """Download `target`, check it, and give it its name."""
     expected = sha256 or recorded(target)  # what was trusted once holds for a new copy too
     part = Part(target)
     for last in (False, True):
-        with _bar(target.name, progress) as bar:
-            continued = download(source, part, bar)
+        with _bar(target.name, progress) as on_progress:
+            continued = download(source, part, on_progress)
         try:
             digest = _accept(source.url, part.path, expected, check)
             break
@@ -249,9 +215,28 @@ def _fill(
     part.keep()
 
 
-@contextlib.contextmanager
+def _accept(url: str, part: Path, sha256: str | None, check: Check | None) -> str:
+    """Return the hash of the finished download. Raises DownloadError if it is the wrong file."""
+    with part.open("rb") as opened:
+        head = opened.read(64).lstrip()
+    if not head or head.startswith(b"<"):
+        found = "a web page" if head else "an empty file"
+        raise failed("the server did not send a weight file", url, found=found)
+    digest = sha256_file(part)
+    if sha256 is not None:
+        require_hash(url, sha256, digest)
+    elif check is not None:
+        try:
+            check(part)
+        except FacenetError as error:
+            found = ": ".join(filter(None, (error.problem, error.found)))
+            raise failed("the download is not the weight file", url, found=found) from error
+    return digest
+
+
+@contextmanager
 def _locked(target: Path, progress: bool) -> Iterator[None]:
-    """Alone with `target`. The lock is the system's: it ends with its process."""
+    """Hold the lock of `target`. It is the system's: it ends with its process."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(target.with_name(f".{target.name}.lock"))
@@ -267,36 +252,17 @@ def _locked(target: Path, progress: bool) -> Iterator[None]:
         lock.release()
 
 
-@contextlib.contextmanager
-def _writing(target: Path) -> Iterator[None]:
-    """Say of the system's errors that it is the cache that can't be written."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            "the weight file can't be kept",
-            file=error.filename or target,
-            found=error.strerror or str(error),
-            next_step="check the folder and the space on the disk; TORCH_HOME names another one",
-        ) from error
-
-
-@contextlib.contextmanager
-def _bar(name: str, progress: bool) -> Iterator[Bar]:
-    """What shows how far the download of `name` is."""
+@contextmanager
+def _bar(name: str, progress: bool) -> Iterator[OnProgress]:
+    """Show a progress bar of the download of `name`."""
     if not progress:
-        yield lambda _here, _all: None
+        yield lambda _here, _total: None
         return
-    from rich import progress as rich_progress
+    from rich import progress as rich
 
-    columns = (
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(),
-        rich_progress.DownloadColumn(),
-        rich_progress.TransferSpeedColumn(),
-        rich_progress.TimeRemainingColumn(),
-    )
-    with rich_progress.Progress(*columns, console=_console()) as bars:
+    columns = (rich.BarColumn(), rich.DownloadColumn(), rich.TransferSpeedColumn())
+    left = rich.TimeRemainingColumn()
+    with rich.Progress("{task.description}", *columns, left, console=_console()) as bars:
         task = bars.add_task(name, total=None)
         yield lambda here, total: bars.update(task, completed=here, total=total)
 

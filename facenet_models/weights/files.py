@@ -1,7 +1,7 @@
 """Weight files: names and tensors from ``.pt`` and ``.safetensors``, and nothing else.
 
-A weight file is untrusted. What it is, is told from its first bytes, never from its name, and
-nothing in it is run: ``torch.load`` is kept to tensors (``weights_only``).
+A weight file is untrusted. Its format is recognised by its first bytes, never by its name, and
+nothing in it is run: ``torch.load`` reads tensors only (``weights_only``).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from facenet_common.text import check_path
 CONVERT = "facenet convert --checkpoint CHECKPOINT --out FILE.pt"
 
 _SAFETENSORS_AT = 8  # JSON begins after the header's length, 8 bytes
-_HEAD = 64  # bytes that suffice to tell the formats apart
+_HEAD = 64  # bytes; enough to recognise a format
 
-# First bytes of what is often found under a weight file's name, and what to say of it.
+# First bytes of files that are often taken for weight files; what they are, and the next step.
 _IMPOSTORS = (
-    (b"", "nothing: the file is empty", "get the file again"),
+    (b"", "an empty file", "get the file again"),
     (b"<", "a web page (HTML or XML)", "get the file again, from a direct link"),
     (b"version https://git-lfs", "a Git LFS pointer", "run: git lfs pull"),
     (b"\x89HDF\r\n", "an HDF5 file", "only .pt and .safetensors are read here"),
@@ -34,7 +34,14 @@ _IMPOSTORS = (
 
 
 def load_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a ``.pt`` (zip or the older pickle) or ``.safetensors`` file, on the CPU.
+    """Return the tensors of a ``.pt`` (zip or the older pickle) or ``.safetensors`` file, by name.
+
+    All are on the CPU.
+
+    Example:
+        >>> state = load_state_dict("vggface2.pt")  # doctest: +SKIP
+        >>> state["last_linear.weight"].shape  # doctest: +SKIP
+        torch.Size([512, 1792])
 
     Raises:
         UsageError: There is no such file, or it can't be read.
@@ -46,14 +53,14 @@ def load_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     for start, found, next_step in _IMPOSTORS:
         if (head.lstrip().startswith(start)) if start else not head:
             raise WeightsError(
-                "this is no weight file", file=file, found=found, next_step=next_step
+                "the file is not a weight file", file=file, found=found, next_step=next_step
             )
     if head[_SAFETENSORS_AT : _SAFETENSORS_AT + 1] == b"{":
         return _load_safetensors(file)
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return _load_torch(file)
     raise WeightsError(
-        "this is no weight file",
+        "the file is not a weight file",
         file=file,
         expected="a .pt or a .safetensors file",
         found=f"first bytes {head[:8].hex(' ')}",
@@ -66,7 +73,7 @@ def _head(file: Path) -> bytes:
         checkpoint = any(file.glob("*.index")) or any(file.glob("*.pb"))
         name = f"{file.absolute().name}.pt"
         raise UsageError(
-            "a folder is no weight file",
+            "expected a weight file, got a folder",
             file=file,
             expected="a .pt or a .safetensors file",
             found="a TensorFlow checkpoint" if checkpoint else None,
@@ -92,7 +99,7 @@ def _load_torch(file: Path) -> dict[str, Tensor]:
         with file.open("rb") as opened, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about how old files store tensors
             state = torch.load(opened, map_location="cpu", weights_only=True)
-    except UnpicklingError:  # torch's message tells how to run the file; this one does not
+    except UnpicklingError:  # torch's message explains how to run the file; this one does not
         raise WeightsError(
             "the weight file holds more than names and tensors, or is damaged; "
             "nothing in it was run",

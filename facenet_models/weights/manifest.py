@@ -1,6 +1,6 @@
-"""The part of a release's ``manifest.json`` that says which files it has, and their hashes.
+"""The part of a release's ``manifest.json`` that lists its files, with sizes and hashes.
 
-facenet_release writes the whole of it and holds it against its schema; nothing of that package is
+facenet_release writes the whole of it and checks it against its schema; nothing of that package is
 imported here, so that weights can be used without it.
 """
 
@@ -23,26 +23,26 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Entry(NamedTuple):
-    """What a manifest says of a file: its size in bytes, and its SHA-256 in lower-case hex."""
+    """A file as a manifest describes it: size in bytes, and SHA-256 in lower-case hex."""
 
     size: int
     sha256: str
 
 
 def parse(data: bytes, source: object) -> dict[str, Entry]:
-    """The files that the manifest `data`, which is from `source`, names.
+    """Return the files that the manifest `data` names; `source` is for messages.
 
-    Raises WeightsError if it is not a manifest of a release, as strictly as it can be told from
-    the part that is used.
+    Raises WeightsError if it is not a manifest of a release, as far as the part that is used
+    shows it.
     """
     try:
-        said = json.loads(data, object_pairs_hook=_once)
+        content = json.loads(data, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise damaged(source, "no JSON") from error
-    schema = said.get("schema") if isinstance(said, dict) else None
+    schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
         raise damaged(source, f"schema {schema!r}", expected=f"schema {SCHEMA!r}")
-    rows = said.get("files")
+    rows = content.get("files")
     if not isinstance(rows, list) or not rows:
         raise damaged(source, "no list of files")
     files: dict[str, Entry] = {}
@@ -69,15 +69,15 @@ def _entry(row: Any, source: object) -> tuple[str, Entry]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys differ: what two readers could read differently is refused."""
-    said = dict(pairs)
-    if len(said) != len(pairs):
+    """Refuse an object that has a key twice, which two readers could read differently."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
         raise ValueError("a key twice")
-    return said
+    return content
 
 
 def damaged(source: object, found: str, expected: str | None = None) -> WeightsError:
-    """The error that says so."""
+    """Return the error for a manifest that can't be used."""
     return WeightsError(
         "the manifest of the release is damaged, or of another kind",
         file=str(source),

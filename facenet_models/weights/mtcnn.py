@@ -1,4 +1,4 @@
-"""Where the weights of MTCNN's three nets come from."""
+"""Load the weights of MTCNN's three networks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MTCNN_SOURCES = {"pnet": "det1.npy", "rnet": "det2.npy", "onet": "det3.npy"}
 
 
 def fill(nets: dict[str, nn.Module], folder: str | os.PathLike[str] | None) -> None:
-    """Give the nets, by their names "pnet", "rnet" and "onet", their weights.
+    """Load weights into the networks, whose keys are "pnet", "rnet" and "onet".
 
-    With `folder`, those of its files called so, held to the hashes that are in it, as
-    `facenet_models.weights.releases.find_in` does; without, those that
+    With `folder`, the files of these names in it, checked against its hashes
+    (`facenet_models.weights.releases.find_in`); without, those that
     `facenet_models.weights.pretrained` finds: it looks in ``FACENET_WEIGHTS`` and the cache, and
     downloads them if need be.
 
@@ -45,7 +45,7 @@ def fill(nets: dict[str, nn.Module], folder: str | os.PathLike[str] | None) -> N
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """The file of each net."""
+    """Return the file of each network."""
     _check_folder(folder)
     found = {net: find_in(folder, f"{net}.pt", SUFFIXES) for net in MTCNN_SOURCES}
     missing = [net for net, file in found.items() if file is None]

@@ -1,4 +1,4 @@
-"""Find the weights that a name or a path means, and load them.
+"""Find the weights that a name or a path stands for, and load them.
 
 A file of the registry (`facenet_models.weights.registry`) is looked for, in this order,
 
@@ -26,10 +26,10 @@ from facenet_models.weights.releases import PLACE, find_at, named
 
 
 def locate(weights: Weights, *, progress: bool = True) -> Path:
-    """The file of `weights` on this machine, its hash checked; downloaded if need be.
+    """Return the file of `weights` on this machine, its hash checked; download it if need be.
 
     Raises:
-        UsageError: ``FACENET_WEIGHTS`` names no folder and no address.
+        UsageError: ``FACENET_WEIGHTS`` is not a folder or an address.
         FacenetError: As `facenet_models.weights.releases.find_at` and
             `facenet_models.weights.cache.fetch`.
     """
@@ -52,7 +52,7 @@ def locate(weights: Weights, *, progress: bool = True) -> Path:
 
 
 def check_file(weights: Weights, file: Path) -> None:
-    """Raises WeightsError unless `file` holds the tensors of `weights`: names and shapes."""
+    """Raise WeightsError unless `file` holds the tensors of `weights`: names and shapes."""
     from facenet_models.networks.architectures import describe, from_state_dict
     from facenet_models.weights.files import load_state_dict
 
@@ -70,12 +70,12 @@ def check_file(weights: Weights, file: Path) -> None:
 
 
 def load(pretrained: str | os.PathLike[str], architecture: str) -> Loaded:
-    """The weights that `pretrained` names, on the CPU.
+    """Return the weights that `pretrained` names, on the CPU.
 
     Args:
-        pretrained: A name of the registry, or the path of a ``.pt`` or ``.safetensors`` file: what
-            is not a string, has one of these endings, or names what exists.
-        architecture: The class that they are for.
+        pretrained: A name of the registry, or the path of a ``.pt`` or ``.safetensors`` file. A
+            string is a path if it has one of these endings or exists, and is not a name.
+        architecture: The network's class.
 
     Raises:
         FacenetError: As `find`, `locate` and `facenet_models.weights.files.load_state_dict`.

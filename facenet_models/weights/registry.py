@@ -1,4 +1,4 @@
-"""The published weights: what they are, where they are, and on which terms.
+"""The published weights: names, addresses, hashes, origins and licences.
 
 `Pretrained` is the registry. `facenet_models.weights.pretrained` finds the files and loads them.
 """
@@ -26,9 +26,9 @@ _CONVERTED = "davidsandberg/facenet, converted by timesler/facenet-pytorch; both
 class Weights:
     """One published weight file.
 
-    `sha256` is None where no trustworthy hash is known; then the first download's is kept (see
-    `facenet_models.weights.cache`). `classes`, `embedding_size` and `lfw_accuracy` (share of 6,000
-    pairs, as davidsandberg/facenet's README states it) are None where they don't apply.
+    `sha256` is None where no trustworthy hash is known; then that of the first download is kept
+    (see `facenet_models.weights.cache`). `classes`, `embedding_size` and `lfw_accuracy` (share of
+    6,000 pairs, from the README of davidsandberg/facenet) are None where they don't apply.
     """
 
     name: str
@@ -68,7 +68,12 @@ def _mtcnn(name: str, architecture: str, size: int, sha256: str) -> Weights:
 
 
 class Pretrained(Enum):
-    """Every weight file that this package knows by name."""
+    """All published weight files.
+
+    Example:
+        >>> Pretrained.VGGFACE2.value.classes
+        8631
+    """
 
     VGGFACE2 = Weights(
         name="vggface2",
@@ -110,15 +115,20 @@ class Pretrained(Enum):
 
 
 def names(architecture: str) -> list[str]:
-    """The names of the weights for that class."""
+    """Return the names of the weights for that class.
+
+    Example:
+        >>> names("InceptionResnetV1")
+        ['vggface2', 'casia-webface']
+    """
     return [entry.value.name for entry in Pretrained if entry.value.architecture == architecture]
 
 
 def find(name: str, architecture: str) -> Weights:
-    """The registry's entry for a name.
+    """Return the registry's entry for a name and the network's class.
 
     Raises:
-        UsageError: There is none for that class.
+        UsageError: There is no such entry.
     """
     for entry in Pretrained:
         if (entry.value.name, entry.value.architecture) == (name, architecture):

@@ -1,27 +1,25 @@
-"""Where ``FACENET_WEIGHTS`` points: a folder, an address over HTTP, an artifact in a registry.
+"""Releases as a source of weights: a folder, an address over HTTP, an artifact in a registry.
 
-If the place is a release, its ``manifest.json`` (schema ``facenet-parity/release/1``) says what
-size and SHA-256 each file has, and that holds. Only what is needed of it is read here, and all of
-it is untrusted: a manifest that is there and is damaged, or that something beside it contradicts,
-is an error, never a reason to look elsewhere.
+``FACENET_WEIGHTS`` names the place. If it is a release, the sizes and SHA-256 of its files are
+those of its ``manifest.json`` (schema ``facenet-parity/release/1``). The manifest is untrusted: one
+that is damaged, or contradicted by something beside it, is an error, never a reason to look
+elsewhere.
 
-What comes over the network is cached in a folder of its own, because the same name may mean
-another file elsewhere; its hash is kept beside it, and no manifest is asked for again.
+Downloads are cached in a folder for each place, because the same name may mean another file
+elsewhere; the hash is kept beside the file, and the manifest is not requested again.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from facenet_common.errors import UsageError, WeightsError
 from facenet_models.weights import oci
 from facenet_models.weights.cache import (
-    AbsentError,
     Check,
-    Source,
     cache_folder,
     fetch,
     note_of,
@@ -30,7 +28,8 @@ from facenet_models.weights.cache import (
     require_hash,
     verify,
 )
-from facenet_models.weights.http import failed, read
+from facenet_models.weights.download import read
+from facenet_models.weights.http import AbsentError, Source, failed
 from facenet_models.weights.manifest import MANIFEST, MAX_MANIFEST, SUMS, Entry, damaged, parse
 
 PLACE = "FACENET_WEIGHTS"
@@ -39,7 +38,7 @@ SUFFIXES = (".pt", ".safetensors")  # the second serves where the first is absen
 
 
 def find_at(place: str, name: str, *, check: Check, progress: bool = True) -> Path | None:
-    """The weight file `name` at `place`, checked; on this machine. None: it isn't there.
+    """Return the weight file `name` of `place`, checked, on this machine; None if it has none.
 
     Args:
         place: The value of ``FACENET_WEIGHTS``.
@@ -48,7 +47,7 @@ def find_at(place: str, name: str, *, check: Check, progress: bool = True) -> Pa
         progress: Show a progress bar on standard error.
 
     Raises:
-        UsageError: `place` is no folder and no address.
+        UsageError: `place` is not a folder or an address.
         WeightsError: A file or manifest in the folder is not what it should be.
         DownloadError: What comes over the network is not, or can't be had.
     """
@@ -60,7 +59,7 @@ def find_at(place: str, name: str, *, check: Check, progress: bool = True) -> Pa
     folder = Path(place).expanduser()
     if not folder.is_dir():
         raise UsageError(
-            f"{PLACE} names no folder",
+            f"{PLACE} is not a folder or an address",
             expected="a folder, or an address that begins with https:// or oci://",
             found=folder,
         )
@@ -68,12 +67,12 @@ def find_at(place: str, name: str, *, check: Check, progress: bool = True) -> Pa
 
 
 def named(name: str) -> str:
-    """Every name under which the weight file `name` would do."""
+    """Return every name that the weight file `name` may have."""
     return " or ".join(Path(name).with_suffix(suffix).name for suffix in SUFFIXES)
 
 
 def _agree(name: str, hashes: Mapping[str, str | None]) -> str | None:
-    """The first hash there is, if all are the same. Keys say where each is from."""
+    """Return the hash, if all that are known agree. The keys of `hashes` name their sources."""
     known = {source: sha256 for source, sha256 in hashes.items() if sha256 is not None}
     if len(set(known.values())) > 1:
         (first, expected), *others = known.items()
@@ -91,10 +90,10 @@ def _agree(name: str, hashes: Mapping[str, str | None]) -> str | None:
 
 
 def find_in(folder: Path, name: str, suffixes: Sequence[str] = SUFFIXES) -> Path | None:
-    """The weight file `name` in `folder`, with the first of `suffixes` that is there; else None.
+    """Return the weight file `name` in `folder`, with the first of `suffixes` that is there.
 
-    It is held to the folder's ``manifest.json``, ``SHA256SUMS`` and ``NAME.sha256``, where there
-    are such.
+    It is checked against the folder's ``manifest.json``, ``SHA256SUMS`` and ``NAME.sha256``, where
+    these exist. None: there is no such file.
 
     Raises:
         WeightsError: The file is not what they say, they contradict each other, the manifest is
@@ -136,7 +135,7 @@ def find_in(folder: Path, name: str, suffixes: Sequence[str] = SUFFIXES) -> Path
 
 
 def _read_manifest(manifest: Path) -> dict[str, Entry] | None:
-    """What the folder's manifest says. None: there is none."""
+    """Return the files of the folder's manifest; None if there is none."""
     try:
         with manifest.open("rb") as opened:
             data = opened.read(MAX_MANIFEST + 1)
@@ -158,21 +157,21 @@ def _read_manifest(manifest: Path) -> dict[str, Entry] | None:
 
 
 class _Remote(Protocol):
-    """A place that is not on this machine."""
+    """A place on another machine."""
 
     @property
     def address(self) -> str:
-        """As the user wrote it."""
+        """The address, as the user wrote it."""
 
     def files(self) -> Mapping[str, Entry] | None:
-        """What is there, asked for now; None if that can't be known."""
+        """Request the list of files; None if the place has none."""
 
     def source(self, name: str) -> Source:
-        """Where the file of that name is."""
+        """Return the address of the file of that name."""
 
 
 class _Web:
-    """A folder that a server shows."""
+    """A folder on a web server."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -190,16 +189,15 @@ class _Web:
 
 
 class _Artifact:
-    """An artifact in a registry: its manifest's layers have hashes, and titles for names."""
+    """An artifact in a registry. The layers in its manifest have hashes, and names as titles."""
 
     def __init__(self, address: oci.Address) -> None:
         self.address = str(address)
         self._registry = oci.Registry(address)
-        self._blobs: dict[str, oci.Blob] = {}
+        self._blobs: dict[str, Entry] = {}
 
     def files(self) -> dict[str, Entry]:
-        self._blobs = self._registry.files(self._registry.manifest())
-        layers = {name: Entry(*blob) for name, blob in self._blobs.items()}
+        layers = self._blobs = self._registry.files(self._registry.manifest())
         if MANIFEST not in layers:
             return layers
         source = self.source(MANIFEST)
@@ -221,16 +219,14 @@ class _Artifact:
 
 
 def _downloaded(url: str, data: bytes) -> dict[str, Entry]:
-    """`parse`, of which a fault is a DownloadError here."""
+    """Return `parse`; raise DownloadError instead of WeightsError."""
     try:
         return parse(data, url)
     except WeightsError as error:
         raise failed(error.problem, url, expected=error.expected, found=error.found) from error
 
 
-def _over_network(
-    remote: _Remote, name: str, check: Callable[[Path], object], progress: bool
-) -> Path | None:
+def _over_network(remote: _Remote, name: str, check: Check, progress: bool) -> Path | None:
     own = cache_folder() / f"from-{hashlib.sha256(remote.address.encode()).hexdigest()[:8]}"
     targets = [(own / name).with_suffix(suffix) for suffix in SUFFIXES]
     for target in targets:

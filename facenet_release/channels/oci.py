@@ -30,7 +30,11 @@ from typing import NoReturn
 from facenet_common.errors import DownloadError, FacenetError, UsageError
 from facenet_common.hashing import sha256_file
 from facenet_common.progress import Progress
-from facenet_models.weights import http, oci
+from facenet_models.weights import oci
+from facenet_models.weights.download import Part
+from facenet_models.weights.download import download as download_file
+from facenet_models.weights.http import AbsentError as NoFileError
+from facenet_models.weights.http import RefusedError
 from facenet_release.channels import Advance
 from facenet_release.channels.local import examine
 from facenet_release.channels.oci_push import BYTES, EMPTY_BLOB, descriptor, open_pusher
@@ -96,10 +100,10 @@ class Oci:
             advance(max(0, here - done))
             done = max(done, here)
 
-        part = http.Part(target)
+        part = Part(target)
         try:
             with self._translated():
-                http.download(self._registry.source(blob), part, bar)
+                download_file(self._registry.source(blob), part, bar)
             digest = sha256_file(part.path)
             if digest != blob.sha256:
                 self._fail("the registry's file is damaged", name, blob.sha256, digest)
@@ -134,7 +138,7 @@ class Oci:
     def _manifest(self) -> bytes | None:
         try:
             return self._registry.manifest()
-        except http.AbsentError:
+        except NoFileError:
             return None
 
     def _is_published(self, data: bytes) -> bool:
@@ -164,7 +168,7 @@ class Oci:
         """facenet_models' errors as those of a channel."""
         try:
             yield
-        except oci.RefusedError as error:
+        except RefusedError as error:
             raise TokenError(
                 error.problem,
                 file=self.address,

@@ -9,7 +9,8 @@ from typing import Any
 import numpy.typing as npt
 
 from converter.catalog import Catalog
-from converter.sources import bundle, frozen_graph, mtcnn_npy
+from converter.sources import mtcnn_npy
+from converter.sources.tensorflow import bundle, frozen_graph
 from facenet_common.errors import ParityError
 from parity_tests.reference.original_detector import original_available, original_graph
 from parity_tests.reference.runner import (

@@ -15,9 +15,8 @@ from support.fakes import data_checksum, entry_proto, header_proto, write_index
 
 from converter.dtypes import FLOAT32
 from converter.sources import open_source
-from converter.sources.bundle import index_path, shard_path
-from converter.sources.ordered import slice_key
-from converter.sources.slices import assemble, check_tiling
+from converter.sources.tensorflow.bundle import index_path, shard_path
+from converter.sources.tensorflow.partitioned import assemble, check_tiling, slice_key
 from facenet_common.errors import FormatError
 
 Box = tuple[tuple[int, int], ...]

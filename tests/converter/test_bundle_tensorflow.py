@@ -16,10 +16,10 @@ from support import fakes
 from converter import dtypes
 from converter.dtypes import BFLOAT16, STRING, Array
 from converter.sources import open_source
-from converter.sources.bundle import index_path, shard_path
-from converter.sources.mapped import MappedFile
-from converter.sources.ordered import slice_key
-from converter.sources.sstable import read_table
+from converter.sources.mapped_file import MappedFile
+from converter.sources.tensorflow.bundle import index_path, shard_path
+from converter.sources.tensorflow.partitioned import slice_key
+from converter.sources.tensorflow.sstable import read_table
 from converter.writers import bundle as bundle_writer
 from facenet_common.errors import FormatError
 

@@ -14,7 +14,7 @@ from support import fakes
 from support.fakes import graph_bytes, node_proto, tensor_proto
 
 from converter.sources import open_source
-from converter.sources.wire import encode
+from converter.sources.tensorflow.protobuf import encode
 from facenet_common.errors import FormatError
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)

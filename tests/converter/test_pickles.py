@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import fakes, hostile
 
-from converter.sources import open_source, pickles
-from converter.sources.pickles import MAX_DEPTH, PickleError
-from converter.sources.torch_pickle import CONSTRUCTORS, persistent_storage
+from converter.sources import open_source, unpickler
+from converter.sources.pytorch.state_dict import CONSTRUCTORS, persistent_storage
+from converter.sources.unpickler import MAX_DEPTH, PickleError
 from facenet_common.errors import FormatError
 
 GADGETS = list(hostile.gadgets(Path("x")))
@@ -79,7 +79,7 @@ def test_no_module_is_imported(carrier: str, tmp_path: Path) -> None:
 
 
 def read(body: bytes) -> object:
-    return pickles.load(io.BytesIO(body), {})
+    return unpickler.load(io.BytesIO(body), {})
 
 
 PLAIN = st.recursive(
@@ -101,7 +101,7 @@ PLAIN = st.recursive(
 def test_plain_data_is_what_pickle_reads(value: object, protocol: int) -> None:
     body = pickle.dumps(value, protocol)
     reader = io.BytesIO(body + b"rest")
-    assert pickles.load(reader, {}) == value
+    assert unpickler.load(reader, {}) == value
     assert reader.read(9) == b"rest", "it stops behind the pickle"
 
 
@@ -124,7 +124,7 @@ def test_any_program_is_data_or_a_pickle_error(data: st.DataObject) -> None:
     pieces += [b"ccollections\nOrderedDict\n"]
     body = b"\x80\x04" + b"".join(data.draw(st.lists(st.sampled_from(pieces), max_size=60))) + b"."
     with contextlib.suppress(PickleError):
-        pickles.load(io.BytesIO(body), CONSTRUCTORS, persistent_storage)
+        unpickler.load(io.BytesIO(body), CONSTRUCTORS, persistent_storage)
 
 
 def nested(depth: int) -> object:
@@ -147,7 +147,7 @@ def test_deep_nesting_is_refused_for_its_depth(name: str) -> None:
 
 
 def test_operations_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pickles, "MAX_OPERATIONS", 50)
+    monkeypatch.setattr(unpickler, "MAX_OPERATIONS", 50)
     read(b"\x80\x02(" + b"N" * 40 + b"t.")
     with pytest.raises(PickleError, match="operations"):
         read(b"\x80\x02(" + b"N" * 60 + b"t.")

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fakes import snappy_compress, snappy_copy, snappy_literal
 
-from converter.sources import snappy
-from converter.sources.wire import WireError, encode_varint
+from converter.sources.tensorflow import snappy
+from converter.sources.tensorflow.protobuf import DecodeError, encode_varint
 
 REPETITIVE = st.lists(st.binary(min_size=1, max_size=12), max_size=8).flatmap(
     lambda words: (
@@ -38,7 +38,7 @@ def test_any_bytes_are_refused_or_of_the_declared_length(data: bytes) -> None:
     cramjam = pytest.importorskip("cramjam", reason="a cross-check: pip install cramjam")
     try:
         found = unpack(data)
-    except WireError:
+    except DecodeError:
         found = None
     try:
         theirs = bytes(cramjam.snappy.decompress_raw(data))
@@ -85,7 +85,7 @@ def test_copies_of_every_width_and_overlap(offset: int, size: int, wide: bool) -
     ],
 )
 def test_refuses(data: bytes) -> None:
-    with pytest.raises(WireError):
+    with pytest.raises(DecodeError):
         unpack(data)
 
 

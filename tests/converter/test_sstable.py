@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fakes import block_bytes, snappy_compress, table_bytes
 
-from converter.sources.mapped import MappedFile
-from converter.sources.sstable import masked, read_table
+from converter.sources.mapped_file import MappedFile
+from converter.sources.tensorflow.sstable import masked, read_table
 from converter.writers.bundle import table
 from facenet_common.errors import FormatError
 

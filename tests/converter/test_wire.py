@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converter.sources import wire
-from converter.sources.ordered import slice_key
-from converter.sources.wire import WireError
+from converter.sources.tensorflow import protobuf
+from converter.sources.tensorflow.partitioned import slice_key
+from converter.sources.tensorflow.protobuf import DecodeError
 
 UINT64 = st.integers(0, (1 << 64) - 1)
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
@@ -19,13 +19,15 @@ NUMBERS = st.integers(1, (1 << 29) - 1)
 
 @given(UINT64, st.binary(max_size=4))
 def test_varint_inverts_encode(value: int, rest: bytes) -> None:
-    data = wire.encode_varint(value)
-    assert wire.varint(memoryview(data + rest), 0) == (value, len(data))
+    data = protobuf.encode_varint(value)
+    assert protobuf.varint(memoryview(data + rest), 0) == (value, len(data))
 
 
 @given(INT64)
 def test_signed_inverts_encode(value: int) -> None:
-    assert wire.signed(wire.varint(memoryview(wire.encode_varint(value)), 0)[0]) == value
+    assert (
+        protobuf.signed(protobuf.varint(memoryview(protobuf.encode_varint(value)), 0)[0]) == value
+    )
 
 
 @given(
@@ -38,17 +40,17 @@ def test_signed_inverts_encode(value: int) -> None:
     )
 )
 def test_fields_inverts_encode(parts: list[tuple[int, int | bytes, bool]]) -> None:
-    message = b"".join(wire.encode(n, value, fixed32=fixed) for n, value, fixed in parts)
+    message = b"".join(protobuf.encode(n, value, fixed32=fixed) for n, value, fixed in parts)
     found = [
-        (n, v if isinstance(v, int) else bytes(v)) for n, v in wire.fields(memoryview(message))
+        (n, v if isinstance(v, int) else bytes(v)) for n, v in protobuf.fields(memoryview(message))
     ]
     assert found == [(n, value) for n, value, _ in parts]
 
 
 @given(st.binary(max_size=64))
 def test_any_bytes_are_fields_or_a_wire_error(data: bytes) -> None:
-    with contextlib.suppress(WireError):
-        for _, value in wire.fields(memoryview(data)):
+    with contextlib.suppress(DecodeError):
+        for _, value in protobuf.fields(memoryview(data)):
             assert isinstance(value, int) or len(value) <= len(data)
 
 
@@ -62,8 +64,8 @@ def test_any_bytes_are_fields_or_a_wire_error(data: bytes) -> None:
     ],
 )
 def test_varint_refuses(data: bytes) -> None:
-    with pytest.raises(WireError):
-        wire.varint(memoryview(data), 0)
+    with pytest.raises(DecodeError):
+        protobuf.varint(memoryview(data), 0)
 
 
 @pytest.mark.parametrize(
@@ -76,23 +78,23 @@ def test_varint_refuses(data: bytes) -> None:
         pytest.param(b"\x0a\x05abcd", id="bytes cut off"),
         pytest.param(b"\x09abcdefg", id="fixed64 cut off"),
         pytest.param(b"\x0dabc", id="fixed32 cut off"),
-        pytest.param(b"\x0a" + wire.encode_varint(1 << 63), id="2^63 bytes"),
+        pytest.param(b"\x0a" + protobuf.encode_varint(1 << 63), id="2^63 bytes"),
     ],
 )
 def test_fields_refuses(data: bytes) -> None:
-    with pytest.raises(WireError):
-        list(wire.fields(memoryview(data)))
+    with pytest.raises(DecodeError):
+        list(protobuf.fields(memoryview(data)))
 
 
 def test_kinds_are_told_apart() -> None:
     for refuse, value in (
-        (wire.view, 1),
-        (wire.integer, memoryview(b"")),
-        (wire.signed, memoryview(b"")),
-        (wire.text, memoryview(b"\xff")),
-        (wire.text, 1),
+        (protobuf.view, 1),
+        (protobuf.integer, memoryview(b"")),
+        (protobuf.signed, memoryview(b"")),
+        (protobuf.text, memoryview(b"\xff")),
+        (protobuf.text, 1),
     ):
-        with pytest.raises(WireError):
+        with pytest.raises(DecodeError):
             refuse(value)  # type: ignore[operator] # each takes either kind
 
 

@@ -46,5 +46,6 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("FACENET_MIRROR", "http://127.0.0.1:9")  # nobody listens
+    monkeypatch.setattr("facenet_models.weights.http.BACKOFF", 0.0)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     return tmp_path / "torch" / "checkpoints"

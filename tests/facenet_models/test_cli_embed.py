@@ -175,7 +175,10 @@ def test_a_checkpoint_is_to_be_converted_first(
     checkpoint.mkdir()
     args = (album, "--weights", checkpoint, "--aligned", "--out", tmp_path / "x.npz", "--json")
     told = json.loads(embed(*args).stdout)
-    assert (told["problem"], told["file"]) == ("a folder is no weight file", str(checkpoint))
+    assert (told["problem"], told["file"]) == (
+        "expected a weight file, got a folder",
+        str(checkpoint),
+    )
     assert "convert" not in told["next_step"]
     (checkpoint / name).touch()
     result = embed(*args)

@@ -17,7 +17,7 @@ from facenet_common.commands import reports_errors
 from facenet_common.errors import MissingPackageError
 from facenet_common.optional import PACKAGES
 
-TORCH = ("torch", "PIL", "safetensors", "pooch", "filelock", "requests")
+TORCH = ("torch", "PIL", "safetensors", "filelock", "requests")
 BASE_ONLY = (*TORCH, "onnx", "onnxruntime", "av", "matplotlib", "pyarrow", "tensorflow", "h5py")
 FILES = {"photo.jpg": b"", "x.pt": b"", "pairs.txt": b"1\t1\nAnn\t1\t2\nAnn\t1\tBob\t1\n"}
 WEIGHTS = ("--weights", "x.pt", "--aligned")

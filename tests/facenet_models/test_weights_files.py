@@ -84,7 +84,7 @@ def test_what_is_no_state_dict_is_refused(tmp_path: Path, value: object) -> None
 )
 def test_what_is_no_weight_file_is_named(tmp_path: Path, data: bytes, found: str) -> None:
     (tmp_path / "x.pt").write_bytes(data)
-    with pytest.raises(WeightsError, match="no weight file") as caught:
+    with pytest.raises(WeightsError, match="not a weight file") as caught:
         load_state_dict(tmp_path / "x.pt")
     assert found in str(caught.value)
 
@@ -93,7 +93,7 @@ def test_what_is_no_weight_file_is_named(tmp_path: Path, data: bytes, found: str
     ("name", "message"),
     [
         ("absent.pt", "can't be read"),
-        ("", "a folder is no weight file"),
+        ("", "expected a weight file, got a folder"),
         ("null\0.pt", "can't be read"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("torch", reason="the networks need torch")
-pytest.importorskip("pooch", reason="downloads need pooch")
+pytest.importorskip("requests", reason="downloads need requests")
 pytest.importorskip("safetensors", reason="the release has a file of it")
 
 import torch

@@ -18,7 +18,7 @@ from support.small_release import reseal
 
 from converter.digest import Digest, tensor_sha256
 from converter.sources import open_source
-from converter.sources.mapped import MappedFile
+from converter.sources.mapped_file import MappedFile
 from facenet_release.checking.check import CheckOptions, check
 from facenet_release.checking.models import WeightFiles
 from facenet_release.documents.manifest import MANIFEST, Artifact, Manifest, parse

@@ -19,7 +19,7 @@ import pytest
 pytest.importorskip("jinja2", reason="needs Jinja: pip install -e '.[parity]'")
 
 from support.loopback import Files, serving
-from test_report import EVERY, HOSTILE, MEASURE, hostile
+from support.reports import EVERY, HOSTILE, MEASURE, hostile
 
 from parity_tests import report as reports
 from parity_tests.model import Comparison, ParityReport, ProbeResult

@@ -1,7 +1,8 @@
 """Runs the whole corpus of bad input in one process of little memory.
 
 ``python -m support.attempt`` prints a JSON line per case: before it, its name; after it, the
-outcome and the seconds it took. A case that hangs kills the process: its name is the last line.
+outcome and the seconds of processor time it took. A case that hangs kills the process: its name is
+the last line.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from facenet_common.errors import FacenetError
 from support import fakes, hostile
 
 HEADROOM = 768 << 20  # bytes of address space above what the process has at its start
-LIMIT = 20.0  # seconds for one case; the slowest takes about 4 on a slow core
+LIMIT = 20.0  # seconds of processor time for one case; the slowest takes about 4 on a slow core
 
 
 def main(names: list[str]) -> None:
@@ -30,8 +31,8 @@ def main(names: list[str]) -> None:
             path = hostile.FILES[name](Path(folder))
             print(json.dumps({"name": name}), flush=True)
             resource.setrlimit(resource.RLIMIT_AS, (roof, resource.RLIM_INFINITY))
-            signal.setitimer(signal.ITIMER_REAL, LIMIT)  # no handler: C loops end, too
-            start = time.perf_counter()
+            signal.setitimer(signal.ITIMER_PROF, LIMIT)  # no handler: C loops end, too
+            start = time.process_time()
             try:
                 outcome = f"yielded {sorted(fakes.loaded(open_source(path)))[:3]}"
             except FacenetError as error:
@@ -39,8 +40,8 @@ def main(names: list[str]) -> None:
                 str(error)
             except BaseException as error:
                 outcome = f"raised {type(error).__name__}: {error}"[:300]
-            seconds = time.perf_counter() - start
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            seconds = time.process_time() - start
+            signal.setitimer(signal.ITIMER_PROF, 0)
             resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
         print(json.dumps({"name": name, "outcome": outcome, "seconds": seconds}), flush=True)
 

@@ -22,11 +22,11 @@ from converter import dtypes
 from converter.architectures.mtcnn import PNET
 from converter.catalog import Catalog, TensorRef
 from converter.dtypes import Array, DType
-from converter.sources import bundle as bundle_source
-from converter.sources.sstable import MAGIC as TABLE_MAGIC
-from converter.sources.sstable import masked
-from converter.sources.torch_legacy import MAGIC as LEGACY_MAGIC
-from converter.sources.wire import encode, encode_varint
+from converter.sources.pytorch.legacy import MAGIC as LEGACY_MAGIC
+from converter.sources.tensorflow import bundle as bundle_source
+from converter.sources.tensorflow.protobuf import encode, encode_varint
+from converter.sources.tensorflow.sstable import MAGIC as TABLE_MAGIC
+from converter.sources.tensorflow.sstable import masked
 from converter.writers import bundle, safetensors, torch_zip
 
 Compress = Callable[[bytes], bytes]

@@ -103,6 +103,18 @@ class _Handler(Quiet, BaseHTTPRequestHandler):
     def answer_503(self) -> None:
         self.send_error(503, "Service Unavailable")
 
+    def answer_busy_for_a_second(self) -> None:
+        self.busy("1")
+
+    def answer_busy_for_an_hour(self) -> None:
+        self.busy("3600")
+
+    def busy(self, wait: str) -> None:
+        self.send_response(429)
+        self.send_header("Retry-After", wait)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def answer_404(self) -> None:
         self.send_error(404)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converter.sources.wire import encode, encode_varint
+from converter.sources.tensorflow.protobuf import encode, encode_varint
 from support import fakes
 from support.fakes import (
     block_bytes,
@@ -116,7 +116,7 @@ def _keys_that_share(count: int, size: int) -> bytes:
 
 
 def _slices(count: int, missing: bool) -> dict[bytes, bytes]:
-    from converter.sources.ordered import slice_key
+    from converter.sources.tensorflow.partitioned import slice_key
 
     boxes = [[(n, 1)] for n in range(count)]
     entries = {b"v": entry_proto([count], size=0, slices=boxes)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from pathlib import Path
 
-from converter.sources.sniff import describe
+from converter.sources.magic_bytes import describe
 from facenet_common.errors import FormatError, UsageError
 
 _RELEASE = 1 << 23  # bytes

@@ -13,16 +13,16 @@ import zlib
 from pathlib import Path
 
 from converter.catalog import Catalog, Naming
-from converter.sources import pickles
-from converter.sources.mapped import MappedFile
-from converter.sources.pickles import PickleError
-from converter.sources.torch_pickle import (
+from converter.sources import unpickler
+from converter.sources.mapped_file import MappedFile
+from converter.sources.pytorch.state_dict import (
     CONSTRUCTORS,
     Storage,
     Storages,
     refused,
     state_dict,
 )
+from converter.sources.unpickler import PickleError
 from facenet_common.errors import FormatError
 
 FORMAT = "torch-zip"
@@ -141,7 +141,7 @@ def open(path: Path) -> Catalog:
     used = Storages()
     try:
         description = io.BytesIO(archive.record("data.pkl"))
-        root = pickles.load(description, CONSTRUCTORS, used.refer)
+        root = unpickler.load(description, CONSTRUCTORS, used.refer)
         tensors = state_dict(root, archive.storage)
     except PickleError as error:
         raise refused(path, error) from error

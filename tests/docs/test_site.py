@@ -23,7 +23,7 @@ import facenet_models
 PACKAGES = ("converter", "facenet_common", "facenet_models", "facenet_release", "parity_tests")
 PROJECT = ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks")  # pages that don't lie in docs/
 # Shown to explain the format; nobody should build upon them.
-INTERNAL = {"converter.sources.bundle_index", "converter.sources.mapped"}
+INTERNAL = {"converter.sources.tensorflow.index", "converter.sources.mapped_file"}
 
 
 def build(root: Path, out: Path) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 Value = int | memoryview
 
 
-class WireError(ValueError):
+class DecodeError(ValueError):
     """Bytes that are no valid message. The caller says of which file."""
 
 
@@ -22,7 +22,7 @@ def varint(data: memoryview, position: int) -> tuple[int, int]:
     result = shift = 0
     while True:
         if position >= len(data):
-            raise WireError("a number is cut off")
+            raise DecodeError("a number is cut off")
         byte = data[position]
         position += 1
         result |= (byte & 0x7F) << shift
@@ -30,9 +30,9 @@ def varint(data: memoryview, position: int) -> tuple[int, int]:
             break
         shift += 7
         if shift > 63:
-            raise WireError("a number is longer than 64 bits")
+            raise DecodeError("a number is longer than 64 bits")
     if result >= 1 << 64:
-        raise WireError("a number is longer than 64 bits")
+        raise DecodeError("a number is longer than 64 bits")
     return result, position
 
 
@@ -45,14 +45,14 @@ def signed(value: Value) -> int:
 def integer(value: Value) -> int:
     """`value`, which must be a number."""
     if not isinstance(value, int):
-        raise WireError("a field holds bytes where a number belongs")
+        raise DecodeError("a field holds bytes where a number belongs")
     return value
 
 
 def view(value: Value) -> memoryview:
     """`value`, which must be bytes or a nested message."""
     if isinstance(value, int):
-        raise WireError("a field holds a number where bytes belong")
+        raise DecodeError("a field holds a number where bytes belong")
     return value
 
 
@@ -61,7 +61,7 @@ def text(value: Value) -> str:
     try:
         return str(view(value), "utf-8")
     except UnicodeDecodeError as error:
-        raise WireError("a name is not valid UTF-8") from error
+        raise DecodeError("a name is not valid UTF-8") from error
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, Value]]:
@@ -71,7 +71,7 @@ def fields(data: memoryview) -> Iterator[tuple[int, Value]]:
         key, position = varint(data, position)
         number, kind = key >> 3, key & 7
         if not 0 < number < 1 << 29:
-            raise WireError(f"field number {number} is impossible")
+            raise DecodeError(f"field number {number} is impossible")
         value: Value
         if kind == VARINT:
             value, position = varint(data, position)
@@ -80,13 +80,13 @@ def fields(data: memoryview) -> Iterator[tuple[int, Value]]:
             if size is None:
                 size, position = varint(data, position)
             if position + size > len(data):
-                raise WireError(f"field {number} needs {size} bytes, {len(data) - position} left")
+                raise DecodeError(f"field {number} needs {size} bytes, {len(data) - position} left")
             value = data[position : position + size]
             if kind != BYTES:
                 value = int.from_bytes(value, "little")
             position += size
         else:
-            raise WireError(f"field {number} has wire type {kind}, which is not in use")
+            raise DecodeError(f"field {number} has wire type {kind}, which is not in use")
         yield number, value
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from converter.catalog import TensorRef
 from converter.dtypes import BY_TORCH, Array, DType
-from converter.sources import pickles
-from converter.sources.pickles import Dict, Name, PickleError
+from converter.sources import unpickler
+from converter.sources.unpickler import Dict, Name, PickleError
 from facenet_common.errors import FormatError
 
 
@@ -57,7 +57,7 @@ def persistent_storage(value: object) -> Storage:
     if rest not in ([], [None]):
         raise PickleError("a storage that is part of another one")
     dtype = BY_TORCH[kind.path.removeprefix("torch ")]
-    return Storage(pickles.text(key), dtype, *pickles.sizes(pickles.Tuple([count])))
+    return Storage(unpickler.text(key), dtype, *unpickler.sizes(unpickler.Tuple([count])))
 
 
 def _rebuild_tensor(
@@ -75,7 +75,9 @@ def _rebuild_tensor(
         raise PickleError(
             "a lazily conjugated or negated tensor: save tensor.resolve_conj().resolve_neg()"
         )
-    tensor = Tensor(storage, pickles.integer(offset), pickles.sizes(shape), pickles.sizes(strides))
+    tensor = Tensor(
+        storage, unpickler.integer(offset), unpickler.sizes(shape), unpickler.sizes(strides)
+    )
     if len(tensor.shape) != len(tensor.strides) or tensor.offset < 0:
         raise PickleError("a tensor whose strides don't match its shape")
     count = prod(tensor.shape)
@@ -101,9 +103,9 @@ def _ordered_dict(pairs: object = None) -> Dict:
     made = Dict()
     if pairs is None:
         return made
-    if not isinstance(pairs, pickles.List):
+    if not isinstance(pairs, unpickler.List):
         raise PickleError("an OrderedDict of something that is no list")
-    if not all(isinstance(pair, (pickles.Tuple, pickles.List)) for pair in pairs):
+    if not all(isinstance(pair, (unpickler.Tuple, unpickler.List)) for pair in pairs):
         raise PickleError("an OrderedDict of something that is no list of pairs")
     made.add((key, value) for key, value in pairs)
     return made
@@ -113,7 +115,7 @@ def _not_called(*_: object) -> object:
     raise PickleError("a storage type is called")
 
 
-CONSTRUCTORS: pickles.Constructors = {
+CONSTRUCTORS: unpickler.Constructors = {
     "collections OrderedDict": _ordered_dict,
     "torch._utils _rebuild_tensor_v2": _rebuild_tensor,
     "torch._utils _rebuild_parameter": _rebuild_parameter,
@@ -147,7 +149,7 @@ def _is_state_dict(value: object) -> bool:
 def refused(path: Path, error: PickleError) -> FormatError:
     """The FormatError for a .pt file whose pickle was refused."""
     if not isinstance(error, NotOnlyTensorsError):
-        return pickles.damaged(path, error, "the pickle in the .pt file")
+        return unpickler.damaged(path, error, "the pickle in the .pt file")
     found, state = str(error), "model.state_dict()"
     if error.inside:
         found += f"; a state_dict is under {', '.join(map(repr, error.inside[:5]))}"
@@ -167,7 +169,7 @@ def state_dict(root: object, data: Callable[[Storage], memoryview]) -> dict[str,
     """
     if not isinstance(root, Dict):
         raise PickleError("no state_dict, but something else")
-    items = pickles.named(root)
+    items = unpickler.named(root)
     if not all(isinstance(value, Tensor) for value in items.values()):
         raise NotOnlyTensorsError(items)
     return {name: _tensor(name, tensor, data) for name, tensor in root.items()}

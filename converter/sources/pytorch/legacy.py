@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from converter.catalog import Catalog, Naming
-from converter.sources import pickles
-from converter.sources.mapped import MappedFile
-from converter.sources.pickles import Dict, List, PickleError, Reader
-from converter.sources.torch_pickle import CONSTRUCTORS, Storages, refused, state_dict
+from converter.sources import unpickler
+from converter.sources.mapped_file import MappedFile
+from converter.sources.pytorch.state_dict import CONSTRUCTORS, Storages, refused, state_dict
+from converter.sources.unpickler import Dict, List, PickleError, Reader
 from facenet_common.errors import FormatError
 
 FORMAT = "torch-legacy"
@@ -40,8 +40,8 @@ def open(path: Path) -> Catalog:
     used = Storages()
     try:
         _check_preamble(reader)
-        root = pickles.load(reader, CONSTRUCTORS, used.refer)
-        keys = pickles.load(reader, {})
+        root = unpickler.load(reader, CONSTRUCTORS, used.refer)
+        keys = unpickler.load(reader, {})
         places = _places(file, reader.tell(), keys, used)
         tensors = state_dict(root, lambda storage: places[storage.key])
     except PickleError as error:
@@ -50,7 +50,7 @@ def open(path: Path) -> Catalog:
 
 
 def _check_preamble(reader: Reader) -> None:
-    magic, protocol, system = (pickles.load(reader, {}) for _ in range(3))
+    magic, protocol, system = (unpickler.load(reader, {}) for _ in range(3))
     if magic != MAGIC or protocol != _PROTOCOL or not isinstance(system, Dict):
         raise PickleError("a preamble of an unknown version")
     if system.get("little_endian") is not True:
@@ -59,7 +59,7 @@ def _check_preamble(reader: Reader) -> None:
 
 def _places(file: MappedFile, position: int, keys: Any, used: Storages) -> dict[str, memoryview]:
     """The bytes of each storage: an element count (8 bytes), then the elements; none left over."""
-    if not isinstance(keys, List) or sorted(map(pickles.text, keys)) != sorted(used):
+    if not isinstance(keys, List) or sorted(map(unpickler.text, keys)) != sorted(used):
         raise PickleError("another list of storages than the tensors need")
     places = {}
     for key in keys:

@@ -13,16 +13,15 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
+from crc32c import crc32c
 
 from converter.catalog import Catalog, Naming, TensorRef
-from converter.checksums import crc32c
 from converter.dtypes import STRING, Array
-from converter.sources import wire
-from converter.sources.bundle_index import FETCH_AGAIN, Entry, read_entries
-from converter.sources.mapped import MappedFile
-from converter.sources.ordered import Extent, slice_key
-from converter.sources.slices import assemble, check_tiling
-from converter.sources.sstable import masked
+from converter.sources.mapped_file import MappedFile
+from converter.sources.tensorflow import protobuf
+from converter.sources.tensorflow.index import FETCH_AGAIN, Entry, read_entries
+from converter.sources.tensorflow.partitioned import Extent, assemble, check_tiling, slice_key
+from converter.sources.tensorflow.sstable import masked
 from facenet_common.errors import FormatError
 
 FORMAT = "tensorflow-bundle"
@@ -196,8 +195,8 @@ def _string_crc(entry: Entry, data: memoryview) -> int:
     crc = position = 0
     try:
         for _ in range(prod(entry.shape)):
-            length, position = wire.varint(data, position)
+            length, position = protobuf.varint(data, position)
             crc = crc32c(length.to_bytes(4 if length < 1 << 32 else 8, "little"), crc)
-    except wire.WireError:
+    except protobuf.DecodeError:
         return crc32c(data)
     return crc32c(data[position:], crc)

@@ -17,10 +17,10 @@ import numpy as np
 
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import BY_TENSORFLOW, Array, DType
-from converter.sources import wire
-from converter.sources.bundle_index import wire_shape
-from converter.sources.mapped import MappedFile
-from converter.sources.wire import WireError
+from converter.sources.mapped_file import MappedFile
+from converter.sources.tensorflow import protobuf
+from converter.sources.tensorflow.index import tensor_shape
+from converter.sources.tensorflow.protobuf import DecodeError
 from facenet_common.errors import FormatError
 
 FORMAT = "frozen-graph"
@@ -55,7 +55,7 @@ def open(path: Path) -> Catalog:
             dtype, shape = _describe(constants[name])
             load = partial(_load, constants[name], file, name, dtype, shape)
             refs[name] = TensorRef(name, dtype, shape, load)
-    except WireError as error:
+    except DecodeError as error:
         if not file.view(0, 1)[0] == 0x0A:  # field 1 (node), length-delimited
             raise file.foreign("a frozen TensorFlow graph (GraphDef)") from error
         raise FormatError(
@@ -86,12 +86,12 @@ def _scan(graph: memoryview) -> tuple[dict[str, memoryview], set[str]]:
     constants: dict[str, memoryview] = {}
     read: set[str] = set()
     seen: set[str] = set()
-    for number, field in wire.fields(graph):
+    for number, field in protobuf.fields(graph):
         if number != 1:
             continue
-        name, op, source, tensor = _node(wire.view(field))
+        name, op, source, tensor = _node(protobuf.view(field))
         if name in seen:
-            raise WireError(f"two nodes are called {name}")
+            raise DecodeError(f"two nodes are called {name}")
         seen.add(name)
         if op == "Const" and tensor is not None:
             constants[name] = tensor
@@ -103,36 +103,38 @@ def _scan(graph: memoryview) -> tuple[dict[str, memoryview], set[str]]:
 def _node(node: memoryview) -> tuple[str, str, str, memoryview | None]:
     name = op = source = ""
     tensor = None
-    for number, field in wire.fields(node):
+    for number, field in protobuf.fields(node):
         if number == 1:
-            name = wire.text(field)
+            name = protobuf.text(field)
         elif number == 2:
-            op = wire.text(field)
+            op = protobuf.text(field)
         elif number == 3 and not source:
-            source = wire.text(field).removesuffix(":0")
+            source = protobuf.text(field).removesuffix(":0")
         elif number == 5:
-            tensor = _value_attribute(wire.view(field)) or tensor
+            tensor = _value_attribute(protobuf.view(field)) or tensor
     return name, op, source, tensor
 
 
 def _value_attribute(attribute: memoryview) -> memoryview | None:
     """The tensor of a node's attribute called ``value``, or None for another attribute."""
-    entry = dict(wire.fields(attribute))
-    if bytes(wire.view(entry.get(1, memoryview(b"")))) != b"value" or 2 not in entry:
+    entry = dict(protobuf.fields(attribute))
+    if bytes(protobuf.view(entry.get(1, memoryview(b"")))) != b"value" or 2 not in entry:
         return None
-    return next((wire.view(v) for n, v in wire.fields(wire.view(entry[2])) if n == 8), None)
+    return next(
+        (protobuf.view(v) for n, v in protobuf.fields(protobuf.view(entry[2])) if n == 8), None
+    )
 
 
 def _describe(tensor: memoryview) -> tuple[DType, tuple[int, ...]]:
     code = 0
     shape: tuple[int, ...] = ()
-    for number, field in wire.fields(tensor):
+    for number, field in protobuf.fields(tensor):
         if number == 1:
-            code = wire.integer(field)
+            code = protobuf.integer(field)
         elif number == 2:
-            shape = wire_shape(wire.view(field))
+            shape = tensor_shape(protobuf.view(field))
     if code not in BY_TENSORFLOW:
-        raise WireError(f"element type {code}, which this program doesn't know")
+        raise DecodeError(f"element type {code}, which this program doesn't know")
     return BY_TENSORFLOW[code], shape
 
 
@@ -166,9 +168,9 @@ def _values(tensor: memoryview, dtype: DType) -> tuple[Array, bool]:
     typed = _TYPED.get(dtype.name)
     content = memoryview(b"")
     scalars = bytearray()
-    for number, field in wire.fields(tensor):
+    for number, field in protobuf.fields(tensor):
         if number == 4:
-            content = wire.view(field)
+            content = protobuf.view(field)
         elif number == typed:
             scalars += _typed_values(field, dtype)
     data = content if len(content) else memoryview(bytes(scalars))
@@ -177,7 +179,7 @@ def _values(tensor: memoryview, dtype: DType) -> tuple[Array, bool]:
     return np.frombuffer(data, dtype.numpy), not len(content)
 
 
-def _typed_values(field: wire.Value, dtype: DType) -> bytes:
+def _typed_values(field: protobuf.Value, dtype: DType) -> bytes:
     """The values of one field, which holds one of them or, packed, many. Too wide ones are left
     out, so that the count won't fit.
     """
@@ -188,12 +190,12 @@ def _typed_values(field: wire.Value, dtype: DType) -> bytes:
         return field.to_bytes(size, "little") if field < 1 << 8 * size else b""
     numbers = [field] if isinstance(field, int) else list(_varints(field))
     mask = (1 << 8 * size) - 1
-    fits = [n for n in numbers if n <= mask or -(1 << 8 * size - 1) <= wire.signed(n) < 0]
+    fits = [n for n in numbers if n <= mask or -(1 << 8 * size - 1) <= protobuf.signed(n) < 0]
     return b"".join((n & mask).to_bytes(size, "little") for n in fits)
 
 
 def _varints(packed: memoryview) -> Iterator[int]:
     position = 0
     while position < len(packed):
-        number, position = wire.varint(packed, position)
+        number, position = protobuf.varint(packed, position)
         yield number

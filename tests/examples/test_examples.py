@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 HELPERS = {"pictures", "render", "sample_data"}
 TOOLS = ("jupytext", "nbclient", "nbformat", "ipykernel", "matplotlib", "torch", "PIL")

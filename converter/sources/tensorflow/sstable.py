@@ -14,10 +14,11 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from converter.checksums import crc32c
-from converter.sources import snappy
-from converter.sources.mapped import MappedFile
-from converter.sources.wire import WireError, encode_varint, varint
+from crc32c import crc32c
+
+from converter.sources.mapped_file import MappedFile
+from converter.sources.tensorflow import snappy
+from converter.sources.tensorflow.protobuf import DecodeError, encode_varint, varint
 from facenet_common.errors import FormatError
 
 MAGIC = 0xDB4775248B80FB57  # table_format.txt
@@ -56,14 +57,14 @@ class _Room:
     def take(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
-            raise WireError("the keys take far more room than the file")
+            raise DecodeError("the keys take far more room than the file")
 
 
 def read_table(file: MappedFile) -> dict[bytes, memoryview]:
     """All keys and values of the table, in key order. FormatError on the first irregularity."""
     try:
         return _read_table(file)
-    except (WireError, struct.error) as error:
+    except (DecodeError, struct.error) as error:
         raise FormatError(
             "the index file is damaged",
             file=file.path,
@@ -80,10 +81,10 @@ def _read_table(file: MappedFile) -> dict[bytes, memoryview]:
     index, _ = _handle(footer, position)
     handles = b"".join(encode_varint(n) for h in (metaindex, index) for n in (h.offset, h.size))
     if bytes(footer[:40]) != handles.ljust(40, b"\0"):  # no checksum covers it: one spelling only
-        raise WireError("the footer is not spelled as it is written, or its padding is not zero")
+        raise DecodeError("the footer is not spelled as it is written, or its padding is not zero")
     room = _Room(_KEYS_ALLOWED + _MAX_KEYS * file.size)
     if list(_entries(_block(file, metaindex), room)):
-        raise WireError("the metaindex block is not empty")
+        raise DecodeError("the metaindex block is not empty")
     data = [_handle_alone(value) for _, value in _entries(_block(file, index), room)]
     _check_tiling([*data, metaindex, index], file.size - FOOTER_SIZE)
     return _collect(file, data, room)
@@ -95,7 +96,7 @@ def _collect(file: MappedFile, data: list[_Handle], room: _Room) -> dict[bytes, 
     for handle in data:
         for key, value in _entries(_block(file, handle), room):
             if last is not None and key <= last:
-                raise WireError(f"key {key[:80]!r} is a duplicate or out of order")
+                raise DecodeError(f"key {key[:80]!r} is a duplicate or out of order")
             table[key] = value
             last = key
     return table
@@ -105,10 +106,10 @@ def _check_tiling(handles: list[_Handle], end: int) -> None:
     position = 0
     for handle in handles:
         if handle.offset != position:
-            raise WireError(f"a block starts at byte {handle.offset} instead of {position}")
+            raise DecodeError(f"a block starts at byte {handle.offset} instead of {position}")
         position = handle.end
     if position != end:
-        raise WireError(f"blocks end at byte {position}, the footer starts at {end}")
+        raise DecodeError(f"blocks end at byte {position}, the footer starts at {end}")
 
 
 def _handle(data: memoryview, position: int) -> tuple[_Handle, int]:
@@ -120,7 +121,7 @@ def _handle(data: memoryview, position: int) -> tuple[_Handle, int]:
 def _handle_alone(data: memoryview) -> _Handle:
     handle, position = _handle(data, 0)
     if position != len(data):
-        raise WireError("a block handle has bytes to spare")
+        raise DecodeError("a block handle has bytes to spare")
     return handle
 
 
@@ -129,23 +130,23 @@ def _block(file: MappedFile, handle: _Handle) -> memoryview:
     covered = file.view(handle.offset, handle.size + 1, "block")
     (stored,) = struct.unpack("<I", file.view(handle.offset + handle.size + 1, 4, "block"))
     if masked(crc32c(covered)) != stored:
-        raise WireError(f"checksum mismatch in the block at byte {handle.offset}")
+        raise DecodeError(f"checksum mismatch in the block at byte {handle.offset}")
     content, compression = covered[:-1], covered[-1]
     if compression == 0:
         return content
     if compression == 1:
         return memoryview(snappy.decompress(content))
-    raise WireError(f"compression type {compression} is unknown (0 raw, 1 snappy)")
+    raise DecodeError(f"compression type {compression} is unknown (0 raw, 1 snappy)")
 
 
 def _entries(block: memoryview, room: _Room) -> Iterator[tuple[bytes, memoryview]]:
     """Keys and values of a block; keys share prefixes with the key before them."""
     if len(block) < 4:
-        raise WireError("a block is too short")
+        raise DecodeError("a block is too short")
     (restarts,) = struct.unpack_from("<I", block, len(block) - 4)
     end = len(block) - 4 - 4 * restarts
     if end < 0:
-        raise WireError(f"{restarts} restart points don't fit into their block")
+        raise DecodeError(f"{restarts} restart points don't fit into their block")
     position = 0
     key = b""
     while position < end:
@@ -153,7 +154,7 @@ def _entries(block: memoryview, room: _Room) -> Iterator[tuple[bytes, memoryview
         fresh, position = varint(block, position)
         size, position = varint(block, position)
         if shared > len(key) or position + fresh + size > end:
-            raise WireError("an entry reaches past its block")
+            raise DecodeError("an entry reaches past its block")
         room.take(shared + fresh)
         key = key[:shared] + bytes(block[position : position + fresh])
         position += fresh

@@ -11,12 +11,12 @@ from math import prod
 from pathlib import Path
 
 from converter.dtypes import BY_TENSORFLOW, STRING, DType
-from converter.sources import wire
-from converter.sources.mapped import MappedFile
-from converter.sources.ordered import Extent, slice_key
+from converter.sources.mapped_file import MappedFile
 from converter.sources.shapes import impossible
-from converter.sources.sstable import read_table
-from converter.sources.wire import WireError
+from converter.sources.tensorflow import protobuf
+from converter.sources.tensorflow.partitioned import Extent, slice_key
+from converter.sources.tensorflow.protobuf import DecodeError
+from converter.sources.tensorflow.sstable import read_table
 from facenet_common.errors import FormatError
 
 FETCH_AGAIN = "fetch the checkpoint again; its files belong together"
@@ -43,7 +43,7 @@ def read_entries(index: MappedFile) -> tuple[dict[bytes, Entry], int]:
     """
     try:
         return _read_entries(index)
-    except WireError as error:
+    except DecodeError as error:
         raise FormatError(
             "the index file is damaged", file=index.path, found=error, next_step=FETCH_AGAIN
         ) from error
@@ -52,26 +52,26 @@ def read_entries(index: MappedFile) -> tuple[dict[bytes, Entry], int]:
 def _read_entries(index: MappedFile) -> tuple[dict[bytes, Entry], int]:
     table = read_table(index)
     if b"" not in table:
-        raise WireError("there is no header entry")
+        raise DecodeError("there is no header entry")
     shards = _read_header(table.pop(b""), index.path)
     entries = {key: _read_entry(key, value, index.path, shards) for key, value in table.items()}
     claimed = {slice_key(e.name, extents) for e in entries.values() for extents in e.slices}
     orphans = [key for key in entries if key.startswith(b"\0") and key not in claimed]
     if orphans:
-        raise WireError(f"{len(orphans)} slices belong to no variable")
+        raise DecodeError(f"{len(orphans)} slices belong to no variable")
     return entries, shards
 
 
 def _read_header(value: memoryview, path: Path) -> int:
     shards = endianness = consumer = 0
-    for number, field in wire.fields(value):
+    for number, field in protobuf.fields(value):
         if number == 1:
-            shards = wire.integer(field)
+            shards = protobuf.integer(field)
         elif number == 2:
-            endianness = wire.integer(field)
+            endianness = protobuf.integer(field)
         elif number == 3:
-            versions = dict(wire.fields(wire.view(field)))
-            consumer = wire.integer(versions.get(2, 0))
+            versions = dict(protobuf.fields(protobuf.view(field)))
+            consumer = protobuf.integer(versions.get(2, 0))
     if endianness != 0:
         raise FormatError(
             "the checkpoint was written on a big-endian machine",
@@ -81,9 +81,9 @@ def _read_header(value: memoryview, path: Path) -> int:
             next_step="load it with TensorFlow there and save it again on a little-endian machine",
         )
     if consumer > 1:
-        raise WireError(f"the bundle asks for a reader of version {consumer}; this one reads 1")
+        raise DecodeError(f"the bundle asks for a reader of version {consumer}; this one reads 1")
     if not 0 < shards <= _MAX_SHARDS:
-        raise WireError(f"the header declares {shards} data files")
+        raise DecodeError(f"the header declares {shards} data files")
     return shards
 
 
@@ -93,7 +93,7 @@ def _read_entry(key: bytes, value: memoryview, path: Path, shards: int) -> Entry
         entry = _parse_entry(name, value)
         if not key.startswith(b"\0"):
             key.decode()
-    except (WireError, UnicodeDecodeError) as error:
+    except (DecodeError, UnicodeDecodeError) as error:
         raise FormatError(
             "the index describes a tensor that can't be", file=path, tensor=name, found=error
         ) from error
@@ -115,50 +115,50 @@ def _parse_entry(name: str, value: memoryview) -> Entry:
     code = shard = offset = size = checksum = 0
     shape: tuple[int, ...] = ()
     slices = []
-    for number, field in wire.fields(value):
+    for number, field in protobuf.fields(value):
         if number == 1:
-            code = wire.integer(field)
+            code = protobuf.integer(field)
         elif number == 2:
-            shape = wire_shape(wire.view(field))
+            shape = tensor_shape(protobuf.view(field))
         elif number == 3:
-            shard = wire.integer(field)
+            shard = protobuf.integer(field)
         elif number == 4:
-            offset = wire.signed(field)
+            offset = protobuf.signed(field)
         elif number == 5:
-            size = wire.signed(field)
+            size = protobuf.signed(field)
         elif number == 6:
-            checksum = wire.integer(field)
+            checksum = protobuf.integer(field)
         elif number == 7:
-            slices.append(_extents(wire.view(field)))
+            slices.append(_extents(protobuf.view(field)))
     if code not in BY_TENSORFLOW:
-        raise WireError(f"element type {code}, which this program doesn't know")
+        raise DecodeError(f"element type {code}, which this program doesn't know")
     if offset < 0 or size < 0:
-        raise WireError(f"offset {offset} and size {size} can't be")
+        raise DecodeError(f"offset {offset} and size {size} can't be")
     if any(len(extents) != len(shape) for extents in slices):
-        raise WireError("a slice has another rank than its variable")
+        raise DecodeError("a slice has another rank than its variable")
     return Entry(name, BY_TENSORFLOW[code], shape, shard, offset, size, checksum, tuple(slices))
 
 
-def wire_shape(value: memoryview) -> tuple[int, ...]:
-    """TensorShapeProto. WireError for an unknown rank or sizes that can't be."""
+def tensor_shape(value: memoryview) -> tuple[int, ...]:
+    """TensorShapeProto. DecodeError for an unknown rank or sizes that can't be."""
     shape = []
-    for number, field in wire.fields(value):
+    for number, field in protobuf.fields(value):
         if number == 2:
-            sizes = [wire.signed(v) for n, v in wire.fields(wire.view(field)) if n == 1]
+            sizes = [protobuf.signed(v) for n, v in protobuf.fields(protobuf.view(field)) if n == 1]
             shape.append(sizes[-1] if sizes else 0)
         elif number == 3 and field:
-            raise WireError("the shape is unknown")
+            raise DecodeError("the shape is unknown")
     if wrong := impossible(shape):
-        raise WireError(wrong)
+        raise DecodeError(wrong)
     return tuple(shape)
 
 
 def _extents(value: memoryview) -> tuple[Extent, ...]:
     """TensorSliceProto: start and length per axis; an absent length is the whole axis (-1)."""
     extents = []
-    for number, field in wire.fields(value):
+    for number, field in protobuf.fields(value):
         if number == 1:
-            parts = {n: wire.signed(v) for n, v in wire.fields(wire.view(field))}
+            parts = {n: protobuf.signed(v) for n, v in protobuf.fields(protobuf.view(field))}
             extents.append((parts.get(1, 0), parts.get(2, -1)))
     return tuple(extents)
 

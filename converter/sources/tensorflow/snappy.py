@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from converter.sources.wire import WireError, varint
+from converter.sources.tensorflow.protobuf import DecodeError, varint
 
 # The densest element copies 64 bytes and takes 3 (a copy with a 2-byte offset).
 _MAX_RATIO = 22
 
 
 def decompress(data: memoryview) -> bytes:
-    """The bytes that `data` stands for. WireError where it is no valid block.
+    """The bytes that `data` stands for. DecodeError where it is no valid block.
 
     The declared length is checked against what so few bytes can hold before anything is built.
     """
     length, position = varint(data, 0)
     if length > _MAX_RATIO * len(data):
-        raise WireError(f"{len(data)} compressed bytes can't hold {length}")
+        raise DecodeError(f"{len(data)} compressed bytes can't hold {length}")
     out = bytearray()
     while position < len(data):
         tag = data[position]
@@ -25,9 +25,9 @@ def decompress(data: memoryview) -> bytes:
         else:
             position = _copy(data, position, tag, out)
         if len(out) > length:
-            raise WireError("more bytes than declared")
+            raise DecodeError("more bytes than declared")
     if len(out) != length:
-        raise WireError(f"{len(out)} bytes where {length} were declared")
+        raise DecodeError(f"{len(out)} bytes where {length} were declared")
     return bytes(out)
 
 
@@ -52,7 +52,7 @@ def _copy(data: memoryview, position: int, tag: int, out: bytearray) -> int:
         offset = int.from_bytes(_take(data, position, width), "little")
         position += width
     if not 0 < offset <= len(out):
-        raise WireError("a copy reaches before the start")
+        raise DecodeError("a copy reaches before the start")
     start = len(out) - offset
     while size > 0:  # a copy may overlap what it writes: then it repeats
         piece = out[start : start + size]
@@ -63,5 +63,5 @@ def _copy(data: memoryview, position: int, tag: int, out: bytearray) -> int:
 
 def _take(data: memoryview, position: int, size: int) -> memoryview:
     if position + size > len(data):
-        raise WireError("compressed data is cut off")
+        raise DecodeError("compressed data is cut off")
     return data[position : position + size]

@@ -1,0 +1,1 @@
+"""PyTorch formats: the .pt files of torch.save, read without torch."""

@@ -1,0 +1,1 @@
+"""TensorFlow formats: checkpoints and frozen graphs, read without TensorFlow."""
