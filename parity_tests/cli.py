@@ -110,9 +110,9 @@ def verify_command(
 
     REFERENCE is a checkpoint, a frozen graph, MTCNN's .npy, or what `facenet capture` recorded;
     CANDIDATE a .pt, .safetensors or .onnx file. The checkpoint's own graph runs (.meta, or the
-    frozen .pb), else the project's. Gates: weights bit for bit; settings (epsilons, strides,
-    scales, …) one by one; both networks in float64 (1e-12); in float32 (L2 < 1e-5, and no farther
-    from float64 than TensorFlow's own rounding); pairwise distances and nearest neighbours.
+    frozen .pb), else the project's. Gates: weights bit for bit; both networks in float64 (1e-12);
+    in float32 (L2 < 1e-5, and no farther from float64 than TensorFlow's own rounding); pairwise
+    distances and nearest neighbours.
 
     \b
     Examples:
@@ -264,9 +264,8 @@ def capture_command(
     """Run REFERENCE in TensorFlow, and record all that `facenet verify` needs of it.
 
     REFERENCE is a checkpoint, a frozen graph or MTCNN's .npy. Recorded are the images, the answers
-    in float32 and float64, the layers' activations, the network's settings, and a hash of every
-    weight. Where that file is, weights can be verified without TensorFlow and without the
-    checkpoint.
+    in float32 and float64, the layers' activations, and a hash of every weight. Where that file is,
+    weights can be verified without TensorFlow and without the checkpoint.
 
     \b
     Examples:

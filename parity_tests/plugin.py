@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MISSING = "give --weights, and --checkpoint or --reference"
 NAMES = pytest.StashKey[dict[str, tuple[str, ...]]]()
 """The gates and the layers that get a test each; empty where nothing is to be judged."""
-GATES = ("weights", "settings", "float64", "float32", "task")
+GATES = ("weights", "float64", "float32", "task")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,7 +13,6 @@ from parity_tests.batches import Batches
 from parity_tests.feeds import Feed
 from parity_tests.model import GateResult
 from parity_tests.probes import Which
-from parity_tests.settings import Settings
 
 Array = npt.NDArray[Any]
 
@@ -64,10 +63,6 @@ class Reference(Protocol):
         """Its weights against the candidate's."""
         ...
 
-    def settings(self) -> Settings:
-        """The numbers of its network that are no weights."""
-        ...
-
     def answers(self, batches: Batches) -> Array:
         """Its answers to its feeds in float32, a row an image.
 
@@ -77,6 +72,14 @@ class Reference(Protocol):
 
     def oracle(self, batches: Batches) -> Array:
         """The same in float64."""
+        ...
+
+    def rounding(self) -> Array:
+        """The scale of rounding for each sample, see `parity_tests.rounding`.
+
+        Raises:
+            ParityError: It is not recorded, or can't be computed without torch.
+        """
         ...
 
     def activations(self, *, wide: bool) -> AbstractContextManager[Activations]:

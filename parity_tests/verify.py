@@ -22,18 +22,17 @@ from facenet_common.errors import ParityError, UsageError
 from facenet_common.progress import Progress
 from parity_tests.batches import Batches, is_out_of_memory
 from parity_tests.candidate.torch_runner import CandidateRunner, require_device
-from parity_tests.feeds import describe
+from parity_tests.feeds import Feed, describe
 from parity_tests.frameworks import torch
 from parity_tests.gates import (
     errored,
     float32_gate,
     float64_gate,
     l2,
-    settings_gate,
     skipped,
     task_gate,
 )
-from parity_tests.localise.layers import FLOAT64_TOLERANCES, TOLERANCES, localised
+from parity_tests.localise.layers import FLOAT64_TOLERANCES, TOLERANCES, first_fault, localised
 from parity_tests.model import GateResult, ParityReport, ProbeResult
 from parity_tests.open_sides import (
     Candidate,
@@ -46,7 +45,7 @@ from parity_tests.open_sides import (
 from parity_tests.precision import answer_type
 from parity_tests.probes import probes
 from parity_tests.protocol import Reference
-from parity_tests.settings import module_settings
+from parity_tests.rounding import rounding_scale
 
 Array = npt.NDArray[Any]
 NOT_WEIGHTS = "an ONNX file may hold its weights folded and renamed"
@@ -162,7 +161,7 @@ class _Run:
     def weights(self, report: ParityReport) -> ParityReport:
         self._say("comparing weights")
         if self.candidate.weights is None:
-            return _add(report, [skipped("weights", NOT_WEIGHTS), skipped("settings", NOT_WEIGHTS)])
+            return _add(report, [skipped("weights", NOT_WEIGHTS)])
         started = time.perf_counter()
         gate = self.reference.weights_gate(self.candidate.weights)
         return _add(report, [gate], started)
@@ -179,14 +178,10 @@ class _Run:
             with self.candidate.runner("float64") as runner:
                 assert isinstance(runner, CandidateRunner)
                 found = self.batches.all(runner, self.reference.feeds, "float64")
-                settings = module_settings(runner.model, self.reference.architecture)
-            gates = [
-                settings_gate(self.reference.settings(), settings),
-                float64_gate(self.oracle, found),
-            ]
+            gate = float64_gate(self.oracle, found)
         except ParityError as error:  # the float32 gate can still be applied
-            return _add(report, [errored("float64", str(error))], started)
-        return _add(report, gates, started)
+            gate = errored("float64", str(error))
+        return _add(report, [gate], started)
 
     def float32(self, report: ParityReport) -> ParityReport:
         started = time.perf_counter()
@@ -198,7 +193,8 @@ class _Run:
             dtype = answer_type(options.dtype)
             found = self.batches.all(runner, self.reference.feeds, dtype)
         samples = [sample for feed in self.reference.feeds for sample in feed.samples]
-        gates = [float32_gate(expected, found, self.oracle, samples, options.dtype)]
+        scale = self._scale()
+        gates = [float32_gate(expected, found, self.oracle, samples, options.dtype, scale)]
         if self.reference.architecture == "inception_resnet_v1":
             gates.append(task_gate(expected, found, samples, options.dtype))
         distances = cosines = np.full(len(samples), np.nan)
@@ -218,6 +214,21 @@ class _Run:
         )
         return _add(report, gates, started)
 
+    def _scale(self) -> Array | None:
+        """The scale of rounding: from the reference, else with the candidate's weights."""
+        if self.oracle is None:
+            return None
+        self._say("estimating rounding")
+        try:
+            return self.reference.rounding()
+        except ParityError as error:
+            if self.candidate.weights is None:
+                why = str(error).partition("\n")[0]
+                self.batches.notes.append(f"answers are not held to the scale of rounding: {why}")
+                return None
+        with self.candidate.runner() as runner:
+            return rounding_scale(runner.model, self.reference.architecture, self.reference.feeds)
+
     def layers(self, report: ParityReport) -> ParityReport:
         """Layer by layer, in float64 if only that shows that something is wrong."""
         if self.options.probes == "none":
@@ -229,14 +240,35 @@ class _Run:
             self.batches.notes.append("layers are not compared: no activations were recorded")
             return report
         failed = {gate.name for gate in report.gates if gate.status == "failed"}
+        wide = self.reference.sharp and "float64" in failed
         found: list[ProbeResult] = []
         try:
-            self._localise(found, wide=self.reference.sharp and "float64" in failed)
+            self._localise(found, self.reference.feeds[0], wide=wide)
+            if failed - {"weights"} and first_fault(found) is None:
+                found = self._other_sizes(found, wide=wide)
         except KeyboardInterrupt:
             return replace(report, probes=tuple(found), partial=True)
         return replace(report, probes=tuple(found))
 
-    def _localise(self, found: list[ProbeResult], *, wide: bool) -> None:
+    def _other_sizes(self, found: list[ProbeResult], *, wide: bool) -> list[ProbeResult]:
+        """The layers on images of another size, if one is at fault there; else `found`.
+
+        A pool that rounds its output's size the other way shows only where there is something to
+        round. Activations are recorded for the first feed only.
+        """
+        first, *others = self.reference.feeds
+        for feed in others if self.reference.sharp else ():
+            if feed.images.shape[1:] == first.images.shape[1:]:
+                continue
+            here: list[ProbeResult] = []
+            self._localise(here, feed, wide=wide)
+            if first_fault(here) is not None:
+                note = f"layers are compared on the feed {feed.name!r}: no other shows one at fault"
+                self.batches.notes.append(note)
+                return here
+        return found
+
+    def _localise(self, found: list[ProbeResult], feed: Feed, *, wide: bool) -> None:
         """Fill `found`, with fewer images where memory runs out."""
         assert self.options.probes != "none"
         table = probes(self.reference.architecture, self.options.probes)
@@ -244,7 +276,7 @@ class _Run:
         while True:
             found.clear()
             self._stage(f"layers, {dtype}", len(table))
-            images = self.reference.feeds[0].images[: self.batches.size].astype(dtype)
+            images = feed.images[: self.batches.size].astype(dtype)
             with self.reference.activations(wide=wide) as one, self.candidate.runner(dtype) as two:
                 assert isinstance(two, CandidateRunner)
                 try:
@@ -281,8 +313,8 @@ def _add(
 ) -> ParityReport:
     """The report with more gates; what it took since `started` is put down to the numeric one."""
     seconds = 0.0 if started is None else time.perf_counter() - started
-    cheap = ("settings", "task")  # these use what the others have run
-    timed = [gate if gate.name in cheap else replace(gate, seconds=seconds) for gate in gates]
+    # The task gate uses what the float32 gate has run.
+    timed = [gate if gate.name == "task" else replace(gate, seconds=seconds) for gate in gates]
     return replace(report, gates=(*report.gates, *timed))
 
 

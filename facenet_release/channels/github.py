@@ -1,50 +1,64 @@
 """``github:owner/repo@tag``: the release of that tag, on GitHub or a GitHub Enterprise server.
 
 Files go into a draft, which nobody else sees. When all are there, and the server's own digests
-say that they are right, the draft is published, by one request. A published release is never
-changed. The draft of an earlier attempt is gone on with; it is known by a line in its text, which
-has the hash of the manifest, so that nobody else's draft is touched.
+match, one request publishes the draft. A published release is never changed. The draft of an
+earlier attempt is used again: a line in its text has the hash of the manifest, so that nobody
+else's draft is touched.
 
-The token comes from ``GITHUB_TOKEN`` or ``GH_TOKEN``, the server from ``GITHUB_API_URL``.
+The token comes from ``GITHUB_TOKEN`` or ``GH_TOKEN``, the server from ``GITHUB_API_URL``. PyGithub
+sends all requests and tries them again after breaks and rate limits; only downloads, which it
+holds in memory whole, go through `facenet_models.weights.http`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
-import time
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from facenet_common.errors import UsageError
+from facenet_common.optional import require
 from facenet_common.progress import Progress
-from facenet_release.channels import Advance, http
-from facenet_release.channels.github_api import (
-    NEED,
-    TOKENS,
-    Api,
-    Asset,
-    ExistsError,
-    Release,
-    server,
+from facenet_models.weights.http import Source
+from facenet_release.channels import OnProgress, common
+from facenet_release.channels.common import (
+    BreakError,
+    ByteCounter,
+    Local,
+    Upload,
+    differences,
+    summarise,
 )
-from facenet_release.channels.local import Local, differences, examine, few
 from facenet_release.documents.manifest import Manifest
-from facenet_release.errors import AbsentError, ChannelError, ReleaseError, TakenError
+from facenet_release.errors import AbsentError, ChannelError, TakenError
 
-# https://docs.github.com/repositories/releasing-projects-on-github/about-releases
-MAX_ASSET = 2 << 30  # bytes; each must have fewer
-MAX_ASSETS = 1000
+if TYPE_CHECKING:
+    from github import Github
+    from github.GitRelease import GitRelease
+    from github.GitReleaseAsset import GitReleaseAsset
 
+TOKENS = ("GITHUB_TOKEN", "GH_TOKEN")
+NEED = "write the repository's contents (fine-grained: Contents, read and write; classic: repo)"
+_ROUNDS = 3  # how often a file that did not arrive whole is sent
 _ADDRESS = re.compile(
     r"github:(?P<repository>[A-Za-z0-9][A-Za-z0-9-]*/(?!\.\.?@)[A-Za-z0-9._-]+)"
     r"@(?P<tag>[A-Za-z0-9][A-Za-z0-9._+/-]*)"
 )
+# PyGithub raises these for an answer that does not follow the protocol.
+_ODD = (ValueError, TypeError, KeyError, AttributeError, AssertionError, RuntimeError)
+
+
+class _ExistsError(ChannelError):
+    """The server has something under this name already."""
 
 
 def open_channel(address: str) -> GitHub:
-    """The channel of that address. Raises UsageError if it is malformed, or PyGithub is absent."""
+    """Open the channel of that address. Raises UsageError if it is malformed."""
     parts = _ADDRESS.fullmatch(address)
     if parts is None or ".." in parts["tag"]:
         raise UsageError(
@@ -52,12 +66,7 @@ def open_channel(address: str) -> GitHub:
             expected="github:owner/repo@tag",
             found=address,
         )
-    if find_spec("github") is None:
-        raise UsageError(
-            "GitHub needs the package PyGithub, which is not installed",
-            next_step='pip install "facenet-parity[release]"',
-        )
-    server()  # wrong: say so at once
+    require("github", "GitHub")
     return GitHub(address, parts["repository"], parts["tag"])
 
 
@@ -65,201 +74,224 @@ class GitHub:
     """A `Channel`."""
 
     def __init__(self, address: str, repository: str, tag: str) -> None:
-        self._address, self._repository, self._tag = address, repository, tag
-        self._published: dict[str, Asset] = {}
-
-    @property
-    def address(self) -> str:
-        return self._address
+        self.address, self._name, self._tag = address, repository, tag
+        self._server = common.server_address("GITHUB_API_URL", "https://api.github.com")
+        # On github.com another host, on GitHub Enterprise Server another path.
+        uploads = self._server.replace("//api.", "//uploads.", 1)
+        self._uploads = re.sub("/api/v3$", "/api/uploads", uploads)
+        self._published: dict[str, GitReleaseAsset] = {}
 
     def names(self) -> Sequence[str]:
-        api = self._api(http.token_of(TOKENS))
-        release = api.published(self._tag)
+        self._connect()
+        release = self._find_published()
         if release is None:
-            there = api.repository_exists()
             raise AbsentError(
-                f"{self._address}: no release of this tag is published"
-                if there
-                else f"{self._address}: there is no such repository, or not for this token",
-                next_step=None if there else f"a private one needs a token in {TOKENS[0]}",
+                f"{self.address}: no release of this tag is published",
+                next_step=f"check the address; a private repository needs a token in {TOKENS[0]}",
             )
-        assets = [asset for asset in api.assets(release) if asset.uploaded]
-        self._published = {asset.name: asset for asset in assets}
+        self._published = {a.name: a for a in self._assets(release) if a.state == "uploaded"}
         return list(self._published)
 
-    def download(self, name: str, target: Path, limit: int, advance: Advance) -> None:
+    def download(self, name: str, target: Path, limit: int, on_progress: OnProgress) -> None:
         if name not in self._published:
             self.names()
         if name not in self._published:
-            raise AbsentError(f"{self._address}: no asset is called {name!r}")
-        self._api(http.token_of(TOKENS)).download(self._published[name], target, limit, advance)
+            raise AbsentError(f"{self.address}: no asset is called {name!r}")
+        source = self._source(self._published[name], limit)
+        common.download(source, target, on_progress, self.address, TOKENS[0])
 
     def publish(self, files: Sequence[Path], manifest: Manifest, progress: Progress) -> None:
-        token = http.needed_token(TOKENS, NEED)
-        _admit(files)
-        local = examine(files, manifest, progress)
-        api = self._api(token)
-        release = api.published(self._tag)
+        common.token_of(TOKENS, needed_to=NEED)
+        local = common.examine(files, manifest, progress)
+        self._connect()
+        release = self._find_published()
         if release is not None:
-            self._check_published(api, release, local)
+            self._require_same(release, local)
             progress.note("published already")
             return
-        marker = _marker(manifest)
-        draft = self._draft(api, manifest, marker)
+        digest = hashlib.sha256(manifest.to_bytes()).hexdigest()
+        marker = f"<!-- facenet-parity manifest sha256:{digest} -->"
+        draft = self._draft(f"{manifest.name} {manifest.version}", marker)
         progress.stage("upload", sum(file.size for file in local.values()))
-        self._fill(api, draft, local, progress)
-        progress.note("check what the server has")
-        self._check_draft(api, draft, local)
+        self._fill(draft, local, progress)
         progress.note("publish")
         try:
-            api.make_public(draft)
-        except ExistsError:
-            release = api.published(self._tag)
+            with self._errors("publishing the draft"):
+                draft.update_release(draft.name, draft.body, draft=False, tag_name=self._tag)
+        except _ExistsError:  # somebody else has published a release of this tag
+            release = self._find_published()
             if release is None:
                 raise
-            self._check_published(api, release, local)
-        else:
-            self._check_draft(api, draft, local)  # whether somebody else was at it meanwhile
-        for other in api.drafts(self._tag, marker):
-            api.discard(other)
+            self._require_same(release, local)
+        for other in self._drafts(marker):
+            with suppress(AbsentError), self._errors("deleting a draft"):
+                other.delete_release()
 
-    def _api(self, token: str | None) -> Api:
-        return Api(self._address, self._repository, token)
-
-    def _draft(self, api: Api, manifest: Manifest, marker: str) -> Release:
-        """The oldest draft of ours, so that two publishers agree, or else a new one."""
+    def _draft(self, title: str, marker: str) -> GitRelease:
+        """Return our oldest draft, so that two publishers use the same, or make one."""
         text = (
             f"Weights, with the evidence that they are right. `facenet release check "
-            f"{self._address}` downloads and checks them.\n\n{marker}\n"
+            f"{self.address}` downloads and checks them.\n\n{marker}\n"
         )
-        failure: ChannelError | None = None
-        for wait in http.WAITS:
-            drafts = api.drafts(self._tag, marker)
-            if drafts:
-                return drafts[0]
+        if not self._drafts(marker):
             try:
-                made = api.create(self._tag, f"{manifest.name} {manifest.version}", text)
-            except http.BreakError as error:  # it may be there nevertheless
-                failure = error
-                time.sleep(wait)
-                continue
-            return next(iter(api.drafts(self._tag, marker)), made)
-        assert failure is not None
-        raise failure
+                with self._errors("making the draft"):
+                    self._repository.create_git_release(self._tag, title, text, draft=True)
+            except AbsentError as error:  # GitHub's answer to a token that may only read
+                problem = f"{self.address}: making the draft"
+                raise common.refusal(problem, 403, str(error.found), TOKENS, NEED) from None
+        drafts = self._drafts(marker)
+        if not drafts:
+            raise BreakError(f"{self.address}: the draft is not listed", next_step=common.AGAIN)
+        return drafts[0]
 
-    def _fill(
-        self, api: Api, draft: Release, local: Mapping[str, Local], progress: Progress
-    ) -> None:
-        """Leave in the draft what is right, delete the rest, and send what lacks."""
-        there = set()
-        for asset in api.assets(draft):
-            if asset.name in local and _is(api, asset, local[asset.name]):
-                there.add(asset.name)
-            else:
-                api.delete(draft, asset)
-        for name, file in local.items():
-            if name in there:
-                progress.advance(file.size)
-            else:
-                self._send(api, draft, file, progress)
-
-    def _send(self, api: Api, draft: Release, file: Local, progress: Progress) -> None:
-        """Send one file until the server has it, a few times at most."""
-        sent = http.Progress(progress.advance)
-        failure: ChannelError
-        for wait in (*http.WAITS, None):
-            sent.restart()
-            try:
-                asset = api.upload(draft, file, sent.add)
-                if asset.name != file.name:
-                    api.delete(draft, asset)
-                    raise ChannelError(
-                        f"{self._address}: the server renames an asset",
-                        expected=file.name,
-                        found=asset.name,
-                    )
-                failure = ChannelError(
-                    f"{self._address}: the server doesn't store what was sent; nothing was "
-                    "published",
-                    file=file.path,
-                    expected=f"{file.size} bytes, sha256:{file.sha256}",
-                    found=f"{asset.size} bytes, sha256:{asset.sha256}",
-                )
-            except (http.BreakError, ExistsError) as error:
-                failure = error
-            if self._arrived(api, draft, file):
+    def _fill(self, draft: GitRelease, local: Mapping[str, Local], progress: Progress) -> None:
+        """Send what is missing and delete what is wrong, until the draft has exactly `local`."""
+        counter = {name: ByteCounter(progress.advance) for name in local}
+        for sent in range(_ROUNDS + 1):
+            assets = self._assets(draft)
+            there = {asset.name: self._sha256(asset) for asset in assets}
+            findings = differences(local, there)
+            if not findings:
                 return
-            if wait is None:
-                raise failure
-            time.sleep(wait)
+            if sent == _ROUNDS:
+                raise ChannelError(
+                    f"{self.address}: the server doesn't store what was sent; "
+                    "nothing was published",
+                    found=summarise(findings),
+                    next_step="is somebody else publishing there? if not, start again",
+                )
+            for asset in assets:
+                file = local.get(asset.name)
+                if file and there[file.name] == file.sha256:
+                    counter[file.name].reach(file.size)
+                else:  # also half an asset that a broken upload has left
+                    self._delete(draft, asset)
+            for file in local.values():
+                if there.get(file.name) != file.sha256:
+                    with suppress(_ExistsError):  # PyGithub sent it again, and half is in the way
+                        self._upload(draft, file, counter[file.name])
 
-    def _arrived(self, api: Api, draft: Release, file: Local) -> bool:
-        """Whether the file is there and right. Clears away what a broken upload leaves."""
-        for asset in api.assets(draft):
-            if asset.name == file.name:
-                if _is(api, asset, file):
-                    return True
-                api.delete(draft, asset)
-        return False
+    def _upload(self, draft: GitRelease, file: Local, counter: ByteCounter) -> None:
+        from github.GitRelease import GitRelease
 
-    def _check_draft(self, api: Api, draft: Release, local: Mapping[str, Local]) -> None:
-        findings = _differences(api, draft, local)
-        if findings:
-            raise ChannelError(
-                f"{self._address}: the release there doesn't hold what was sent",
-                found=few(findings),
-                next_step="is somebody else publishing there? if not, start again",
+        # Not where the answer wants uploads to go, so that no other host gets the token.
+        address = f"{self._uploads}/repos/{self._name}/releases/{draft.id}/assets"
+        release = GitRelease(self._uploader, {}, {"upload_url": address})
+        with self._errors(f"uploading {file.name}"), FileIO(file.path) as raw:
+            release.upload_asset_from_memory(
+                Upload(raw, counter), file.size, file.name, "application/octet-stream"
             )
 
-    def _check_published(self, api: Api, release: Release, local: Mapping[str, Local]) -> None:
-        findings = _differences(api, release, local)
-        if findings:
+    def _delete(self, draft: GitRelease, asset: GitReleaseAsset) -> None:
+        """Delete an asset of a draft; never one of a published release."""
+        with self._errors("looking at the draft"):
+            is_draft = self._repository.get_release(draft.id).draft
+        if not is_draft:
+            raise ChannelError(f"{self.address}: somebody published the draft meanwhile")
+        with suppress(AbsentError), self._errors(f"deleting {asset.name}"):
+            asset.delete_asset()
+
+    def _drafts(self, marker: str) -> list[GitRelease]:
+        """Return all drafts for the tag whose text has the marker, oldest first."""
+        with self._errors("listing the drafts"):
+            releases = [r for r in self._repository.get_releases() if r.draft]
+            ours = (r for r in releases if r.tag_name == self._tag and marker in (r.body or ""))
+            return sorted(ours, key=lambda release: release.id)
+
+    def _find_published(self) -> GitRelease | None:
+        """Return the published release of the tag; drafts aren't found by their tags."""
+        try:
+            with self._errors("looking for the release"):
+                return self._repository.get_release(self._tag)
+        except AbsentError:
+            return None
+
+    def _require_same(self, release: GitRelease, local: Mapping[str, Local]) -> None:
+        there = {asset.name: self._sha256(asset) for asset in self._assets(release)}
+        if findings := differences(local, there):
             raise TakenError(
-                f"{self._address}: another release is published there; nothing was changed",
-                found=few(findings),
+                f"{self.address}: another release is published there; nothing was changed",
+                found=summarise(findings),
                 next_step="publish under another tag",
             )
 
+    def _assets(self, release: GitRelease) -> list[GitReleaseAsset]:
+        with self._errors("listing the assets"):
+            assets = list(release.get_assets())
+            if any(None in (a.id, a.name, a.size, a.state) for a in assets):
+                raise ValueError("PyGithub gives None for what the answer lacks")
+            return assets
 
-def _admit(files: Sequence[Path]) -> None:
-    """Raise ReleaseError for what GitHub doesn't take, before anything is read or sent."""
-    for file in files:
-        size = file.stat().st_size
-        if not 0 < size < MAX_ASSET:
-            raise ReleaseError(
-                "GitHub doesn't take a file of this size",
-                file=file,
-                expected=f"1 to {MAX_ASSET - 1} bytes",
-                found=size,
-            )
-    if len(files) > MAX_ASSETS:
-        raise ReleaseError(
-            "GitHub doesn't take so many files", expected=f"{MAX_ASSETS} at most", found=len(files)
+    def _sha256(self, asset: GitReleaseAsset) -> str | None:
+        """Return the SHA-256 of what the server has; None if that isn't whole.
+
+        Servers older than 2025 have no digests: then it is downloaded.
+        """
+        if asset.state != "uploaded":
+            return None
+        kind, _, digest = (asset.digest or "").partition(":")
+        if kind == "sha256":
+            return digest.lower()
+        return common.downloaded_sha256(self._source(asset, asset.size), self.address, TOKENS[0])
+
+    def _source(self, asset: GitReleaseAsset, limit: int) -> Source:
+        url = f"{self._server}/repos/{self._name}/releases/assets/{asset.id}"
+        return common.authorised(url, limit, TOKENS, accept="application/octet-stream")
+
+    def _connect(self) -> None:
+        """Set up PyGithub; it sends nothing yet."""
+        from github import Auth, Github, GithubRetry
+
+        token = common.token_of(TOKENS)
+        retry = GithubRetry(
+            total=3,
+            backoff_factor=1,
+            allowed_methods=None,  # all: `_fill` and `_draft` find out what a lost answer said
+            max_rate_limit_wait=60,
+            raise_on_status=False,  # else the answer, with its message, is lost
         )
 
+        def connect(base_url: str) -> Github:
+            return Github(
+                auth=Auth.Token(token) if token else None,
+                base_url=base_url,
+                timeout=common.TIMEOUT,
+                per_page=100,
+                retry=retry,
+                lazy=True,  # no request before one is needed
+            )
 
-def _marker(manifest: Manifest) -> str:
-    """The line by which a draft of this release is known."""
-    return (
-        f"<!-- facenet-parity manifest sha256:{hashlib.sha256(manifest.to_bytes()).hexdigest()} -->"
-    )
+        # Its lines at DEBUG repeat whole answers, which may repeat the token.
+        logging.getLogger("github.Requester").setLevel(logging.INFO)
+        self._repository = connect(self._server).get_repo(self._name)
+        # Through the API's connection PyGithub has no time limit for the host of uploads.
+        self._uploader = connect(self._uploads).requester
 
+    @contextmanager
+    def _errors(self, problem: str) -> Iterator[None]:
+        """Raise ChannelError for what PyGithub raises; AbsentError for 404."""
+        import requests
+        from github import BadAttributeException, GithubException
 
-def _is(api: Api, asset: Asset, file: Local) -> bool:
-    """Whether that asset is this file, whole."""
-    if not asset.uploaded or asset.size != file.size:
-        return False
-    return api.content(asset) == (file.size, file.sha256)
+        raised: Any = (GithubException, BadAttributeException, requests.RequestException, *_ODD)
+        try:
+            yield
+        except raised as error:
+            raise self._failure(f"{self.address}: {problem}", error) from None
 
+    def _failure(self, problem: str, error: Exception) -> ChannelError:
+        import requests
+        from github import GithubException
 
-def _differences(api: Api, release: Release, local: Mapping[str, Local]) -> list[str]:
-    assets = api.assets(release)
-    findings = [f"{asset.name}: not whole" for asset in assets if not asset.uploaded]
-    whole = [asset for asset in assets if asset.uploaded]
-    there = {
-        asset.name: api.content(asset)
-        if asset.name in local and asset.size == local[asset.name].size
-        else (asset.size, "")
-        for asset in whole
-    }
-    return findings + differences(local, there)
+        if isinstance(error, requests.RequestException):
+            return common.broken(problem, error)
+        if not isinstance(error, GithubException) or (error.status == 400 and error.data is None):
+            return ChannelError(f"{problem}: the server's answer makes no sense")
+        answer = error.data if isinstance(error.data, dict) else {}
+        rows = answer.get("errors") or []
+        codes = [str(row.get("code")) for row in rows if isinstance(row, dict)]
+        text = " ".join([str(answer.get("message", "")), *codes]).strip()
+        if error.status == 422 and "already_exists" in codes:
+            return _ExistsError(f"{problem}: it exists already", found=f"422 {text}")
+        return common.refusal(problem, error.status, text, TOKENS, NEED)

@@ -1,48 +1,49 @@
-"""``hf:owner/repo`` (``@revision`` at will): a model repository on the Hugging Face hub.
+"""``hf:owner/repo`` (optionally ``@revision``): a model repository on the Hugging Face hub.
 
 A release is one commit to ``main``, which holds the release and nothing else, and a tag on it:
-the revision that the address names, or else the release's version. The tag is set last, after
-everything was read back; a tag that exists is never moved. Reading an address without a revision
-reads ``main``. ``.gitattributes`` is the hub's own and no part of a release.
+the revision of the address, or else the release's version. The tag is set last, after everything
+was read back; a tag that exists is never moved. Reading an address without a revision reads
+``main``. ``.gitattributes`` is the hub's own and no part of a release.
 
-The token comes from ``HF_TOKEN`` alone, the server from ``HF_ENDPOINT``.
+The token comes from ``HF_TOKEN`` alone, the server from ``HF_ENDPOINT``. huggingface_hub sends all
+requests; downloads go through `facenet_models.weights.http`, which limits their size.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
-import time
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from facenet_common.errors import UsageError
+from facenet_common.optional import require
 from facenet_common.progress import Progress
-from facenet_release.channels import Advance, http
-from facenet_release.channels.hugging_face_api import MAIN, NEED, TOKENS, Hub, server
-from facenet_release.channels.local import Local, differences, examine, few
+from facenet_models.weights.http import Source
+from facenet_release.channels import OnProgress, common
+from facenet_release.channels.common import Local, differences, summarise
 from facenet_release.documents.manifest import MANIFEST, Manifest
 from facenet_release.errors import AbsentError, ChannelError, TakenError
 
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import RepoFile
-
-# Made on the hub's pages, by people: what a repository may hold that had no release so far.
-_HARMLESS = {"README.md"}
-
+TOKENS = ("HF_TOKEN",)
+NEED = "write to the repository, and to create it where it doesn't exist"
+MAIN = "main"
+_HUB_OWN = ".gitattributes"
+_HARMLESS = {"README.md"}  # made on the hub's pages; may be there before the first release
 _ADDRESS = re.compile(
     r"hf:(?P<repository>[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*)"
     r"(@(?P<revision>[A-Za-z0-9][A-Za-z0-9._+/-]*))?"
 )
+# huggingface_hub raises these for an answer that does not follow the protocol.
+_ODD = (ValueError, TypeError, KeyError, AttributeError, RuntimeError)
 
 
 def open_channel(address: str) -> HuggingFace:
-    """The channel of that address.
-
-    Raises UsageError if it is malformed, or huggingface_hub is absent.
-    """
+    """Open the channel of that address. Raises UsageError if it is malformed."""
     parts = _ADDRESS.fullmatch(address)
     if parts is None or ".." in address or "--" in parts["repository"]:
         raise UsageError(
@@ -50,12 +51,7 @@ def open_channel(address: str) -> HuggingFace:
             expected="hf:owner/repo or hf:owner/repo@revision",
             found=address,
         )
-    if find_spec("huggingface_hub") is None:
-        raise UsageError(
-            "the Hugging Face hub needs the package huggingface_hub, which is not installed",
-            next_step='pip install "facenet-parity[release]"',
-        )
-    server()  # wrong: say so at once
+    require("huggingface_hub", "the Hugging Face hub")
     return HuggingFace(address, parts["repository"], parts["revision"])
 
 
@@ -63,150 +59,215 @@ class HuggingFace:
     """A `Channel`."""
 
     def __init__(self, address: str, repository: str, revision: str | None) -> None:
-        self._address, self._repository, self._revision = address, repository, revision
+        self.address, self._name, self._revision = address, repository, revision
+        self._server = common.server_address("HF_ENDPOINT", "https://huggingface.co")
         self._commit: str | None = None  # what `names` read, so that downloads belong together
 
-    @property
-    def address(self) -> str:
-        return self._address
-
     def names(self) -> Sequence[str]:
-        hub = Hub(self._address, self._repository, http.token_of(TOKENS))
-        self._commit = hub.commit(self._revision or MAIN)
-        names = [file.path for file in hub.files(self._commit)]
-        if not names:
-            raise AbsentError(f"{self._address}: nothing is published there")
-        return names
+        self._connect()
+        self._commit, there = self._look_up(self._revision or MAIN, {})
+        if not there:
+            raise AbsentError(f"{self.address}: nothing is published there")
+        return list(there)
 
-    def download(self, name: str, target: Path, limit: int, advance: Advance) -> None:
+    def download(self, name: str, target: Path, limit: int, on_progress: OnProgress) -> None:
         if self._commit is None:
             self.names()
-        assert self._commit is not None
-        hub = Hub(self._address, self._repository, http.token_of(TOKENS))
-        request = hub.request(self._commit, name)
-        http.save(target=target, limit=limit, advance=advance, **request)
+        source = self._source(str(self._commit), name, limit)
+        common.download(source, target, on_progress, self.address, TOKENS[0])
 
     def publish(self, files: Sequence[Path], manifest: Manifest, progress: Progress) -> None:
-        token = http.needed_token(TOKENS, NEED)
-        local = examine(files, manifest, progress)
-        hub = Hub(self._address, self._repository, token)
-        tag = self._revision or manifest.version
-        hub.create()
-        if self._is_published(hub, tag, local):
-            progress.note("published already")
-            return
-        commit = self._commit_all(hub, f"{manifest.name} {manifest.version}", local, progress)
-        progress.note("read back what the hub serves")
-        for file in local.values():
-            found = http.digest_of(size=file.size, **hub.request(commit, file.name))
-            if found != (file.size, file.sha256):
-                raise ChannelError(
-                    f"{self._address}: the hub serves other bytes than were sent; "
-                    f"{MAIN} has them, and no tag",
-                    file=file.path,
-                    expected=f"{file.size} bytes, sha256:{file.sha256}",
-                    found=f"{found[0]} bytes, sha256:{found[1]}",
-                )
-        progress.note(f"set the tag {tag}")
-        self._set_tag(hub, tag, commit, local)
+        common.token_of(TOKENS, needed_to=NEED)
+        local = common.examine(files, manifest, progress)
+        self._connect()
+        # huggingface_hub itself tries again only some of its requests.
+        common.try_again(lambda: self._publish(local, manifest, progress))
 
-    def _is_published(self, hub: Hub, tag: str, local: Mapping[str, Local]) -> bool:
-        """Whether the tag has exactly these files. Raises TakenError if it has others."""
-        branches, tags = hub.refs()
-        if tag in branches:
+    def _publish(self, local: Mapping[str, Local], manifest: Manifest, progress: Progress) -> None:
+        """Go on from what is there."""
+        tag = self._revision or manifest.version
+        try:
+            if self._is_published(tag, local):
+                progress.note("published already")
+                return
+        except AbsentError:
+            with self._errors("creating the repository"):
+                self._api.create_repo(self._name, exist_ok=True)
+        progress.stage("upload", sum(file.size for file in local.values()))
+        commit = self._commit_all(f"{manifest.name} {manifest.version}", local, progress)
+        progress.note("read back what the hub serves")
+        served = {
+            name: common.downloaded_sha256(
+                self._source(commit, name, file.size), self.address, TOKENS[0]
+            )
+            for name, file in local.items()
+        }
+        if findings := differences(local, served):
+            raise ChannelError(
+                f"{self.address}: the hub serves other bytes than were sent; "
+                f"{MAIN} has them, and no tag",
+                found=summarise(findings),
+            )
+        progress.note(f"set the tag {tag}")
+        try:
+            with self._errors(f"setting the tag {tag}"):
+                self._api.create_tag(self._name, tag=tag, revision=commit)
+        except ChannelError:  # the answer was lost, or another publisher was faster
+            if not self._is_published(tag, local):
+                raise
+
+    def _is_published(self, tag: str, local: Mapping[str, Local]) -> bool:
+        """Return whether the tag has exactly these files. Raises TakenError if it has others."""
+        with self._errors("listing the tags"):
+            refs = self._api.list_repo_refs(self._name)
+        if tag in (branch.name for branch in refs.branches):
             raise TakenError(
-                f"{self._address}: {tag} is a branch, which moves; a release needs a tag",
+                f"{self.address}: {tag} is a branch, which moves; a release needs a tag",
                 next_step="leave the revision out, or take another one",
             )
-        if tag not in tags:
+        commit = next((known.target_commit for known in refs.tags if known.name == tag), None)
+        if commit is None:
             return False
-        findings = _differences(hub.files(tags[tag]), local)
-        if findings:
+        if findings := differences(local, self._look_up(commit, local)[1]):
             raise TakenError(
-                f"{self._address}: the tag {tag} has other contents; nothing was changed",
-                found=few(findings),
+                f"{self.address}: the tag {tag} has other contents; nothing was changed",
+                found=summarise(findings),
                 next_step="publish under another version or revision",
             )
         return True
 
-    def _commit_all(
-        self, hub: Hub, title: str, local: Mapping[str, Local], progress: Progress
-    ) -> str:
-        """The commit on ``main`` that holds these files only: made here, or there already."""
-        progress.stage("upload", sum(file.size for file in local.values()))
-        sent: set[str] = set()
-        for wait in (*http.WAITS, None):
-            head = hub.commit(MAIN)
-            there = hub.files(head)
-            if not _differences(there, local):
-                for file in local.values():
-                    _once(file, sent, progress)
-                return head
-            self._admit([file.path for file in there])
-            try:
-                adding = hub.upload(local, lambda file: _once(file, sent, progress))
-                hub.send(head, title, [*adding, *hub.deletions(there, local)])
-            except http.BreakError:  # the commit may be there nevertheless
-                if wait is None:
-                    raise
-                time.sleep(wait)
-                continue
-            head = hub.commit(MAIN)
-            findings = _differences(hub.files(head), local)
-            if findings:
-                raise ChannelError(
-                    f"{self._address}: {MAIN} doesn't hold what was sent; no tag was set",
-                    found=few(findings),
-                    next_step="is somebody else publishing there? if not, start again",
-                )
-            return head
-        raise AssertionError("the last wait is None")
+    def _commit_all(self, title: str, local: Mapping[str, Local], progress: Progress) -> str:
+        """Return the commit on ``main`` that holds exactly these files; make it if needed."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    def _admit(self, names: Sequence[str]) -> None:
-        """Raise TakenError for a repository whose files would be lost to who looks at ``main``."""
-        if MANIFEST not in names and set(names) - _HARMLESS:
+        head, there = self._look_up(MAIN, local)
+        if not differences(local, there):
+            progress.advance(sum(file.size for file in local.values()))
+            return head
+        if MANIFEST not in there and there.keys() - _HARMLESS:
             raise TakenError(
-                f"{self._address}: the repository holds something that is no release",
-                found=few(sorted(names)),
+                f"{self.address}: the repository holds something that is no release",
+                found=summarise(sorted(there)),
                 next_step="publish to a repository of its own",
             )
+        gone = sorted(there.keys() - local.keys())
+        operations: list[Any] = [CommitOperationDelete(name) for name in gone]
+        for file in local.values():
+            operations.append(CommitOperationAdd(file.name, str(file.path)))
+            with self._errors(f"uploading {file.name}"):
+                self._api.preupload_lfs_files(self._name, operations[-1:], free_memory=False)
+            progress.advance(file.size)
+        with self._errors("committing"):
+            self._api.create_commit(
+                self._name, operations, commit_message=title, parent_commit=head
+            )
+        head, there = self._look_up(MAIN, local)
+        if findings := differences(local, there):
+            raise ChannelError(
+                f"{self.address}: {MAIN} doesn't hold what was sent; no tag was set",
+                found=summarise(findings),
+                next_step="is somebody else publishing there? if not, start again",
+            )
+        return head
 
-    def _set_tag(self, hub: Hub, tag: str, commit: str, local: Mapping[str, Local]) -> None:
-        failure: ChannelError
-        for wait in (*http.WAITS, None):
-            try:
-                hub.tag(tag, commit)
-                return
-            except ChannelError as error:
-                failure = error
-            # The answer was lost, or another publisher was faster.
-            if self._is_published(hub, tag, local):
-                return
-            if wait is None or not isinstance(failure, http.BreakError):
-                raise failure
-            time.sleep(wait)
+    def _look_up(
+        self, revision: str, local: Mapping[str, Local]
+    ) -> tuple[str, dict[str, str | None]]:
+        """Return the commit of a revision, and the SHA-256 of each file.
+
+        For files outside the large-file storage the hub has git's hash only: where it is that of
+        the file in `local`, the SHA-256 is that file's, else None.
+        """
+        with self._errors(f"looking for {revision}"):
+            info = self._api.model_info(self._name, revision=revision, files_metadata=True)
+            there: dict[str, str | None] = {}
+            for file in info.siblings or ():
+                there[file.rfilename] = file.lfs.sha256 if file.lfs else None
+                mine = local.get(file.rfilename)
+                if mine and not file.lfs and file.blob_id == _git_hash(mine.path):
+                    there[file.rfilename] = mine.sha256
+        if not re.fullmatch("[0-9a-f]{40}", info.sha or ""):
+            raise ChannelError(f"{self.address}: the hub names no commit for {revision}")
+        there.pop(_HUB_OWN, None)
+        return str(info.sha), there
+
+    def _source(self, commit: str, name: str, limit: int) -> Source:
+        from huggingface_hub import hf_hub_url
+
+        url = hf_hub_url(self._name, name, revision=commit, endpoint=self._server)
+        return common.authorised(url, limit, TOKENS)
+
+    def _connect(self) -> None:
+        """Set up huggingface_hub; it sends nothing yet."""
+        from huggingface_hub import HfApi
+
+        # False, not None: else it looks for a token that was stored by a login.
+        self._api = HfApi(endpoint=self._server, token=common.token_of(TOKENS) or False)
+
+    @contextmanager
+    def _errors(self, problem: str) -> Iterator[None]:
+        """Raise ChannelError for what huggingface_hub raises; AbsentError for 404."""
+        from huggingface_hub.errors import HfHubHTTPError
+
+        raised: Any = (*HfHubHTTPError.__bases__, *_ODD)  # its bases: httpx's HTTPError, OSError
+        try:
+            with _settings():
+                yield
+        except raised as error:
+            raise self._failure(f"{self.address}: {problem}", error) from None
+
+    def _failure(self, problem: str, error: Exception) -> ChannelError:
+        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+        if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__  # an upload's, wrapped
+        if isinstance(error, HfHubHTTPError):
+            status = error.response.status_code
+            message = error.server_message or error.response.headers.get("X-Error-Message") or ""
+            # A 401 without a token: it doesn't exist, or not for everybody.
+            if status == 401 and not common.token_of(TOKENS):
+                return AbsentError(
+                    f"{problem}: there is no such repository, or not for everybody",
+                    next_step=f"a private one needs a token in {TOKENS[0]}",
+                )
+            return common.refusal(problem, status, message, TOKENS, NEED)
+        if isinstance(error, OfflineModeIsEnabled):
+            return ChannelError(f"{problem}: HF_HUB_OFFLINE forbids it", next_step="unset it")
+        if isinstance(error, (*HfHubHTTPError.__bases__,)):
+            return common.broken(problem, error)
+        return ChannelError(f"{problem}: the hub's answer makes no sense")
 
 
-def _once(file: Local, sent: set[str], progress: Progress) -> None:
-    if file.name not in sent:
-        sent.add(file.name)
-        progress.advance(file.size)
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Set what huggingface_hub offers for the whole process only; restore it afterwards.
+
+    Plain large-file storage, whose every answer is checked, instead of Xet; no telemetry; a limit
+    to silence; no bars, and no lines of log, which would repeat signed addresses.
+    """
+    from huggingface_hub import constants, get_session
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    before = {n: getattr(constants, n) for n in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY")}
+    loggers = [logging.getLogger(n) for n in ("huggingface_hub", "httpx", "httpx2", "httpcore2")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for name in before:
+            setattr(constants, name, True)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        get_session().timeout = common.TIMEOUT
+        with disable_progress_bars(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it passes to its library what that deprecates
+            yield
+    finally:
+        for name, value in before.items():
+            setattr(constants, name, value)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
-def _differences(there: Sequence[RepoFile], local: Mapping[str, Local]) -> list[str]:
-    """What is not the same there, by the hashes that git and its large-file storage name."""
-
-    def found(file: RepoFile) -> tuple[int, str]:
-        if file.lfs is not None:
-            return file.lfs.size, file.lfs.sha256
-        mine = local.get(file.path)
-        same = mine is not None and mine.size == file.size and _blob(mine.path) == file.blob_id
-        return file.size, mine.sha256 if same and mine is not None else ""
-
-    return differences(local, {file.path: found(file) for file in there})
-
-
-def _blob(file: Path) -> str:
-    """The name that git gives to the contents of a small file."""
+def _git_hash(file: Path) -> str:
+    """Return the name that git gives to the contents of a small file."""
     data = file.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

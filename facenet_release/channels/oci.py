@@ -1,54 +1,57 @@
 """Releases in OCI registries: ``oci://host[:port]/name:tag``, one artifact with a layer per file.
 
-The manifest holds no time and no name of a machine, and its files are in the order of their
-names: the same release has the same digest in every registry. It is written last, under the tag;
-until then there are only blobs that nothing names. Blobs that are there already are not sent
-again, so that a second run goes on where the first was broken off.
+The manifest holds no time and no name of a machine, and its files are sorted by name: the same
+release has the same digest in every registry. It is written last, under the tag; until then there
+are only blobs that nothing names. Blobs that are there already are not sent again, so that a
+second run goes on where the first was broken off.
 
-A tag that holds another manifest is left alone. The protocol has no way to write only where
+A tag that holds another manifest is not changed. The protocol has no way to write only where
 nothing is: two who publish different releases under one tag at the same moment can both find it
-free. The tag is then read again, and whose manifest isn't there is told so.
+free. The tag is then read again, and an error tells the one whose manifest isn't there.
 
 Credentials are those in ``OCI_USERNAME`` and ``OCI_PASSWORD``; or ``GITHUB_TOKEN`` for ghcr.io; or
 what ``docker login`` has written to ``config.json`` (in ``DOCKER_CONFIG``, else ``~/.docker``)
-itself, not what it has given to a helper program. Hosts other than this machine are spoken to over
-TLS only. Sending is oras's; reading needs nothing but what facenet_models downloads with.
+itself, not what it has given to a helper program. All requests to hosts other than this machine
+use TLS. oras sends; reading needs only what facenet_models downloads with.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
-from typing import NoReturn
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
-from facenet_common.errors import DownloadError, FacenetError, UsageError
-from facenet_common.hashing import sha256_file
+from facenet_common.errors import FacenetError, UsageError
+from facenet_common.optional import require
 from facenet_common.progress import Progress
-from facenet_models.weights import oci
-from facenet_models.weights.download import Part
-from facenet_models.weights.download import download as download_file
-from facenet_models.weights.http import AbsentError as NoFileError
-from facenet_models.weights.http import RefusedError
-from facenet_release.channels import Advance
-from facenet_release.channels.local import examine
-from facenet_release.channels.oci_push import BYTES, EMPTY_BLOB, descriptor, open_pusher
+from facenet_models.weights import http, oci
+from facenet_release.channels import OnProgress, common
+from facenet_release.channels.common import ByteCounter, Local, Upload
 from facenet_release.documents.manifest import Manifest
 from facenet_release.errors import AbsentError, ChannelError, TakenError, TokenError
 
+if TYPE_CHECKING:
+    import requests
+
+CREDENTIALS = "OCI_USERNAME and OCI_PASSWORD (for ghcr.io GITHUB_TOKEN), or docker login"
 ARTIFACT_TYPE = "application/vnd.facenet-parity.release.v1"
-EMPTY_TYPE = "application/vnd.oci.empty.v1+json"  # image specification 1.1, as EMPTY_BLOB is
 # Everything else is bytes: a registry that answers with text/html can't be told from a login page.
 MEDIA_TYPES = {".json": "application/json", ".md": "text/markdown"}
+BYTES = "application/octet-stream"
+_EMPTY = b"{}"  # the configuration of an artifact that has none: image specification 1.1
+_EMPTY_BLOB = oci.Blob(len(_EMPTY), hashlib.sha256(_EMPTY).hexdigest())
 
 
 def open_channel(address: str) -> Oci:
-    """The channel of that address. Raises UsageError if it is malformed."""
+    """Open the channel of that address. Raises UsageError if it is malformed."""
     try:
         parsed = oci.parse(address)
     except FacenetError as error:
@@ -57,11 +60,10 @@ def open_channel(address: str) -> Oci:
 
 
 class Oci:
-    """One tag in one repository."""
+    """A `Channel`."""
 
     def __init__(self, address: str, parsed: oci.Address) -> None:
-        self.address = address
-        self._parsed = parsed
+        self.address, self._parsed = address, parsed
         self._files: dict[str, oci.Blob] | None = None
 
     @cached_property
@@ -69,8 +71,7 @@ class Oci:
         return oci.Registry(self._parsed, credentials(self._parsed.host))
 
     def names(self) -> Sequence[str]:
-        """The titles of the layers; asks the registry anew."""
-        with self._translated():
+        with self._errors():
             data = self._manifest()
             if data is None:
                 raise AbsentError(
@@ -81,134 +82,134 @@ class Oci:
             self._files = self._registry.files(data)
         return list(self._files)
 
-    def download(self, name: str, target: Path, limit: int, advance: Advance) -> None:
-        """Write the layer of that title to `target`; size and SHA-256 are the manifest's, or else.
-
-        A break is continued within the call, a few times.
-        """
+    def download(self, name: str, target: Path, limit: int, on_progress: OnProgress) -> None:
         if self._files is None:
             self.names()
         blob = (self._files or {}).get(name)
         if blob is None:
             raise ChannelError("the release has no such file", file=self.address, found=name)
-        if blob.size > limit:
-            self._fail("the file is too large", name, f"at most {limit} bytes", blob.size)
-        done = 0
-
-        def bar(here: int, _total: int | None) -> None:
-            nonlocal done
-            advance(max(0, here - done))
-            done = max(done, here)
-
-        part = Part(target)
-        try:
-            with self._translated():
-                download_file(self._registry.source(blob), part, bar)
-            digest = sha256_file(part.path)
-            if digest != blob.sha256:
-                self._fail("the registry's file is damaged", name, blob.sha256, digest)
-            part.keep()
-        except OSError as error:
-            raise ChannelError(
-                "the file can't be written", file=target, found=error.strerror or str(error)
-            ) from error
-        finally:
-            part.discard()
+        source = self._registry.source(blob)._replace(limit=limit)
+        common.download(source, target, on_progress, self.address, CREDENTIALS, blob.sha256)
 
     def publish(self, files: Sequence[Path], manifest: Manifest, progress: Progress) -> None:
-        """Send what isn't there yet, then the manifest. See `Channel` for what is raised."""
-        pusher = open_pusher(self._registry, progress)
-        local = examine(files, manifest, progress)
-        blobs = {name: oci.Blob(file.size, file.sha256) for name, file in local.items()}
-        data = describe(manifest, blobs)
-        with self._translated():
+        require("oras", "publishing to a registry")
+        local = common.examine(files, manifest, progress)
+        data = describe(manifest, local)
+        if common.try_again(lambda: self._publish(local, data, progress)):
+            progress.note(f"published already: {self.address}")
+
+    def _publish(self, local: Mapping[str, Local], data: bytes, progress: Progress) -> bool:
+        """Send what is missing; return whether nothing was."""
+        with self._errors(), TemporaryDirectory() as folder:
             if self._is_published(data):
-                progress.note(f"published already: {self.address}")
-                return
-            sizes = [blob.size for blob in (*blobs.values(), EMPTY_BLOB)]
-            progress.stage("publish", sum(sizes) + len(data))
-            for name, file in local.items():
-                progress.note(name)
-                pusher.send(blobs[name], file.path)
-            pusher.send_empty()
-            pusher.name(data)
+                return True
+            (Path(folder) / "empty").write_bytes(_EMPTY)
+            sending = (*local.values(), Local(Path(folder) / "empty", *_EMPTY_BLOB))
+            progress.stage("publish", sum(file.size for file in sending))
+            upload = _uploader(self._registry, progress.advance)
+            for file in sending:
+                progress.note(file.name)
+                if self._is_stored(file):
+                    progress.advance(file.size)
+                else:
+                    upload(file)
+            headers, url = {"Content-Type": oci.MANIFEST_TYPE}, self._parsed.manifest
+            self._registry.request("PUT", url, data=data, headers=headers).close()
             if not self._is_published(data):
                 raise ChannelError("the registry took the release, but has none", file=self.address)
+            return False
+
+    def _is_stored(self, file: Local) -> bool:
+        """Return whether the registry has this blob. Raises DownloadError if it is damaged."""
+        url = self._parsed.blob(file.sha256)
+        with self._registry.request("HEAD", url, absent_ok=True) as answer:
+            size = answer.headers.get("Content-Length")
+            if answer.status_code == 200 and size not in (None, str(file.size)):
+                raise http.failed(
+                    "the registry holds a damaged file",
+                    url,
+                    expected=f"{file.size} bytes",
+                    found=f"{size} bytes",
+                )
+            return answer.status_code == 200
 
     def _manifest(self) -> bytes | None:
         try:
             return self._registry.manifest()
-        except NoFileError:
+        except http.AbsentError:
             return None
 
     def _is_published(self, data: bytes) -> bool:
-        """Whether `data` is under the tag. False: nothing is. Raises TakenError."""
+        """Return whether `data` is under the tag. Raises TakenError if something else is."""
         there = self._manifest()
         if there is None or there == data:
             return there == data
         raise TakenError(
-            "something else is published there already; it was left as it is",
+            "something else is published there already; nothing was changed",
             file=self.address,
             expected=f"manifest sha256:{hashlib.sha256(data).hexdigest()}, or none",
             found=f"manifest sha256:{hashlib.sha256(there).hexdigest()}",
             next_step="publish under another tag",
         )
 
-    def _fail(self, problem: str, name: str, expected: object, found: object) -> NoReturn:
-        raise ChannelError(
-            f"{problem}: {name}",
-            file=self.address,
-            expected=expected,
-            found=found,
-            next_step="publish it anew under another tag, or tell who keeps the registry",
-        )
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        """facenet_models' errors as those of a channel."""
-        try:
-            yield
-        except RefusedError as error:
-            raise TokenError(
-                error.problem,
-                file=self.address,
-                found=error.found,
-                next_step="set OCI_USERNAME and OCI_PASSWORD (for ghcr.io GITHUB_TOKEN will do), "
-                "or docker login; they must be allowed to do this",
-            ) from error
-        except DownloadError as error:
-            raise ChannelError(
-                error.problem,
-                file=self.address,
-                expected=error.expected,
-                found=error.found,
-                next_step="try again: what is there already is not sent again",
-            ) from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return common.transfer_errors(self.address, CREDENTIALS)
 
 
-def describe(manifest: Manifest, blobs: dict[str, oci.Blob]) -> bytes:
-    """The artifact's manifest: canonical, and the same for the same files."""
+def _uploader(registry: oci.Registry, on_progress: OnProgress) -> Callable[[Local], object]:
+    """Return a function that sends one file, through oras.
+
+    oras chooses the requests; `registry` sends each once, with time limits, and with the token for
+    its own host only. oras by itself tries for minutes, and sends the token to any host.
+    """
+    import oras.container  # type: ignore[import-untyped] # no type information is shipped
+    import oras.provider  # type: ignore[import-untyped] # likewise
+
+    address = registry.address
+    container = oras.container.Container(f"host.invalid/{address.name}:{address.tag}")
+    container.registry = address.host  # oras takes a host without a dot for a part of the name
+
+    class Client(oras.provider.Registry):  # type: ignore[misc] # its type is not known
+        def do_request(
+            self, url: str, method: str = "GET", data: bytes = b"", headers: Any = None
+        ) -> requests.Response:
+            body = Upload(BytesIO(data), ByteCounter(on_progress)) if data else None
+            with registry.request(method, url, data=body, headers=headers) as answer:
+                if method == "POST" and not answer.headers.get("Location"):
+                    raise http.failed("the registry does not say where to send a file", url)
+                return answer  # oras looks at status and headers only
+
+    client = Client(address.host, insecure=oci.is_loopback(address.host))
+    return lambda file: client.put_upload(str(file.path), container, _descriptor(BYTES, file))
+
+
+def describe(manifest: Manifest, files: Mapping[str, Local | oci.Blob]) -> bytes:
+    """Return the artifact's manifest as canonical JSON: the same for the same files."""
     layers = [
-        descriptor(MEDIA_TYPES.get(Path(name).suffix, BYTES), blob)
+        _descriptor(MEDIA_TYPES.get(Path(name).suffix, BYTES), file)
         | {"annotations": {oci.TITLE: name}}
-        for name, blob in sorted(blobs.items())
+        for name, file in sorted(files.items())
     ]
-    said = {
+    content = {
         "schemaVersion": 2,
         "mediaType": oci.MANIFEST_TYPE,
         "artifactType": ARTIFACT_TYPE,
-        "config": descriptor(EMPTY_TYPE, EMPTY_BLOB),
+        "config": _descriptor("application/vnd.oci.empty.v1+json", _EMPTY_BLOB),
         "layers": layers,
         "annotations": {
             oci.TITLE: manifest.name,
             "org.opencontainers.image.version": manifest.version,
         },
     }
-    return json.dumps(said, sort_keys=True, separators=(",", ":")).encode("ascii")
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def _descriptor(media_type: str, blob: Local | oci.Blob) -> dict[str, Any]:
+    return {"mediaType": media_type, "size": blob.size, "digest": f"sha256:{blob.sha256}"}
 
 
 def credentials(host: str) -> str | None:
-    """User name and password for that registry, as `oci.Registry` wants them.
+    """Return user name and password for that registry, as `oci.Registry` takes them.
 
     Raises TokenError if what there is can't be used.
     """
@@ -227,8 +228,7 @@ def _docker_credentials(host: str) -> str | None:
     folder = os.environ.get("DOCKER_CONFIG")
     file = (Path(folder) if folder else Path("~/.docker").expanduser()) / "config.json"
     try:
-        said = json.loads(file.read_bytes())
-        entry = said.get("auths", {}).get(host, {})
+        entry = json.loads(file.read_bytes()).get("auths", {}).get(host, {})
         auth: str | None = entry.get("auth") or None
         if auth is not None and b":" not in base64.b64decode(auth, validate=True):
             raise ValueError

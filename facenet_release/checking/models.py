@@ -27,7 +27,7 @@ from parity_tests.model import ParityReport
 from parity_tests.report.json_document import from_json
 
 FORMATS = {"torch-zip": "pt", "safetensors": "safetensors"}  # the converter's names, and ours
-GATES: tuple[str, ...] = ("weights", "settings", "float64", "float32")  # of every network
+GATES: tuple[str, ...] = ("weights", "float64", "float32")  # of every network
 EMBEDDING_GATES: tuple[str, ...] = ("task",)  # of networks that compute embeddings
 ONNX_GATES: tuple[str, ...] = ("float32",)  # an ONNX file shows only its outputs
 

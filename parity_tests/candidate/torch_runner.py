@@ -73,15 +73,7 @@ class CandidateRunner:
         )
         dtype = getattr(torch(), self._dtype)
         state |= {key: value.to(dtype) for key, value in floating.items()}
-        with torch().device("meta"):  # no random weights, which take a second
-            model = _build(self._architecture, self._dims, classifier="logits.weight" in state)
-        try:
-            model.load_state_dict(state, strict=True, assign=True)
-        except RuntimeError as error:
-            raise ParityError(
-                f"the weights do not fit {type(model).__name__}: {' '.join(str(error).split())}"
-            ) from error
-        self._model = model.eval().to(self._device)
+        self._model = network(self._architecture, self._dims, state).to(self._device)
         self._call = torch().compile(self._model) if self._compile else self._model
         if self._device.startswith("cuda"):
             self._exit.enter_context(_without_tf32())
@@ -158,6 +150,23 @@ def _without_tf32() -> Iterator[None]:
     finally:
         for backend, allowed in zip(backends, before, strict=True):
             backend.allow_tf32 = allowed
+
+
+def network(architecture: str, dims: Mapping[str, int], state: Mapping[str, Any]) -> Any:
+    """The network with these weights, in evaluation mode; the tensors of `state` become its own.
+
+    Raises:
+        ParityError: They do not fit, or there is no such network.
+    """
+    with torch().device("meta"):  # no random weights, which take a second
+        model = _build(architecture, dims, classifier="logits.weight" in state)
+    try:
+        model.load_state_dict(dict(state), strict=True, assign=True)
+    except RuntimeError as error:
+        raise ParityError(
+            f"the weights do not fit {type(model).__name__}: {' '.join(str(error).split())}"
+        ) from error
+    return model.eval()
 
 
 def _build(architecture: str, dims: Mapping[str, int], *, classifier: bool) -> Any:

@@ -7,7 +7,10 @@ Layout, schema `SCHEMA`::
     /feeds/NAME         float32 (N, H, W, 3): images as they were fed
     /answers/float32    (samples, numbers): the answers, feed after feed
     /answers/float64    likewise, by the graph rewritten to float64
+    /rounding           float64 (samples,): the scale of rounding, if torch was there
     /activations/TENSOR float32: what that tensor of the graph holds for the first feed's images
+
+Schema 1 also listed the network's settings in `about`; a file of that schema is read without them.
 
 Little-endian, in chunks of whole rows with a Fletcher-32 checksum each, so that some rows can be
 read without the rest, and not compressed: activations hardly shrink. Read whole, an array is also
@@ -35,7 +38,8 @@ from facenet_common.errors import ParityError
 
 Array = npt.NDArray[Any]
 
-SCHEMA = "facenet-parity/reference/1"
+SCHEMA = "facenet-parity/reference/2"
+READABLE = (SCHEMA, "facenet-parity/reference/1")
 MAGIC = b"\x89HDF\r\n\x1a\n"
 DTYPES = ("<f4", "<f8")
 CHUNK = 1 << 20  # bytes, about; a chunk holds at least one row
@@ -151,7 +155,7 @@ class Store:
         try:
             schema = self._file.attrs.get("schema")
             wanted = self._file.attrs.get("manifest_sha256")
-            if schema != SCHEMA:
+            if schema not in READABLE:
                 raise self._refusal(
                     "is no recorded reference that this program knows", str(schema), SCHEMA
                 )

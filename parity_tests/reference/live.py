@@ -16,14 +16,15 @@ from converter.compare import tensors_by_name
 from converter.resolve import Source
 from facenet_common.errors import ParityError
 from parity_tests.batches import Batches
+from parity_tests.candidate.torch_runner import network
 from parity_tests.feeds import Feed
-from parity_tests.frameworks import tensorflow
+from parity_tests.frameworks import tensorflow, torch
 from parity_tests.gates import weights_gate
 from parity_tests.model import GateResult
 from parity_tests.probes import Which
 from parity_tests.reference.original import GraphValues, original
 from parity_tests.reference.runner import ReferenceRunner, Weights, weights_in_graph
-from parity_tests.settings import Settings, graph_settings
+from parity_tests.rounding import rounding_scale
 from parity_tests.tf_graphs.float64 import in_float64
 from parity_tests.tf_graphs.serving import ServingGraph
 
@@ -78,15 +79,24 @@ class LiveReference:
     def weights_gate(self, candidate: Catalog) -> GateResult:
         return weights_gate(self._catalog, candidate)
 
-    def settings(self) -> Settings:
-        return graph_settings(self._original[0], self.architecture)
-
     def answers(self, batches: Batches) -> Array:
         return self._rows(self._runner, batches, "float32")
 
     def oracle(self, batches: Batches) -> Array:
         with ReferenceRunner(self._wide, weights_in_graph) as runner:
             return self._rows(runner, batches, "float64")
+
+    def rounding(self) -> Array:
+        """With the reference's own weights, whatever the candidate has."""
+        th, state = torch(), {}
+        for name, ref in tensors_by_name(self._catalog, "torch").items():
+            if name.startswith("logits."):  # no embedding is computed from the classifier
+                continue
+            value = np.array(ref.load())  # torch takes over the memory
+            state[name] = th.from_numpy(value if value.dtype.kind in "iu" else value.astype("f4"))
+            self._catalog.release(ref.nbytes)
+        model = network(self.architecture, self.dims, state)
+        return rounding_scale(model, self.architecture, self.feeds)
 
     def _rows(self, runner: ReferenceRunner, batches: Batches, dtype: str) -> Array:
         rows, taken = [], []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,11 @@ from parity_tests.model import GateResult
 from parity_tests.probes import Which, probes, require_tensors
 from parity_tests.reference.hdf5 import Store, write
 from parity_tests.reference.live import LiveReference
-from parity_tests.settings import Settings
 
 Array = npt.NDArray[Any]
 
 ACTIVATIONS = "activations/"
+ROUNDING = "rounding"
 AT_A_TIME = 16  # activations in memory
 
 
@@ -52,6 +52,7 @@ def capture(
     answers["float32"] = reference.answers(batches)
     batches.progress.stage("in float64", total)
     answers["float64"] = reference.oracle(batches)
+    scale = _rounding(reference, batches)
     fingerprints = _fingerprints(reference.catalog)
     about = {
         "name": Path(reference.name).name,
@@ -59,7 +60,6 @@ def capture(
         "architecture": reference.architecture,
         "dims": dict(reference.dims),
         "versions": dict(reference.versions),
-        "settings": reference.settings(),
         "weights": [[f.name, f.dtype, list(f.shape), f.sha256] for f in fingerprints],
         "feeds": [[f.name, f.description, list(f.samples)] for f in reference.feeds],
         "probes": which,
@@ -70,6 +70,8 @@ def capture(
             yield f"feeds/{feed.name}", feed.images
         for name, rows in answers.items():
             yield f"answers/{name}", rows
+        if scale is not None:
+            yield ROUNDING, scale
         if which is not None:
             yield from _activations(reference, which, batches)
 
@@ -78,6 +80,17 @@ def capture(
         count = sum(name.startswith(ACTIVATIONS) for name in store.shapes)
     kept = ("name", "graph", "architecture", "dims", "versions", "feeds", "probes")
     return {key: about[key] for key in kept} | {"activations": count}
+
+
+def _rounding(reference: LiveReference, batches: Batches) -> Array | None:
+    """The scale of rounding, if torch is there; None and a note if it is not."""
+    batches.progress.note("estimating rounding")
+    try:
+        return reference.rounding()
+    except ParityError as error:
+        why = str(error).partition("\n")[0]
+        batches.notes.append(f"the scale of rounding is not recorded: {why}")
+        return None
 
 
 def _activations(
@@ -130,7 +143,6 @@ class StoredReference:
                 if self.architecture != "inception_resnet_v1" and self.probes:
                     self.probes = "all"  # these have one table for both
                 self._title = f"{_text(about['name'])}, {_text(about['graph'])}"
-                self._settings = cast(Settings, dict(about["settings"]))
                 self._weights = tuple(
                     Fingerprint(_text(n), _text(d), tuple(map(_size, s)), _text(h))
                     for n, d, s, h in about["weights"]
@@ -159,9 +171,6 @@ class StoredReference:
     def weights_gate(self, candidate: Catalog) -> GateResult:
         return weights_gate_by_hash(self._weights, candidate)
 
-    def settings(self) -> Settings:
-        return self._settings
-
     def answers(self, batches: Batches) -> Array:
         return self._answers("float32", batches)
 
@@ -174,6 +183,17 @@ class StoredReference:
             raise ParityError("activations are recorded in float32 only", file=self._path)
         with Store(self._path) as store:
             yield _Recorded(store, self.feeds[0].images)
+
+    def rounding(self) -> Array:
+        with Store(self._path) as store:
+            if ROUNDING not in store.shapes:
+                raise ParityError(
+                    "the recorded reference lacks the scale of rounding",
+                    file=self._path,
+                    next_step="record it again where torch is installed: "
+                    "facenet capture CHECKPOINT --out reference.h5",
+                )
+            return store.read(ROUNDING)
 
     def _answers(self, dtype: str, batches: Batches) -> Array:
         with Store(self._path) as store:
@@ -188,6 +208,7 @@ class StoredReference:
         answers = [
             store.shapes.get(f"answers/{dtype}", (0,))[0] for dtype in ("float32", "float64")
         ]
+        answers.append(store.shapes.get(ROUNDING, (samples,))[0])
         if not samples or {samples, images} != {*answers}:
             raise ParityError(
                 "the recorded reference is damaged: samples, images and answers do not match",

@@ -144,7 +144,7 @@ def ulps(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
         yield _on_tensors("one ulp", f"one ulp in element {at} of {name}", {name: (name, nudge)})
 
 
-# --- settings
+# --- numbers that no file of weights holds
 
 
 def epsilons(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:

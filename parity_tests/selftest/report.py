@@ -10,14 +10,15 @@ from typing import Any
 from parity_tests.report.words import line
 from parity_tests.selftest.run import Outcome
 
-SCHEMA = "facenet-parity/self-test/1"
-GATES = ("weights", "settings", "float64", "float32", "task")
+SCHEMA = "facenet-parity/self-test/2"
+GATES = ("weights", "float64", "float32", "task")
 SHOWN = 20  # survivors of the float64 gate that the text lists; JSON has them all
 
 
 def passed(outcomes: Sequence[Outcome]) -> bool:
-    """Whether there are mutants, and each was killed by one gate at least."""
-    return bool(outcomes) and all(outcome.killed_by for outcome in outcomes)
+    """Whether a gate or more killed each mutant, but for those that change nothing; and any."""
+    changed = [outcome for outcome in outcomes if not outcome.equivalent]
+    return bool(changed) and all(outcome.killed_by for outcome in changed)
 
 
 def to_json(outcomes: Sequence[Outcome], *, partial: bool = False) -> dict[str, Any]:
@@ -47,7 +48,11 @@ def text(outcomes: Sequence[Outcome], *, partial: bool = False) -> str:
     rows = [heads, *map(_cells, (_row(k, m) for k, m in _kinds(outcomes)))]
     rows.append(_cells(_row("total", outcomes)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
-    lines = [f"{word}: {killed} of {len(outcomes)} defects were noticed", ""]
+    verdict = f"{word}: {killed} of {len(outcomes)} defects were noticed"
+    unchanged = sum(outcome.equivalent for outcome in outcomes)
+    if unchanged:
+        verdict += f"; {unchanged} {'changes' if unchanged == 1 else 'change'} nothing"
+    lines = [verdict, ""]
     for row in rows:
         first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         lines.append("  ".join((first.strip().ljust(widths[0]), *rest)))
@@ -62,8 +67,9 @@ def _survivors(outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield ""
         yield f"{len(living)} that the float64 gate alone lets live:"
     for outcome in living[:SHOWN]:
-        by = ", ".join(outcome.killed_by) or "NOTHING"
-        yield f"  {line(outcome.what)}: {outcome.why}; killed by {by}"
+        by = "" if outcome.equivalent else "; killed by "
+        by += by and (", ".join(outcome.killed_by) or "NOTHING")
+        yield f"  {line(outcome.what)}: {outcome.why}{by}"
     if len(living) > SHOWN:
         yield f"  … and {len(living) - SHOWN} more, in the JSON"
 
@@ -80,6 +86,7 @@ def _row(kind: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "kind": kind,
         "mutants": len(outcomes),
         "killed": sum(bool(outcome.killed_by) for outcome in outcomes),
+        "equivalent": sum(outcome.equivalent for outcome in outcomes),
         **{gate: sum(gate in outcome.killed_by for outcome in outcomes) for gate in GATES},
         "nameable": sum(outcome.nameable for outcome in outcomes),
         "named": sum(outcome.nameable and outcome.named_rightly for outcome in outcomes),

@@ -25,21 +25,18 @@ from parity_tests.gates import (
     errored,
     float32_gate,
     float64_gate,
-    settings_gate,
     task_gate,
     weights_gate_by_hash,
 )
-from parity_tests.localise.compare import absolute, compare_activations
-from parity_tests.localise.layers import FLOAT64_TOLERANCES
-from parity_tests.localise.modules import from_torch, isolated, modules_of, to_torch, within
-from parity_tests.model import GateResult, Tolerance
+from parity_tests.localise.modules import to_torch, within
+from parity_tests.model import GateResult
 from parity_tests.open_sides import Candidate, require_same_network
-from parity_tests.probes import IMAGES, Probe, images_layout, probes, require_complete
+from parity_tests.probes import images_layout
 from parity_tests.reference.live import LiveReference
 from parity_tests.selftest.effects import effects
+from parity_tests.selftest.layers import Layers
 from parity_tests.selftest.mutants import Mutant, mutants
 from parity_tests.selftest.network import Network, broken
-from parity_tests.settings import Settings, module_settings
 
 Array = npt.NDArray[Any]
 
@@ -60,6 +57,8 @@ class Outcome:
         nameable: Whether a layer gives anything else than before, in any bit, for what the
             reference's layers before it give. If not, there is nothing to be named.
         why: For those that the float64 gate lets live: why.
+        equivalent: Whether there is nothing to notice: no bit differs of any weight, of any answer
+            or of what any layer gives.
     """
 
     kind: str
@@ -70,6 +69,7 @@ class Outcome:
     named: str
     nameable: bool
     why: str = ""
+    equivalent: bool = False
 
     @property
     def named_rightly(self) -> bool:
@@ -86,6 +86,7 @@ def selftest(
     limit: int | None = None,
     progress: Progress | None = None,
     seed: int = 0,
+    only: Callable[[Mutant], bool] | None = None,
 ) -> Iterator[Outcome]:
     """Break `candidate` in every way of `parity_tests.selftest.mutants`, and judge each time.
 
@@ -94,6 +95,7 @@ def selftest(
         candidate: Right weights of that reference.
         limit: So many mutants, drawn at random from `seed`; None: all.
         progress: Hears of each mutant.
+        only: Which mutants to try, or to draw from; None: all.
 
     Raises:
         ParityError: The candidate isn't right to begin with, or can't be run.
@@ -108,7 +110,7 @@ def selftest(
         assert isinstance(wide, CandidateRunner)
         judge = _Judge(reference, narrow, wide)
         judge.require_right(reference.weights_gate(candidate.weights))
-        chosen = list(mutants(narrow.model, judge.effects()))
+        chosen = list(filter(only, mutants(narrow.model, judge.effects())))
         if limit is not None and limit < len(chosen):
             chosen = random.Random(seed).sample(chosen, limit)
         progress.stage("mutants", len(chosen))
@@ -134,12 +136,12 @@ class _Judge:
         batches = Batches(32)
         self._expected = reference.answers(batches)
         self._oracle = reference.oracle(batches)
-        self._settings: Settings = reference.settings()
+        self._scale = reference.rounding()
         self._architecture = reference.architecture
         self._feeds = reference.feeds
         self._samples = [sample for feed in self._feeds for sample in feed.samples]
         self._narrow, self._wide = Network(narrow, self._feeds), Network(wide, self._feeds)
-        self._layers = _Layers(reference, wide)
+        self._layers = Layers(reference, wide)
 
     def require_right(self, gate: GateResult) -> None:
         """Raise ParityError unless the candidate passes as it is; `gate`: that on its weights."""
@@ -162,7 +164,7 @@ class _Judge:
         """What every gate says of the mutant, and which layer its numbers name."""
         wide = _attempt(lambda: self._wide.answers(mutant))
         narrow = _attempt(lambda: self._narrow.answers(mutant))
-        gates = [*self._exact(mutant), *self._numeric(wide, narrow)]
+        gates = [*self._weights(mutant), *self._numeric(wide, narrow)]
         moved = _largest(wide, self._wide.right)
         named, changed = self._layers.look(mutant)
         killed_by = tuple(gate.name for gate in gates if gate.status != "passed")
@@ -177,7 +179,9 @@ class _Judge:
         )
         if "float64" in killed_by:
             return outcome
-        return replace(outcome, why=_why(outcome, reached=self._layers.reach(mutant)))
+        unchanged = not (mutant.tensors or changed or moved or killed_by)
+        why = _why(outcome, reached=self._layers.reach(mutant))
+        return replace(outcome, why=why, equivalent=unchanged)
 
     def _numeric(self, wide: Array | str, narrow: Array | str) -> Iterator[GateResult]:
         if isinstance(wide, str):
@@ -187,7 +191,9 @@ class _Judge:
         if isinstance(narrow, str):
             yield errored("float32", narrow)
         else:
-            yield float32_gate(self._expected, narrow, self._oracle, self._samples)
+            yield float32_gate(
+                self._expected, narrow, self._oracle, self._samples, scale=self._scale
+            )
         if self._architecture != "inception_resnet_v1":
             return
         if isinstance(narrow, str):
@@ -195,97 +201,21 @@ class _Judge:
         else:
             yield task_gate(self._expected, narrow, self._samples)
 
-    def _exact(self, mutant: Mutant) -> Iterator[GateResult]:
-        """The gates on what is stored. Each looks only at what the mutant can have touched.
+    def _weights(self, mutant: Mutant) -> Iterator[GateResult]:
+        """The gate on the weights that the mutant replaces, if any.
 
-        All else is as in the right candidate, which passed: other tensors, or, where the mutant
-        replaces tensors, all settings.
+        All others are as in the right candidate, which passed.
         """
         if mutant.tensors:
             right = [Fingerprint.of(ref) for ref in self._catalog(mutant).values()]
             with broken(self._narrow.model, mutant):
                 yield weights_gate_by_hash(right, self._catalog(mutant))
-            return
-        with broken(self._wide.model, mutant):
-            found = _attempt(lambda: module_settings(self._wide.model, self._architecture))
-        if isinstance(found, str):
-            yield errored("settings", found)
-        else:
-            yield settings_gate(self._settings, found)
 
     def _catalog(self, mutant: Mutant) -> Catalog:
         """The tensors that the mutant replaces, as they are now."""
         state = self._narrow.model.state_dict()
         refs = {name: _ref(name, state[name].numpy()) for name in mutant.tensors}
         return Catalog(refs, format="memory", naming="torch", files=())
-
-
-class _Layers:
-    """Which layer is the first that differs by itself, in float64, at every probe there is."""
-
-    def __init__(self, reference: LiveReference, runner: CandidateRunner) -> None:
-        self._model: Any = runner.model
-        modules = dict(self._model.named_modules())
-        layout = images_layout(reference.architecture)
-        images = reference.feeds[0].images[:1].astype(np.float64)
-        with reference.activations(wide=True) as activations:
-            table = probes(reference.architecture, "all")
-            self._table = require_complete(table, activations.tensors, modules)
-            tensors = list(dict.fromkeys(probe.tensor for probe in self._table))
-            values = dict(zip(tensors, activations.fetch(images, tensors), strict=True))
-        self._held: dict[str, Array] = {p.name: values[p.tensor] for p in self._table}
-        self._tensors = {p.name: to_torch(self._model, self._held[p.name], p.layout) for p in table}
-        self._tensors[IMAGES] = to_torch(self._model, images, layout)
-        self._tolerances: dict[str, Tolerance] = {
-            name: absolute(array, FLOAT64_TOLERANCES.isolated) for name, array in self._held.items()
-        }
-        self._given: dict[str, Array] = {}
-        self._modules = {p.name: frozenset(modules_of(self._model, p)) for p in self._table}
-
-    def reach(self, mutant: Mutant) -> bool:
-        """Whether any probe runs a broken module."""
-        return any(True for _ in self._affected(mutant))
-
-    def look(self, mutant: Mutant) -> tuple[str, bool]:
-        """The module of the first probe that fails alone (empty: none), and whether any changes.
-
-        Only probes that run a broken module are looked at. The others run what they ran.
-        """
-        named, changed = "", False
-        for probe in self._affected(mutant):
-            right = self._right(probe)
-            with broken(self._model, mutant):
-                found = self._alone(probe)
-            if found is not None and found.tobytes() == right.tobytes():
-                continue
-            changed = True
-            expected, tolerance = self._held[probe.name], self._tolerances[probe.name]
-            if not compare_activations(expected, found, tolerance).passed:
-                named = probe.module or "the network"
-                break
-        return named, changed
-
-    def _right(self, probe: Probe) -> Array:
-        """What the unbroken module gives alone."""
-        if probe.name not in self._given:
-            given = self._alone(probe)
-            assert given is not None
-            self._given[probe.name] = given
-        return self._given[probe.name]
-
-    def _alone(self, probe: Probe) -> Array | None:
-        output, _ = isolated(self._model, probe, self._tensors.__getitem__)
-        return None if output is None else from_torch(self._model, output, probe.layout, np.float64)
-
-    def _affected(self, mutant: Mutant) -> Iterator[Probe]:
-        for probe in self._table:
-            ran = self._modules[probe.name]
-            if any(
-                within(path, layer) or within(layer, path)
-                for layer in mutant.layers
-                for path in ran
-            ):
-                yield probe
 
 
 def _attempt(run: Callable[[], Any]) -> Any:

@@ -46,6 +46,13 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits before it tries again."""
+    monkeypatch.setattr("facenet_release.channels.common.WAITS", (0.0, 0.0))
+    monkeypatch.setattr("facenet_models.weights.http.BACKOFF", 0.0)
+
+
+@pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     """A real one, on loopback."""
     with registries.serve(tmp_path / "registry") as running:

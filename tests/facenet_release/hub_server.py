@@ -1,6 +1,6 @@
 """A server on loopback that speaks the Hugging Face hub's protocol, well or badly.
 
-What huggingface_hub asks for: info, tree, refs, create, preupload, the batch and verify calls of
+What huggingface_hub asks for: info, refs, create, preupload, the batch and verify calls of
 git's large-file storage (LFS), commits as lines of JSON, tags, and downloads that redirect to
 another host. Repositories are commits in a row: each is a mapping of names to contents.
 """
@@ -195,30 +195,16 @@ class _Api(_Handler):
 
     def info(self, repo: Repo, revision: str) -> None:
         commit = self.find(repo, revision)
-        if commit:
-            self.answer(200, {"id": "owner/repo", "modelId": "owner/repo", "sha": commit})
-
-    def tree(self, repo: Repo, revision: str) -> None:
-        commit = self.find(repo, revision)
         if commit is None:
             return
-        rows = []
-        for name, entry in repo.commits[commit].items():
-            data = entry.data
+        files = []
+        for name, (data, oid, size) in repo.commits[commit].items():
             blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-            row = {"type": "file", "path": name, "oid": blob, "size": len(data)}
-            if entry.oid:
-                row["size"] = entry.size
-                row["lfs"] = {"oid": entry.oid, "size": entry.size, "pointerSize": 130}
-            rows.append(row)
-        page = int((re.findall(r"cursor=(\d+)", self.path) or ["0"])[0])
-        headers = {}
-        if len(rows) > page + 3:  # small pages, so that small tests have some
-            path = urlsplit(self.path).path
-            headers["Link"] = (
-                f'<{self.state.url}{path}?recursive=true&cursor={page + 3}>; rel="next"'
-            )
-        self.answer(200, rows[page : page + 3], **headers)
+            row = {"rfilename": name, "blobId": blob, "size": size if oid else len(data)}
+            if oid:
+                row["lfs"] = {"sha256": oid, "size": size, "pointerSize": 130}
+            files.append(row)
+        self.answer(200, {"id": "owner/repo", "sha": commit, "siblings": files})
 
     def refs(self, repo: Repo) -> None:
         def row(kind: str, name: str, commit: str) -> dict[str, str]:
@@ -316,7 +302,6 @@ class _Api(_Handler):
 _REPO = "([^/]+/[^/]+)"
 ROUTES = (
     ("GET", f"/api/models/{_REPO}/revision/(.+)", "info"),
-    ("GET", f"/api/models/{_REPO}/tree/(.+?)/?", "tree"),
     ("GET", f"/api/models/{_REPO}/refs", "refs"),
     ("POST", f"/api/models/{_REPO}/preupload/(.+)", "preupload"),
     ("POST", f"/api/models/{_REPO}/commit/(.+)", "commit"),

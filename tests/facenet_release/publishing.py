@@ -1,4 +1,4 @@
-"""What tests of releases do alike: publish a tiny one, hear what is said of it, write keys."""
+"""Shared by tests of releases: publish a tiny one, record progress, write keys."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from facenet_release.documents.manifest import Manifest
 Tiny = tuple[Path, Manifest]  # a folder, and what its manifest says
 
 
-class Heard(Progress):
-    """Remembers the stages' sizes, what was done of the last, and what was said."""
+class Recorded(Progress):
+    """Records the stages' sizes, how much of the last is done, and all notes."""
 
     def __init__(self) -> None:
         self.stages: dict[str, int] = {}
         self.done = 0
-        self.said: list[str] = []
+        self.notes: list[str] = []
 
     @property
     def total(self) -> int:
@@ -28,11 +28,11 @@ class Heard(Progress):
         return list(self.stages.values())[-1]
 
     def stage(self, name: str, total: int) -> None:
-        assert self.stages or not self.done, "told of bytes before the first stage"
+        assert self.stages or not self.done, "bytes before the first stage"
         self.stages[name], self.done = total, 0
 
     def note(self, text: str) -> None:
-        self.said.append(text)
+        self.notes.append(text)
 
     def advance(self, size: int) -> None:
         assert size > 0
@@ -47,14 +47,14 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in files_of(folder)}
 
 
-def publish_to(address: str, tiny: Tiny) -> Heard:
-    heard = Heard()
-    open_channel(address).publish(files_of(tiny[0]), tiny[1], heard)
-    return heard
+def publish_to(address: str, tiny: Tiny) -> Recorded:
+    recorded = Recorded()
+    open_channel(address).publish(files_of(tiny[0]), tiny[1], recorded)
+    return recorded
 
 
 def shown_by(job: Callable[[], object]) -> list[str]:
-    """All that the error of `job` and its causes show; nothing where there is none."""
+    """Return all that the error of `job` and its causes show; nothing where there is none."""
     try:
         job()
     except FacenetError as error:

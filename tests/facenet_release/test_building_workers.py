@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -150,27 +151,32 @@ def test_ctrl_c_while_processes_start_is_heard_by_one_alone(inputs: Path, pause:
     assert all(re.match(r"\[ *[0-9.]+ s\] [a-z]+: |$", line) for line in before), said
 
 
+@dataclass
 class Talks:
-    """A job that reports two tasks."""
+    """A job that reports tasks, each after the one before has arrived."""
 
+    folder: Path
     input = SimpleNamespace(model=SimpleNamespace(name="talks"))
 
     def run(self, on_task: Any) -> str:
-        on_task("one")
-        on_task("two", minor=True)
+        for task in ("one", "two"):
+            on_task(task)
+            deadline = time.monotonic() + 60
+            while not (self.folder / task).exists():
+                assert time.monotonic() < deadline, f"{task} did not arrive"
+                time.sleep(0.01)
         return "result"
 
 
 def test_a_build_continues_after_its_terminal_is_closed(tmp_path: Path) -> None:
-    seen = []
-
-    def on_progress(*row: object) -> None:
-        seen.append(row)
+    def on_progress(model: str, task: str, minor: bool) -> None:
+        assert (model, minor) == ("talks", False)
+        (tmp_path / task).touch()
         raise BrokenPipeError
 
-    jobs: Any = [Talks()]
-    assert [job.result for job in workers.run_jobs(jobs, 1, tmp_path, on_progress)] == ["result"]
-    assert seen == [("talks", task, task == "two") for task in ("one", "two", "done")]
+    jobs: Any = [Talks(tmp_path)]
+    (done,) = workers.run_jobs(jobs, 1, tmp_path, on_progress)
+    assert (done.result, done.seconds > 0) == ("result", True)
 
 
 class Dies:

@@ -11,7 +11,7 @@ from publishing import contents
 
 from facenet_common.errors import OutputError, UsageError
 from facenet_common.progress import Progress
-from facenet_release.channels import Advance, is_remote, open_channel
+from facenet_release.channels import OnProgress, is_remote, open_channel
 from facenet_release.channels.folder import FolderChannel
 from facenet_release.checking.check import CheckOptions, check
 from facenet_release.documents.manifest import MANIFEST, Manifest
@@ -130,8 +130,8 @@ class Lying(FolderChannel):
     def names(self) -> Sequence[str]:
         return [*super().names(), *self._more]
 
-    def download(self, name: str, target: Path, limit: int, advance: Advance) -> None:
-        super().download(name, target, limit, advance)
+    def download(self, name: str, target: Path, limit: int, on_progress: OnProgress) -> None:
+        super().download(name, target, limit, on_progress)
         target.write_bytes(self._edit(name, target.read_bytes()))
 
 

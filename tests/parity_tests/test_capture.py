@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from support.tf_checkpoints import write_checkpoint
@@ -15,7 +18,10 @@ from support.tf_checkpoints import write_checkpoint
 from converter.convert import Request, convert
 from converter.demo import value
 from converter.dtypes import FLOAT16
+from facenet_common.errors import ParityError
 from parity_tests.cli import capture_command, verify_command
+from parity_tests.reference import live
+from parity_tests.reference.hdf5 import Store, write
 
 pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')
 pytest.importorskip("h5py", reason='needs h5py: pip install "facenet-parity[parity]"')
@@ -53,10 +59,29 @@ def test_right_weights_pass_without_tensorflow(recorded: tuple[Path, Path], tmp_
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "r.json").read_text())
     assert {gate["name"]: gate["status"] for gate in report["gates"]} == dict.fromkeys(
-        ("weights", "settings", "float64", "float32", "task"), "passed"
+        ("weights", "float64", "float32", "task"), "passed"
     )
     assert {probe["verdict"] for probe in report["probes"]} == {"same"}
     assert "model-20180402-114759.meta" in report["reference"]
+
+
+def test_a_record_of_the_first_schema_is_read(recorded: tuple[Path, Path], tmp_path: Path) -> None:
+    """Its manifest also lists the network's settings, which nothing needs."""
+    import h5py
+
+    old = tmp_path / "old.h5"
+    shutil.copy(recorded[0], old)
+    with h5py.File(old, "r+") as file:
+        manifest = json.loads(file["manifest"][:].tobytes())
+        manifest["about"]["settings"] = {"conv2d_1a.bn": {"epsilon": 0.001}}
+        text = json.dumps(manifest).encode()
+        del file["manifest"]
+        file.create_dataset("manifest", data=np.frombuffer(text, np.uint8))
+        file.attrs["schema"] = "facenet-parity/reference/1"
+        file.attrs["manifest_sha256"] = hashlib.sha256(text).hexdigest()
+    result = run(verify_command, old, recorded[1], "--probes", "none")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("PASSED")
 
 
 def test_a_wrong_weight_fails_and_is_named(recorded: tuple[Path, Path], tmp_path: Path) -> None:
@@ -159,7 +184,7 @@ def test_interrupted_it_reports_what_it_found(
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["partial"]
     assert not report["passed"]
-    assert len(report["gates"]) == 5
+    assert len(report["gates"]) == 4
     assert len(report["probes"]) == 3
 
 
@@ -185,3 +210,81 @@ def test_layers_with_fewer_images_where_memory_runs_out(
     names = [probe["probe"] for probe in report["probes"]]
     assert len(names) == len(set(names)) > 30  # none is there twice
     assert "out of memory in the comparison of layers" in report["notes"][0]
+
+
+@pytest.fixture(scope="module")
+def pnet(reference_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A record of P-Net, the same without the scale of rounding, and right weights."""
+    folder = tmp_path_factory.mktemp("pnet")
+    full, bare = folder / "full.h5", folder / "bare.h5"
+    result = run(capture_command, reference_dir / "mtcnn" / "det1.npy", "--out", full)
+    assert result.exit_code == 0, result.output
+    with Store(full) as store:
+        names = [name for name in store.shapes if name != "rounding"]
+        assert len(names) == len(store.shapes) - 1
+        write(bare, store.about, [(name, store.read(name)) for name in names])
+    return full, bare, reference_dir / "published" / "pnet.pt"
+
+
+def float32_details(folder: Path, *arguments: object) -> tuple[dict[str, Any], list[str]]:
+    """The details of the float32 gate, and the report's notes."""
+    report = folder / "report.json"
+    result = run(verify_command, *arguments, "--json", report, "--probes", "none")
+    assert report.is_file(), result.output
+    found = json.loads(report.read_text())
+    (gate,) = (gate for gate in found["gates"] if gate["name"] == "float32")
+    assert gate["status"] == "passed", result.output
+    return gate["details"], found["notes"]
+
+
+def test_the_scale_of_rounding_is_the_references_own(
+    pnet: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """A candidate with other weights is held to the same; without a record, to its own."""
+    import torch
+
+    full, bare, right = pnet
+    recorded_scale = float32_details(tmp_path, full, right)[0]["rounding"]
+    assert float32_details(tmp_path, bare, right)[0]["rounding"] == pytest.approx(recorded_scale)
+    state = torch.load(right, weights_only=True)
+    state["conv1.bias"] = torch.nextafter(state["conv1.bias"], state["conv1.bias"] + 1)
+    torch.save(state, tmp_path / "wrong.pt")
+    scales = [
+        float32_details(tmp_path, record, tmp_path / "wrong.pt")[0]["rounding"]
+        for record in (full, bare)
+    ]
+    assert scales[0] == recorded_scale
+    assert scales[1] != recorded_scale
+
+
+def test_an_onnx_file_is_held_to_a_recorded_scale(
+    pnet: tuple[Path, Path, Path], reference_dir: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime", reason='needs onnx: pip install "facenet-parity[onnx]"')
+    from facenet_models.cli.export import command
+
+    full, bare, right = pnet
+    candidate = tmp_path / "pnet.onnx"
+    assert run(command, right, "--format", "onnx", "--out", candidate).exit_code == 0
+    details, _ = float32_details(tmp_path, full, candidate)
+    assert details["times_rounding"] < 2
+    live = float32_details(tmp_path, reference_dir / "mtcnn" / "det1.npy", candidate)[0]
+    assert live["times_rounding"] == pytest.approx(details["times_rounding"], rel=0.01)
+    details, notes = float32_details(tmp_path, bare, candidate)
+    assert "times_rounding" not in details
+    assert any("lacks the scale of rounding" in note for note in notes)
+
+
+def test_without_torch_no_scale_is_recorded(
+    reference_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent() -> Any:
+        raise ParityError("torch is needed, and it is not installed")
+
+    monkeypatch.setattr(live, "torch", absent)
+    call = (reference_dir / "mtcnn" / "det1.npy", "--out", tmp_path / "r.h5", "--count", 1)
+    result = run(capture_command, *call)
+    assert result.exit_code == 0, result.output
+    assert "the scale of rounding is not recorded: torch is needed" in result.stdout
+    with Store(tmp_path / "r.h5") as store:
+        assert "rounding" not in store.shapes

@@ -78,15 +78,34 @@ def test_float32_is_the_contract(found: np.ndarray, passes: bool) -> None:
 
 def test_float32_measures_against_the_oracle() -> None:
     reference = (TRUTH + RNG.normal(size=TRUTH.shape) * 1e-7).astype(np.float32)
-    noise = np.linalg.norm(reference - TRUTH, axis=1).mean()
-    near = (TRUTH + np.full(TRUTH.shape, noise / np.sqrt(32))).astype(np.float32)
-    far = (TRUTH + np.full(TRUTH.shape, 6 * noise / np.sqrt(32))).astype(np.float32)
+    scale = np.linspace(2e-7, 9e-7, 6)  # of rounding, for each sample
+    near, far = (
+        (TRUTH + times * scale[:, None] / np.sqrt(32)).astype(np.float32) for times in (3.8, 6)
+    )
     assert np.linalg.norm(far - reference, axis=1).max() < 1e-5  # within the contract
-    assert float32_gate(reference, near, TRUTH, SAMPLES).status == "passed"
+    assert float32_gate(reference, near, TRUTH, SAMPLES, scale=scale).status == "passed"
     assert float32_gate(reference, far, None, SAMPLES).status == "passed"
-    gate = float32_gate(reference, far, TRUTH, SAMPLES)
+    gate = float32_gate(reference, far, TRUTH, SAMPLES, scale=scale)
     assert gate.status == "failed"
-    assert "than noise" in gate.findings[0].what
+    assert "than rounding explains" in gate.findings[0].what
+    assert gate.details["times_rounding"] == pytest.approx(6, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("scale", "passes"), [(0.0, False), (np.nan, False), (1e-30, False), (1.0, True)]
+)
+def test_a_scale_that_explains_nothing_fails(scale: float, passes: bool) -> None:
+    found = moved(1e-6, 6)
+    gate = float32_gate(ANSWERS, found, TRUTH, SAMPLES, scale=np.full(6, scale))
+    assert (gate.status == "passed") is passes
+    exact = ANSWERS.astype(np.float64)
+    gate = float32_gate(ANSWERS, ANSWERS, exact, SAMPLES, scale=np.full(6, scale))
+    assert gate.status == "passed"  # nothing is left to explain
+
+
+def test_no_scale_loosens_the_contract() -> None:
+    gate = float32_gate(ANSWERS, moved(1.1e-5), TRUTH, SAMPLES, scale=np.ones(6))
+    assert gate.status == "failed"
 
 
 def test_task_keeps_distances_and_neighbours() -> None:

@@ -194,7 +194,7 @@ def test_the_headline_names_the_only_tensor_that_differs(
     probes = (ProbeResult("conv", (), "source", wrong, wrong, hint),)
     findings = tuple(Finding(name, "1 of 64 values differ") for name in tensors)
     weights = replace(gate("failed", *findings), name="weights")
-    other = replace(gate("failed", Finding("Block8", "another epsilon")), name="settings")
+    other = replace(gate("failed", Finding("Block8", "another epsilon")), name="float32")
     headline = report(weights, other, probes=probes).headline
     assert headline == expected
     assert report(weights, probes=()).headline.startswith(

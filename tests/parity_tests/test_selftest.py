@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from facenet_common.errors import ParityError
 from parity_tests.cli import SELF_TEST_TAKES, verify_command
 from parity_tests.open_sides import FeedOptions, open_candidate, open_live
 from parity_tests.selftest import run as module
+from parity_tests.selftest.mutants import Mutant
 from parity_tests.selftest.report import passed, text, to_json
 from parity_tests.selftest.run import Outcome, reference_feeds, selftest
 
@@ -29,10 +32,19 @@ NETS = [(1, "pnet"), (2, "rnet"), (3, "onet")]
 NOTHING_TO_ROUND = {"pool2 rounds up", "pool3 rounds up"}
 
 
-def outcomes(reference: Path, candidate: Path, limit: int | None = None) -> list[Outcome]:
+# Of defects in numbers that no file of weights holds.
+NUMBERS = ("epsilon", "residual scale", "stride", "padding", "pool rounding")
+
+
+def outcomes(
+    reference: Path,
+    candidate: Path,
+    limit: int | None = None,
+    only: Callable[[Mutant], bool] | None = None,
+) -> list[Outcome]:
     side = open_live(str(reference), FeedOptions())
     reference_feeds(side)
-    return list(selftest(side, open_candidate(str(candidate)), limit))
+    return list(selftest(side, open_candidate(str(candidate)), limit, only=only))
 
 
 def run(*arguments: object) -> Result:
@@ -48,11 +60,10 @@ def test_every_mutant_of_mtcnn_is_killed(reference_dir: Path, number: int, name:
         reference_dir / "mtcnn" / f"det{number}.npy", reference_dir / "published" / f"{name}.pt"
     )
     assert len(found) >= 40
-    assert [o.what for o in found if not o.killed_by] == []
-    living = [o for o in found if "float64" not in o.killed_by]
-    assert {o.what for o in living} <= NOTHING_TO_ROUND
-    assert all(o.moved == 0 and not o.nameable for o in living)
-    assert [o.what for o in found if o.nameable and not o.named_rightly] == []
+    assert {o.what for o in found if o.equivalent} <= NOTHING_TO_ROUND
+    assert [o.what for o in found if "float64" not in o.killed_by and not o.equivalent] == []
+    assert [o.what for o in found if not o.named_rightly and not o.equivalent] == []
+    assert {"stride", "padding", "pool rounding"} <= {o.kind for o in found}
     ulps = [o for o in found if o.kind == "one ulp"]
     assert ulps
     assert all(o.killed_by == ("weights", "float64") for o in ulps)  # invisible in float32
@@ -75,10 +86,39 @@ def test_some_mutants_of_inception_resnet(pair: tuple[Path, Path], tmp_path: Pat
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("PASSED: 25 of 25 defects were noticed")
     found = json.loads(report.read_text())
-    assert found["schema"] == "facenet-parity/self-test/1"
+    assert found["schema"] == "facenet-parity/self-test/2"
     assert found["total"]["mutants"] == found["total"]["killed"] == 25
     assert found["total"]["float64"] >= 24
     assert found["total"]["named"] >= 0.95 * found["total"]["nameable"]
+
+
+def test_numbers_that_no_weight_file_holds_are_named(pair: tuple[Path, Path]) -> None:
+    """Epsilons, scales, strides and paddings of every twelfth layer, and every pool."""
+    seen = Counter[str]()
+
+    def some(mutant: Mutant) -> bool:
+        seen[mutant.kind] += 1
+        number = seen[mutant.kind] % 12 == 1 or mutant.kind == "pool rounding"
+        return mutant.kind in NUMBERS and number
+
+    found = outcomes(*pair, only=some)
+    assert {o.kind for o in found} == {*NUMBERS}
+    assert len(found) >= 35
+    assert [o.what for o in found if "float64" not in o.killed_by] == []
+    assert [(o.what, o.named) for o in found if not o.named_rightly] == []
+
+
+def test_a_defect_that_changes_nothing_is_said_to_be_one(pair: tuple[Path, Path]) -> None:
+    (found,) = outcomes(*pair, only=lambda mutant: "L2 epsilon" in mutant.what)
+    assert found.equivalent
+    assert not found.killed_by
+    assert not passed([found])  # nothing was noticed
+    other = replace(found, what="a", killed_by=("float64",), equivalent=False)
+    assert passed([found, other])
+    said = text([found, other])
+    assert said.startswith("PASSED: 1 of 2 defects were noticed; 1 changes nothing\n")
+    assert "L2 epsilon 1e-12 for 1e-5: what the layer gives is the same in every bit\n" in said
+    assert to_json([found, other])["total"]["equivalent"] == 1
 
 
 def test_a_gate_that_sees_nothing_is_told_on(

@@ -137,7 +137,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
 
 
 def other_schema(file: Any, _: Path) -> None:
-    file.attrs["schema"] = SCHEMA.replace("/1", "/2")
+    file.attrs["schema"] = SCHEMA.replace("/2", "/3")
 
 
 def soft_link(file: Any, _: Path) -> None:

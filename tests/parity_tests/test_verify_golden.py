@@ -26,7 +26,7 @@ from parity_tests.tf_graphs.float64 import in_float64
 pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')
 pytestmark = pytest.mark.tensorflow
 
-PASSED = dict.fromkeys(("weights", "settings", "float64", "float32", "task"), "passed")
+PASSED = dict.fromkeys(("weights", "float64", "float32", "task"), "passed")
 FEW = ("--count", "2")
 
 
@@ -125,7 +125,7 @@ def test_an_onnx_file(
 ) -> None:
     report = verify(tmp_path, golden_128.prefix, onnx_file(), *FEW)
     status = {gate["name"]: gate["status"] for gate in report["gates"]}
-    skipped = dict.fromkeys(("weights", "settings", "float64"), "skipped")
+    skipped = dict.fromkeys(("weights", "float64"), "skipped")
     assert status == PASSED | skipped
     assert "layers are not compared" in report["notes"][0]
     assert "onnxruntime" in report["environment"]

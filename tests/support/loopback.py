@@ -128,5 +128,6 @@ class Service:
     ) -> Iterator[None]:
         """Runs both hosts until the block is left; their handlers know it as `state`."""
         hosts = [type("Bound", (handler,), {"state": self}) for handler in (api, elsewhere)]
-        with serving(hosts[0]) as self.url, serving(hosts[1]) as self.elsewhere:
+        with serving(hosts[0]) as self.url, serving(hosts[1]) as elsewhere:
+            self.elsewhere = elsewhere.replace("127.0.0.1", "localhost")  # another name, too
             yield

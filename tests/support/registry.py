@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -108,6 +109,29 @@ def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
                 break
             time.sleep(0.05)
     pytest.fail(f"docker-registry did not start:\n{log.read_text(errors='replace')}")
+
+
+def push(registry: Registry, files: Mapping[str, bytes], tag: str = "v1") -> str:
+    """Write an artifact with any names and contents, by the plain protocol; return its address."""
+    import requests
+
+    from facenet_models.weights import oci
+
+    base, kind = f"http://{registry.host}/v2/some/weights", "application/octet-stream"
+
+    def send(data: bytes) -> dict[str, object]:
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        place = requests.post(f"{base}/blobs/uploads/", timeout=60).headers["Location"]
+        options = {"params": {"digest": digest}, "headers": {"Content-Type": kind}}
+        requests.put(place, data, timeout=60, **options).raise_for_status()
+        return {"mediaType": kind, "size": len(data), "digest": digest}
+
+    layers = [send(d) | {"annotations": {oci.TITLE: name}} for name, d in files.items()]
+    manifest = {"schemaVersion": 2, "mediaType": oci.MANIFEST_TYPE, "layers": layers}
+    data = json.dumps(manifest | {"config": send(b"{}")})
+    headers = {"Content-Type": oci.MANIFEST_TYPE}
+    requests.put(f"{base}/manifests/{tag}", data, headers=headers, timeout=60).raise_for_status()
+    return registry.address(tag)
 
 
 class Gate:

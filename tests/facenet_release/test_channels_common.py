@@ -1,4 +1,4 @@
-"""The files of a release, looked at before they are sent anywhere."""
+"""Checks of a release's files before they are sent, and what differs at the other end."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from publishing import Heard, Tiny, files_of
+from publishing import Recorded, Tiny, files_of
 
-from facenet_release.channels.local import differences, examine, few
+from facenet_release.channels.common import differences, examine, summarise
 from facenet_release.errors import CheckFailedError
 
 
 def test_files_are_hashed_in_the_order_of_their_names(tiny_release: Tiny) -> None:
     folder, manifest = tiny_release
-    heard = Heard()
-    local = examine(files_of(folder)[::-1], manifest, heard)
+    recorded = Recorded()
+    local = examine(files_of(folder)[::-1], manifest, recorded)
     assert list(local) == [path.name for path in files_of(folder)]
     for file in local.values():
         data = file.path.read_bytes()
         assert (file.size, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-    assert heard.stages == {"hash": sum(file.size for file in local.values())}
-    assert heard.done == heard.total
+    assert recorded.stages == {"hash": sum(file.size for file in local.values())}
+    assert recorded.done == recorded.total
 
 
 def test_all_that_is_wrong_is_said_at_once(tiny_release: Tiny, tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_all_that_is_wrong_is_said_at_once(tiny_release: Tiny, tmp_path: Path) -
     other.parent.mkdir()
     other.write_text("another")
     with pytest.raises(CheckFailedError) as caught:
-        examine([*files_of(folder), other], manifest, Heard())
+        examine([*files_of(folder), other], manifest, Recorded())
     taken, unsafe, altered = caught.value.findings
     assert unsafe == "a name.txt: the name is unsafe or taken"
     assert taken == "SHA256SUMS: the name is unsafe or taken"
@@ -43,13 +43,13 @@ def test_all_that_is_wrong_is_said_at_once(tiny_release: Tiny, tmp_path: Path) -
 
 def test_differences_have_their_names(tiny_release: Tiny) -> None:
     folder, manifest = tiny_release
-    local = examine(files_of(folder), manifest, Heard())
-    there = {name: (file.size, file.sha256) for name, file in local.items()}
+    local = examine(files_of(folder), manifest, Recorded())
+    there = {name: file.sha256 for name, file in local.items()}
     assert differences(local, there) == []
     del there["manifest.json"]
-    there["more"] = (1, "")
-    there["pnet.pt"] = (there["pnet.pt"][0], "0" * 64)
+    there["more"] = None
+    there["pnet.pt"] = "0" * 64
     found = differences(local, there)
     assert found == ["manifest.json: not there", "more: there only", "pnet.pt: other contents"]
-    assert few(found) == ", ".join(found)
-    assert few(found * 2).endswith("more: there only, and 1 more")
+    assert summarise(found) == ", ".join(found)
+    assert summarise(found * 2).endswith("more: there only, and 1 more")

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import logging
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -14,18 +15,19 @@ pytest.importorskip("requests", reason="reading a registry needs requests")
 pytest.importorskip("rfc8785", reason='canonical JSON: pip install "facenet-parity[release]"')
 
 from oci_publishing import GREEDY, fetch, publish
-from publishing import Heard, Tiny, contents
+from publishing import Tiny, contents
 from support.registry import PASSWORD, USER, Registry, gate
 
 from facenet_models.weights import oci as reading
-from facenet_release.channels import oci_push, open_channel
+from facenet_release.channels import open_channel
+from facenet_release.channels.common import ByteCounter, Upload
 from facenet_release.channels.oci import credentials
 from facenet_release.errors import (
     ChannelError,
     TokenError,
 )
 
-pytestmark = pytest.mark.usefixtures("no_credentials")
+pytestmark = pytest.mark.usefixtures("no_credentials", "no_waits")
 
 
 # --- Credentials ----------------------------------------------------------------------------------
@@ -95,10 +97,13 @@ def test_what_was_refused_without_a_token_is_sent_again_from_its_beginning(
     parsed = reading.parse(locked.address("v2"))
     first, second = (reading.Registry(parsed, credentials(locked.host)) for _ in range(2))
     data = reading.Registry(reading.parse(locked.address()), credentials(locked.host)).manifest()
-    heard = Heard()
-    oci_push.open_pusher(first, heard).name(data)  # its first request, of which it has no token yet
+    sizes: list[int] = []
+    body = Upload(BytesIO(data), ByteCounter(sizes.append))
+    headers = {"Content-Type": reading.MANIFEST_TYPE}
+    # Its first request, so that it has no token yet.
+    first.request("PUT", parsed.manifest, data=body, headers=headers).close()
     assert second.manifest() == data
-    assert heard.done == len(data)
+    assert sum(sizes) == len(data)
 
 
 def write_docker(tmp_path: Path, said: object, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -210,7 +215,12 @@ def test_a_file_may_be_elsewhere_when_asked_for_too() -> None:
 
 def manifest_of(blobs: dict[str, reading.Blob]) -> bytes:
     layers = [
-        oci_push.descriptor("x/y", blob) | {"annotations": {reading.TITLE: name}}
+        {
+            "mediaType": "x/y",
+            "size": blob.size,
+            "digest": f"sha256:{blob.sha256}",
+            "annotations": {reading.TITLE: name},
+        }
         for name, blob in blobs.items()
     ]
     return json.dumps({"schemaVersion": 2, "layers": layers}).encode()

@@ -1,0 +1,248 @@
+"""How far rounding alone carries a network's float32 answers from the exact ones.
+
+The float32 gate asks whether a candidate is farther from the float64 answers than rounding
+explains. That follows from the network and its images alone: no processor, library or other
+float32 run is asked, because each of them rounds in an order of its own.
+
+**One sum.** A convolution or a matrix product adds n terms. Each addition rounds the partial sum
+s_k to the nearest float32: an error that is uniform between -u |s_k| and u |s_k| at the widest,
+with u = 2^-24, so of variance u^2 s_k^2 / 3. Errors of different additions are independent enough
+for their variances to be added (Higham and Mary, "A New Approach to Probabilistic Rounding Error
+Analysis", SIAM J. Sci. Comput. 41(5), 2019: errors grow like sqrt(n) u, not n u). For terms in
+random order, with S their sum and P the sum of their squares, the expectation is
+
+    s_1^2 + ... + s_n^2  =  n S^2 / 3 + n P / 6
+
+and n (b^2 + b S + S^2 / 3) + n P / 6 if the sum starts at the bias b; the larger of the two is
+taken. Adding one term after the other is the worst of the usual orders: kernels that keep 4, 8 or
+16 partial sums, or add in blocks, round fewer large numbers. Rounded products, or weights that
+were rounded when a batch norm was folded into them, add P once more, and the rounded result adds
+(S + b)^2. All of this is a variance in units of u^2 / 3. The other operations have theirs beside
+them below. A factor that is rounded once for a whole channel (a batch norm's scale) or for a row
+(its length) errs alike everywhere there.
+
+**The network.** Each operation of the network adds such an error to its result, drawn at random,
+and the next operations carry it on. The distance from the undisturbed answers is the *scale* of
+rounding for these images: a root of the mean square over draws. Errors are amplified by
+`AMPLIFIED`, and the distance is divided by it, so that the rounding of the float32 in which this
+runs does not matter.
+
+**The bound.** Distances of a right candidate from the float64 answers, each divided by its scale,
+have a mean square of at most about 1. In the worst case all errors lie along one direction and are
+the same for all samples, so that a mean over samples is no better known than one of them; then it
+is normal, and `parity_tests.gates.ROUNDING_FACTOR` = 4 is exceeded in 6 of 100,000 runs of kernels
+that round as badly as the model, and in 1 of 10 million at 0.75 of that, which is what the layers
+of R-Net, P-Net and O-Net were measured at with torch on AVX2 (0.3 to 1.05, layer by layer).
+Measured on whole networks: benchmarks/README.md.
+
+**What a wrong candidate can't do** is to raise the scale. It is computed with the reference's own
+weights, or recorded with its answers; only where a record lacks it, with the candidate's weights,
+which another gate compares with the reference's bit for bit. And no scale loosens the contract of
+1e-5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from parity_tests.feeds import Feed
+from parity_tests.frameworks import torch
+from parity_tests.localise.modules import to_torch
+from parity_tests.probes import images_layout
+
+Array = npt.NDArray[Any]
+Tensor = Any
+Part = tuple[Tensor, tuple[int, ...]]
+"""Standard deviations in units of u / sqrt(3), and the shape of the numbers drawn for them: 1 in
+an axis along which the error is the same."""
+
+UNIT_ROUNDOFF = 2.0**-24  # u: half a unit in the last place of a float32 from 1 to 2
+# Errors become 2^8 times as large as float32's own, which so contribute 1/256, and stay below 1e-3.
+AMPLIFIED = 2.0**8
+# Images of a feed that are disturbed, and how often each. The embeddings of InceptionResnetV1 have
+# 128 or more numbers, and two images or draws differ by 5 % in their scale; with the 6 numbers of
+# R-Net it is a factor of 3.
+IMAGES = {"inception_resnet_v1": (1, 1)}
+IMAGES_MTCNN = (8, 8)
+
+
+def rounding_scale(model: Any, architecture: str, feeds: Sequence[Feed]) -> Array:
+    """The scale of rounding for each sample, see above.
+
+    Args:
+        model: A network of facenet_models with the reference's weights, in float32 and evaluation
+            mode, on the CPU.
+        architecture: "inception_resnet_v1", "pnet", "rnet" or "onet".
+        feeds: What the networks are compared on.
+
+    Returns:
+        float64 of shape ``(samples,)``: an L2 distance in the unit of the answers, always the same
+        for the same arguments. Of a feed with many images some are looked at, and the others get
+        the root of their mean square.
+
+    Example:
+        >>> scale = rounding_scale(runner.model, "rnet", feeds)
+        >>> (l2(oracle, answers) / scale).max()  # 1 is usual, 4 is the most
+    """
+    at_most, draws = IMAGES.get(architecture, IMAGES_MTCNN)
+    layout, generator = images_layout(architecture), torch().Generator().manual_seed(0)
+    groups: dict[tuple[int, ...], list[tuple[int, int]]] = {}  # by shape: number of feed, of image
+    for number, feed in enumerate(feeds):
+        chosen = np.linspace(0, len(feed.images) - 1, min(at_most, len(feed.images)))
+        group = groups.setdefault(feed.images.shape[1:], [])
+        group += [(number, int(index)) for index in chosen.round()]
+    squares = [np.full(len(feed.images), np.nan) for feed in feeds]
+    for group in groups.values():
+        images = np.stack([feeds[number].images[index] for number, index in group])
+        found = _mean_squares(model, to_torch(model, images, layout), draws, generator)
+        for (number, index), square in zip(group, found, strict=True):
+            squares[number][index] = square
+    filled = [np.where(np.isnan(rows), np.nanmean(rows), rows) for rows in squares]
+    scale: Array = np.sqrt(np.concatenate(filled)) / AMPLIFIED
+    return scale
+
+
+def _mean_squares(model: Any, batch: Tensor, draws: int, generator: Any) -> Array:
+    """The mean square of the amplified error of each image's answers."""
+    squares = np.zeros(len(batch))
+    with torch().inference_mode():
+        exact = _answers(model, batch)
+        for _ in range(draws):
+            with _disturbed(generator):
+                moved = _answers(model, batch)
+            squares += ((moved - exact) ** 2).sum(1) / draws
+    return squares
+
+
+def _answers(model: Any, batch: Tensor) -> Array:
+    """All outputs for each image in one row, in float64."""
+    outputs = model(batch)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    rows = [output.flatten(1).double().numpy() for output in outputs]
+    return np.concatenate(rows, axis=1)
+
+
+def _disturbed(generator: Any) -> Any:
+    """A context manager in which operations of torch add amplified errors of rounding."""
+    from torch.overrides import TorchFunctionMode
+
+    bound = AMPLIFIED * UNIT_ROUNDOFF  # uniform in ±u has the standard deviation u / sqrt(3)
+
+    class Disturbed(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            kwargs = kwargs or {}
+            result = func(*args, **kwargs)
+            name = getattr(func, "__name__", "")
+            if name in EXACT or not _is_floating(result):
+                return result
+            errors: Callable[..., list[Part]] = MODELS.get(name, _one)
+            for deviation, shape in errors(result, *args, **kwargs):
+                drawn = result.new_empty(shape).uniform_(-bound, bound, generator=generator)
+                result = result + drawn.mul(deviation)
+            return result
+
+    return Disturbed()
+
+
+def _is_floating(result: Any) -> bool:
+    return isinstance(result, torch().Tensor) and bool(result.is_floating_point())
+
+
+# --- the errors of each operation, by its result and its arguments
+
+EXACT = frozenset({"cat", "dim", "dropout", "flatten", "max_pool2d", "permute", "relu", "size"})
+
+
+def _one(y: Tensor, *_: Any, **__: Any) -> list[Part]:
+    """One rounding of the result: a product, a sum of two, and what has no model of its own."""
+    return [(y, y.shape)]
+
+
+def _sum(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any) -> list[Part]:
+    """A convolution or a matrix product, see the head of this module.
+
+    P is computed for a channel from the means of the squared inputs over height and width.
+    """
+    terms = weight[0].numel()
+    powers, squares = x.square(), weight.square()
+    while powers.ndim > 2:
+        powers, squares = powers.mean(-1), squares.sum(-1)
+    shape = (1, -1) + (1,) * (y.ndim - 2)
+    spread = (powers @ squares.T).reshape(len(y), *shape[1:])
+    # n S^2 / 3 + S + b squared, and where it is larger n (b^2 + b S) more, with y = S + b.
+    if bias is None:
+        variance = y.square() * (terms / 3 + 1)
+    else:
+        start = bias.reshape(shape)
+        variance = (y - start).square() * (terms / 3) + (start * y).clamp(min=0) * terms
+        variance += y.square()
+    variance += spread * (terms / 6 + 1)
+    return [(variance.sqrt_(), y.shape)]
+
+
+def _batch_norm(
+    y: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor,
+    training: bool = False,
+    momentum: float = 0.0,
+    eps: float = 1e-5,
+) -> list[Part]:
+    """y = (x - m) s + b, or x s + (b - m s), with s = w / sqrt(v + eps).
+
+    Rounded for a whole channel: s three times, m s, and b - m s. For each element: x s, and y.
+    """
+    del training, momentum
+    shape = (1, -1) + (1,) * (y.ndim - 2)
+    scale = (variance + eps).rsqrt() * (1 if weight is None else weight)
+    moved = (mean * scale).reshape(shape)
+    offset = bias.reshape(shape)
+    channel = (*y.shape[:2], *shape[2:])
+    single = (x * scale.reshape(shape)).square_().add_(y.square()).sqrt_()
+    return [
+        ((y - offset).mul_(math.sqrt(3)), channel),
+        ((moved.square() + (offset - moved).square()).sqrt(), channel),
+        (single, y.shape),
+    ]
+
+
+def _mean(y: Tensor, x: Tensor, *_: Any) -> list[Part]:
+    """The mean of a map, each of whose n terms is a product with 1, and a division."""
+    terms = x.shape[-1] * x.shape[-2]
+    variance = y.square() * (terms / 3 + 2) + x.square().mean((2, 3), keepdim=True) / 6
+    return [(variance.sqrt(), y.shape)]
+
+
+def _softmax(y: Tensor, x: Tensor, dim: int, *_: Any, **__: Any) -> list[Part]:
+    """exp(x - max) / sum: the difference, an exponential good to 2 u, the sum, the division."""
+    gap = x - x.amax(dim, keepdim=True)
+    return [(y * (gap.square() + 4 + x.shape[dim] / 3 + 1).sqrt(), y.shape)]
+
+
+def _normalised(y: Tensor, x: Tensor, *_: Any, **__: Any) -> list[Part]:
+    """x / |x|: a sum of n squares, whose root halves the error, a root good to 2 u, a division."""
+    return [(y * math.sqrt(x.shape[1] / 12 + 4), (len(y), 1)), (y, y.shape)]
+
+
+MODELS: dict[str, Callable[..., list[Part]]] = {
+    "adaptive_avg_pool2d": _mean,
+    "add": _one,
+    "batch_norm": _batch_norm,
+    "conv2d": _sum,
+    "linear": _sum,
+    "mul": _one,
+    "normalize": _normalised,
+    "prelu": _one,
+    "softmax": _softmax,
+}
+"""By the names of torch's functions. All others round their result once, unless `EXACT`."""
