@@ -46,7 +46,7 @@ _TRUST_OPTIONS = (
 
 
 def trust_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options with what the user knows of a release from a trusted place."""
+    """Add the options with facts about a release from a trusted place."""
     for option in reversed(_TRUST_OPTIONS):
         command = option(command)
     return command

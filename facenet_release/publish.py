@@ -22,7 +22,7 @@ def publish(folder: Path, address: str, options: CheckOptions, progress: Progres
     Args:
         folder: The release.
         address: The address to publish at.
-        options: What is known of the release from a trusted place.
+        options: Facts about the release from a trusted place.
         progress: Receives the stages of the checks, the upload and the download, in bytes.
 
     Raises:

@@ -32,7 +32,7 @@ class Built:
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """A model that a build would make. `finished` tells which of its files exist already."""
+    """A model that a build would make. `finished` maps its files to whether they exist already."""
 
     input: ModelInput
     finished: Mapping[str, bool]

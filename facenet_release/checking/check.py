@@ -45,7 +45,7 @@ from facenet_release.errors import CheckFailedError, RecipeError
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """What a user knows of a release from a trusted place.
+    """Facts about a release from a trusted place.
 
     Args:
         public_key: The signer's key (PEM). With it the release must be signed by that key.
@@ -76,7 +76,7 @@ def check(folder: Path, options: CheckOptions, progress: Progress | None = None)
 
     Args:
         folder: The release.
-        options: What is known of it from a trusted place.
+        options: Facts about it from a trusted place.
         progress: Receives one stage, in bytes.
 
     Raises:
