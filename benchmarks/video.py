@@ -19,7 +19,7 @@ import numpy as np
 
 from facenet_models import MTCNN
 from facenet_models.video import Detections, FastMTCNN, frames
-from facenet_models.video.fast import SAME, interpolated
+from facenet_models.video.fast import MIN_IOU, interpolate_faces
 from facenet_models.video.matching import match, overlaps
 
 
@@ -32,7 +32,7 @@ def compare(
     for number in numbers:
         table = overlaps(found[number].boxes, every[number].boxes)
         shared += [
-            float(table[pair]) for pair in match(found[number].boxes, every[number].boxes, SAME)
+            float(table[pair]) for pair in match(found[number].boxes, every[number].boxes, MIN_IOU)
         ]
         listed += len(found[number].boxes)
         expected += len(every[number].boxes)
@@ -53,9 +53,9 @@ def free(every: list[Detections], stride: int, interpolate: bool) -> list[Detect
         if not interpolate or number == first:
             found.append(every[first])
             continue
-        pairs = match(every[first].boxes, every[last].boxes, SAME)
+        pairs = match(every[first].boxes, every[last].boxes, MIN_IOU)
         weight = (number - first) / (last - first)
-        found.append(interpolated(every[first], every[last], pairs, weight))
+        found.append(interpolate_faces(every[first], every[last], pairs, weight))
     return found
 
 
@@ -92,7 +92,7 @@ def main() -> None:
     steps = [
         float(overlaps(a.boxes, b.boxes)[pair])
         for a, b in itertools.pairwise(every)
-        for pair in match(a.boxes, b.boxes, SAME)
+        for pair in match(a.boxes, b.boxes, MIN_IOU)
     ]
     head = {
         "frames": len(images),

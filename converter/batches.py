@@ -1,4 +1,4 @@
-"""Tensors in batches that are worth a thread's while."""
+"""Batches of tensors: units of work for threads, large enough to outweigh a thread switch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from collections.abc import Iterator, Sequence
 
 from converter.catalog import TensorRef
 
-BATCH = 1 << 22  # bytes; most tensors of these networks are far smaller than a switch is worth
+BATCH = 1 << 22  # bytes; most tensors of these networks are far smaller
 
 
 def batches(tensors: Sequence[TensorRef], size: int = BATCH) -> Iterator[list[TensorRef]]:
-    """`tensors` in order, in batches that end when they reach `size` bytes."""
+    """Yield `tensors` in order, in batches that end when they reach `size` bytes.
+
+    Example:
+        >>> from converter.demo import variables
+        >>> [len(batch) for batch in batches(variables(embedding=4, classes=0), size=1 << 25)]
+        [319, 100, 71]
+    """
     batch: list[TensorRef] = []
     total = 0
     for ref in tensors:

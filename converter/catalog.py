@@ -1,4 +1,4 @@
-"""What a source holds: names, types and shapes now, values on demand."""
+"""The tensors of a source: names, types and shapes at once, values when they are loaded."""
 
 from __future__ import annotations
 
@@ -15,10 +15,22 @@ Naming = Literal["tensorflow", "torch"]
 
 @dataclass(frozen=True)
 class TensorRef:
-    """One tensor: metadata, and the way to its values.
+    """One tensor: its metadata, and functions that read its values.
 
-    `load` returns a read-only array of `dtype`'s storage and `shape`, C order, after checking
-    whatever checksum the format has (FormatError).
+    Args:
+        name: The name in the source.
+        dtype: The element type.
+        shape: The size of each axis, in the source's layout.
+        load: Return a read-only array of `shape` in C order, of `dtype`'s storage type. Verify the
+            checksum first if the format has one (FormatError).
+        check: Verify the checksum alone; by default `load` does it.
+
+    Example:
+        >>> from converter.dtypes import FLOAT32
+        >>> import numpy as np
+        >>> ref = TensorRef("conv1/biases", FLOAT32, (10,), lambda: np.zeros(10, "<f4"))
+        >>> ref.nbytes, ref.load().sum()
+        (40, np.float32(0.0))
     """
 
     name: str
@@ -28,21 +40,34 @@ class TensorRef:
     check: Callable[[], object] | None = field(repr=False, compare=False, default=None)
 
     def verify(self) -> None:
-        """Check the stored bytes as `load` does; strings, which have no NumPy type, too."""
+        """Verify the stored bytes, also those of strings, which can't be loaded.
+
+        Raises:
+            FormatError: The checksum does not match.
+        """
         (self.check or self.load)()
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the values; 0 for strings."""
+        """Return the size of the values in bytes; 0 for strings."""
         return prod(self.shape) * self.dtype.itemsize
 
 
 class Catalog(Mapping[str, TensorRef]):
-    """The tensors of one source, by name, in the source's own order.
+    """A mapping of the tensors of one source, by name, in the source's own order.
 
-    `format` is the format's name, `naming` the side whose tensor names it uses, `files` every
-    file it is made of, `notes` what a person should know of it. `release` is told after each
-    tensor how many bytes were loaded, and lets go of memory pages now and then.
+    Args:
+        tensors: The tensors by name.
+        format: The name of the format, such as ``torch-zip``.
+        naming: The framework whose tensor names and layouts the source uses.
+        files: All files of the source.
+        notes: Remarks for the receipt and for `facenet inspect`.
+        release: Called after each tensor with the number of bytes that were loaded; it may give
+            memory pages back to the system.
+
+    Example:
+        >>> Catalog({}, format="torch-zip", naming="torch", files=())
+        <Catalog torch-zip : 0 tensors>
     """
 
     def __init__(
@@ -76,5 +101,5 @@ class Catalog(Mapping[str, TensorRef]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all values together."""
+        """Return the size of all values in bytes."""
         return sum(ref.nbytes for ref in self.values())

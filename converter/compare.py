@@ -1,4 +1,4 @@
-"""Two sets of weights side by side: `facenet diff`."""
+"""Compare two sets of weights tensor by tensor: `facenet diff`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from converter.catalog import Catalog, TensorRef
 from converter.digest import tensor_sha256
-from converter.dtypes import Array, DType, as_float32, as_words, cast
-from converter.execute import targets
+from converter.dtypes import Array, DType, as_bits, as_float32, cast
+from converter.execute import target_tensors
 from converter.plan import make_plan
 
 Kind = Literal["identical", "differs", "shape", "type", "only in A", "only in B"]
@@ -19,7 +19,17 @@ Kind = Literal["identical", "differs", "shape", "type", "only in A", "only in B"
 
 @dataclass(frozen=True)
 class TensorDiff:
-    """How one tensor fares. Differences are absolute, in the tensors' unit; ulp in float steps."""
+    """The result of comparing one tensor.
+
+    Args:
+        name: The tensor's name.
+        kind: The result.
+        detail: More about it, for a person.
+        different, total: The number of elements that differ, and of all elements.
+        max_abs: The greatest absolute difference; None if the type has none.
+        max_ulp: The greatest difference in units in the last place, that is, in representable
+            numbers between the two; None if the type is not floating-point.
+    """
 
     name: str
     kind: Kind
@@ -30,32 +40,48 @@ class TensorDiff:
     max_ulp: int | None = None
 
     def to_json(self) -> dict[str, object]:
+        """Return the result as plain data, for ``--json``."""
         return asdict(self)
 
 
 def tensors_by_name(catalog: Catalog, naming: str) -> dict[str, TensorRef]:
-    """The catalog's tensors under the names and layouts of side `naming`."""
+    """Return the catalog's tensors under the names and layouts of the framework `naming`.
+
+    Raises:
+        MappingError: They have to be mapped, and don't fit their architecture.
+    """
     if catalog.naming == naming:
         return dict(catalog)
     plan = make_plan(catalog, to="torch", strict=False)
-    return {ref.name: ref for ref in targets(plan, dtype=None, allow_nonfinite=True)}
+    return {ref.name: ref for ref in target_tensors(plan, dtype=None, allow_nonfinite=True)}
 
 
 def diff(a: Catalog, b: Catalog) -> Iterator[TensorDiff]:
-    """Every tensor of either side, in A's order, then what only B has.
+    """Yield the result for each tensor, in A's order, followed by those that only B has.
 
-    Where one side has TensorFlow's names and the other PyTorch's, both are compared as PyTorch's.
-    Of two floating types, `different` counts what differs once both are rounded to the narrower.
-    A tensor that differs but equals another one of B's, bit for bit, is said to.
+    If one catalog has TensorFlow's names and the other PyTorch's, both are compared as PyTorch's.
+    For two floating types, `different` counts the elements that differ once both are rounded to
+    the narrower type. If a tensor differs but equals another one of B bit for bit, `detail` names
+    that one.
+
+    Raises:
+        FormatError: A tensor is damaged.
+        MappingError: The tensors have to be mapped, and don't fit their architecture.
+
+    Example:
+        >>> from converter.sources import open_source
+        >>> def differing(one, other):
+        ...     both = diff(open_source(one), open_source(other))
+        ...     return [result.name for result in both if result.kind != "identical"]
     """
     naming = "torch" if a.naming != b.naming else a.naming
     left, right = tensors_by_name(a, naming), tensors_by_name(b, naming)
-    twins = _Twins(right)
+    equal_tensors = _EqualTensors(right)
     for name, ref in left.items():
         if name not in right:
             yield TensorDiff(name, "only in A", _describe(ref))
         else:
-            yield _diff(ref, right[name], twins)
+            yield _diff(ref, right[name], equal_tensors)
         a.release(ref.nbytes)
         b.release(ref.nbytes)
     for name, ref in right.items():
@@ -67,24 +93,24 @@ def _describe(ref: TensorRef) -> str:
     return f"{ref.dtype} {list(ref.shape)}"
 
 
-def _diff(a: TensorRef, b: TensorRef, twins: _Twins) -> TensorDiff:
+def _diff(a: TensorRef, b: TensorRef, equal_tensors: _EqualTensors) -> TensorDiff:
     if a.shape != b.shape:
-        return TensorDiff(a.name, "shape", f"{list(a.shape)} against {list(b.shape)}")
+        return TensorDiff(a.name, "shape", f"{list(a.shape)} in A, {list(b.shape)} in B")
     if a.dtype is not b.dtype:
-        return _other_type(a, b)
+        return _diff_types(a, b)
     if a.dtype.storage is None:
         return TensorDiff(a.name, "type", "strings are not compared")
     one, two = a.load().reshape(-1), b.load().reshape(-1)
-    words = len(as_words(one)) // one.size if one.size else 1  # complex128 has two
-    unequal = (as_words(one) != as_words(two)).reshape(-1, words).any(axis=1)
+    words = len(as_bits(one)) // one.size if one.size else 1  # complex128 has two
+    unequal = (as_bits(one) != as_bits(two)).reshape(-1, words).any(axis=1)
     count = int(unequal.sum())
     if not count:
         return TensorDiff(a.name, "identical", total=one.size)
-    twin = twins.of(one, a)
+    equal = equal_tensors.find(one, a)
     return TensorDiff(
         a.name,
         "differs",
-        f"A's {a.name} is B's {twin}" if twin else "",
+        f"A's {a.name} is B's {equal}" if equal else "",
         count,
         one.size,
         _max_abs(one, two, a.dtype),
@@ -92,17 +118,17 @@ def _diff(a: TensorRef, b: TensorRef, twins: _Twins) -> TensorDiff:
     )
 
 
-def _other_type(a: TensorRef, b: TensorRef) -> TensorDiff:
-    """Of two floating types also whether the values are equal, both rounded to the narrower one."""
-    words = f"{a.dtype} against {b.dtype}"
+def _diff_types(a: TensorRef, b: TensorRef) -> TensorDiff:
+    """Compare tensors of two types; the values too, rounded to the narrower type, if both float."""
+    types = f"{a.dtype} in A, {b.dtype} in B"
     if not (a.dtype.floating and b.dtype.floating):
-        return TensorDiff(a.name, "type", words)
+        return TensorDiff(a.name, "type", types)
     narrow = min(b.dtype, a.dtype, key=lambda dtype: dtype.itemsize)
-    one, two = (as_words(cast(ref.load(), ref.dtype, narrow)) for ref in (a, b))
+    one, two = (as_bits(cast(ref.load(), ref.dtype, narrow)) for ref in (a, b))
     count = int((one != two).sum())
-    how = f"{count:,} of {one.size:,} values differ" if count else "equal"
-    words += f"; {how} after rounding to {narrow}"
-    return TensorDiff(a.name, "type", words, count, one.size)
+    values = f"{count:,} of {one.size:,} values differ" if count else "equal"
+    detail = f"{types}; {values} after rounding to {narrow}"
+    return TensorDiff(a.name, "type", detail, count, one.size)
 
 
 def _max_abs(one: Array, two: Array, dtype: DType) -> float | None:
@@ -112,18 +138,18 @@ def _max_abs(one: Array, two: Array, dtype: DType) -> float | None:
         return None
     with np.errstate(invalid="ignore", over="ignore"):
         gap = np.abs(one.astype(np.float64) - two.astype(np.float64))
-    return float(np.max(gap))  # NaN where either side has one: not hidden
+    return float(np.max(gap))  # NaN if either tensor has one: it must be visible
 
 
 def _max_ulp(one: Array, two: Array, dtype: DType) -> int | None:
-    """The greatest distance in representable numbers; None for types that aren't floating."""
+    """Return the greatest difference in ulp; None if the type is not floating-point."""
     if not dtype.floating:
         return None
     bits = 8 * dtype.itemsize
     sign = 1 << (bits - 1)
 
     def ordered(array: Array) -> Array:
-        raw = as_words(array).astype(np.uint64)
+        raw = as_bits(array).astype(np.uint64)
         mirrored = np.uint64(2 * sign - 1) - raw + np.uint64(1)
         return np.where(raw >= sign, mirrored, raw + np.uint64(sign))
 
@@ -131,14 +157,15 @@ def _max_ulp(one: Array, two: Array, dtype: DType) -> int | None:
     return int(np.where(x > y, x - y, y - x).max())
 
 
-class _Twins:
-    """Finds the tensor of one side that has exactly given values; hashes each at most once."""
+class _EqualTensors:
+    """Find a tensor by its values. Each tensor is hashed at most once."""
 
     def __init__(self, refs: Mapping[str, TensorRef]) -> None:
         self._refs = refs
         self._hashes: dict[str, str] = {}
 
-    def of(self, values: Array, like: TensorRef) -> str | None:
+    def find(self, values: Array, like: TensorRef) -> str | None:
+        """Return the name of another tensor with these values, the type and shape of `like`."""
         wanted = tensor_sha256(values)
         for name, ref in self._refs.items():
             if name == like.name or ref.shape != like.shape or ref.dtype is not like.dtype:

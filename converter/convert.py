@@ -1,43 +1,31 @@
-"""The main job, one straight line: resolve, open, plan, write, read back, verify, rename."""
+"""Convert weights: resolve, open, plan, write, read back, run the networks (--verify), rename."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
-from converter.batches import batches
 from converter.catalog import Catalog, TensorRef
-from converter.digest import Digest, tensor_sha256
-from converter.dtypes import FLOAT32, Array, DType, as_words
-from converter.execute import check_dropped, source_values, targets
-from converter.plan import Edge, Fill, PartChoice, Plan, make_plan
+from converter.dtypes import FLOAT32, DType
+from converter.execute import check_dropped, target_tensors
+from converter.plan import PartChoice, Plan, make_plan
+from converter.read_back import read_back
 from converter.receipt import FileRecord, Receipt
 from converter.resolve import Source, resolve
 from converter.sources import FORMATS
 from converter.writers import Writer, bundle, writer_for
 from facenet_common.atomic import atomic_file, atomic_folder, check_target, output_error
-from facenet_common.errors import (
-    FacenetError,
-    ParityFailedError,
-    RoundTripError,
-    UsageError,
-    ValueCheckError,
-)
+from facenet_common.errors import ParityFailedError, UsageError, ValueCheckError
 from facenet_common.hashing import sha256_file
 from facenet_common.progress import Progress
 
-_WORKERS = 2  # threads that check; each holds a batch's largest tensor, three times over
-
 
 class ParityResult(Protocol):
-    """What a parity hook answers."""
+    """The result of a parity hook."""
 
     @property
     def passed(self) -> bool: ...
@@ -47,14 +35,25 @@ class ParityResult(Protocol):
     def summary(self) -> str: ...
 
 
-Say = Callable[[str], None]
-ParityHook = Callable[[Mapping[str, object], Say], ParityResult]
+OnProgress = Callable[[str], None]
+ParityHook = Callable[[Mapping[str, object], OnProgress], ParityResult]
 
 
 @dataclass(frozen=True)
 class Request:
-    """A conversion as a user asks for it. `dtype` None keeps each tensor's own type; `hash_source`
-    adds the SHA-256 of the source's files to the receipt.
+    """The arguments of a conversion.
+
+    Args:
+        checkpoint: The source: a folder, a prefix, a file or a bare name (see `converter.resolve`).
+        out: The output: NAME.pt, NAME.safetensors, or FOLDER/ for a TensorFlow checkpoint.
+        part: The tensors to convert: all, the network without its classifier, or the classifier.
+        dtype: The type to cast floating-point tensors to; None keeps each tensor's own.
+        strict: Refuse tensors that are not part of the network; False drops and lists them.
+        overwrite: Replace an existing output.
+        allow_nonfinite: Accept NaN and infinity.
+        step: The training step, for a folder with checkpoints of several steps.
+        parity: Runs both networks and compares them, for ``--verify``.
+        hash_source: Add the SHA-256 of the source's files to the receipt.
     """
 
     checkpoint: str
@@ -69,43 +68,80 @@ class Request:
     hash_source: bool = False
 
 
-def convert(request: Request, progress: Progress | None = None) -> Receipt:
-    """Convert a source to the file or folder `request.out`, and prove it.
+@dataclass(frozen=True)
+class _Job:
+    """A request with all that it resolves to."""
 
-    Before the output gets its name it is read back, inverted and compared with the source bit for
-    bit; with `request.parity`, the hook must pass too. Raises FacenetError; then nothing is left.
+    request: Request
+    out: Path
+    writer: Writer
+    source: Source
+    catalog: Catalog
+    plan: Plan
+    progress: Progress
+
+    @property
+    def writes_folder(self) -> bool:
+        return not self.writer.SUFFIXES
+
+
+def convert(request: Request, progress: Progress | None = None) -> Receipt:
+    """Convert a source to the file or folder `request.out`, and prove the result.
+
+    The output is written under a temporary name, read back, mapped back to the source's layout and
+    compared with the source bit for bit. With `request.parity`, both networks are run as well. Only
+    then is it renamed.
+
+    Args:
+        request: The source, the output and the options.
+        progress: Called as tensors are written and compared.
+
+    Returns:
+        A record of the conversion, with hashes.
+
+    Raises:
+        UsageError: The source was not found, the output can't be created, or options conflict.
+        FormatError: The source is damaged, or its format is unknown.
+        MappingError: The source's tensors don't fit the architecture.
+        ValueCheckError: A tensor holds NaN or infinity, or overflows `request.dtype`.
+        OutputError: The output can't be written.
+        RoundTripError: The output differs from the source.
+        ParityFailedError: The networks' outputs differ.
+
+    On an error, nothing is written, and an existing output stays as it was.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> from converter.demo import write_demo
+        >>> folder = Path(mkdtemp())
+        >>> write_demo(folder / "faces", embedding=4, classes=0)
+        >>> receipt = convert(Request(str(folder / "faces"), str(folder / "faces.pt")))
+        >>> len(receipt.plan.edges), receipt.output.name
+        (490, 'faces.pt')
     """
-    progress = progress or Progress()
-    _check_options(request)
-    writer = writer_for(request.out)
-    out = Path(request.out)
-    is_folder = not writer.SUFFIXES
-    check_target(out, overwrite=request.overwrite, folder=is_folder)
-    source = resolve(request.checkpoint, request.step)
-    catalog = source.open()
-    _check_direction(request, catalog, writer)
-    plan = make_plan(catalog, to=writer.NAMING, part=request.part, strict=request.strict)
-    hashes = _Hashes(catalog.files if request.hash_source else ())
-    with _naming(source.path), (atomic_folder if is_folder else atomic_file)(out) as partial:
-        complete = threading.Event()
-        written_hashes = _Hashes([partial], complete) if not is_folder else None
-        try:
-            _write(writer, partial, out, request, plan, catalog, progress)
-        finally:
-            complete.set()
-        written_hashes = written_hashes or _Hashes(sorted(partial.iterdir()))
-        digest = _read_back(writer, partial, request, plan, catalog, progress)
-        parity = _parity(request, source, catalog, plan, writer, partial, progress)
+    job = _prepare(request, progress or Progress())
+    source_hashes = _Hashes(job.catalog.files if request.hash_source else ())
+    create = atomic_folder if job.writes_folder else atomic_file
+    with _file_in_errors(job.source.path), create(job.out) as partial:
+        output_hashes = _write(job, partial)
+        digest = read_back(
+            lambda: _open_output(job.writer, partial),
+            job.catalog,
+            job.plan,
+            dtype=request.dtype,
+            progress=job.progress,
+        )
+        parity = _run_parity(job, request.parity, partial) if request.parity else None
         return Receipt(
-            plan=plan,
-            source=source.path,
-            source_format=catalog.format,
-            source_files=hashes.records(),
-            output=out,
-            output_format=writer.FORMAT,
+            plan=job.plan,
+            source=job.source.path,
+            source_format=job.catalog.format,
+            source_files=source_hashes.records(),
+            output=job.out,
+            output_format=job.writer.FORMAT,
             output_files=tuple(
-                replace(record, path=out / record.path.name if is_folder else out)
-                for record in written_hashes.records()
+                replace(record, path=job.out / record.path.name if job.writes_folder else job.out)
+                for record in output_hashes.records()
             ),
             digest=digest,
             part=request.part,
@@ -115,9 +151,22 @@ def convert(request: Request, progress: Progress | None = None) -> Receipt:
         )
 
 
+def _prepare(request: Request, progress: Progress) -> _Job:
+    """Check everything that can be checked before tensors are read."""
+    _check_options(request)
+    writer = writer_for(request.out)
+    out = Path(request.out)
+    check_target(out, overwrite=request.overwrite, folder=not writer.SUFFIXES)
+    source = resolve(request.checkpoint, request.step)
+    catalog = source.open()
+    _check_direction(request, catalog, writer)
+    plan = make_plan(catalog, to=writer.NAMING, part=request.part, strict=request.strict)
+    return _Job(request, out, writer, source, catalog, plan, progress)
+
+
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Say in every error about a value which source it came from."""
+def _file_in_errors(path: Path) -> Iterator[None]:
+    """Add the source's path to errors about values."""
     try:
         yield
     except ValueCheckError as error:
@@ -125,110 +174,38 @@ def _naming(path: Path) -> Iterator[None]:
         raise
 
 
-def _write(
-    writer: Writer,
-    partial: Path,
-    out: Path,
-    request: Request,
-    plan: Plan,
-    catalog: Catalog,
-    progress: Progress,
-) -> None:
-    refs = targets(plan, dtype=request.dtype, allow_nonfinite=request.allow_nonfinite)
+def _write(job: _Job, partial: Path) -> _Hashes:
+    """Write the output to `partial`. A single file is hashed while it is written."""
+    complete = threading.Event()
+    hashes = None if job.writes_folder else _Hashes([partial], complete)
+    try:
+        _write_tensors(job, partial)
+    finally:
+        complete.set()
+    return hashes or _Hashes(sorted(partial.iterdir()))
 
-    def written(ref: TensorRef) -> None:
+
+def _write_tensors(job: _Job, partial: Path) -> None:
+    request, catalog, progress = job.request, job.catalog, job.progress
+    refs = target_tensors(job.plan, dtype=request.dtype, allow_nonfinite=request.allow_nonfinite)
+
+    def on_written(ref: TensorRef) -> None:
         catalog.release(ref.nbytes)
         progress.advance(ref.nbytes)
 
     progress.stage("converting", sum(ref.nbytes for ref in refs))
-    for dropped in plan.dropped:
+    for dropped in job.plan.dropped:
         check_dropped(dropped)
         catalog.release(dropped.source.nbytes)
     try:
-        writer.write(partial, refs, written)
+        job.writer.write(partial, refs, on_written)
     except OSError as error:
-        raise output_error(out, error) from error
+        raise output_error(job.out, error) from error
 
 
-def _read_back(
-    writer: Writer,
-    partial: Path,
-    request: Request,
-    plan: Plan,
-    catalog: Catalog,
-    progress: Progress,
-) -> str:
-    """Compare what is on disk with the source; return its tensor digest."""
+def _open_output(writer: Writer, partial: Path) -> Catalog:
     (module,) = (module for module in FORMATS if module.FORMAT == writer.FORMAT)
-    try:
-        back = module.open(partial / bundle.PREFIX if not writer.SUFFIXES else partial)
-        return _compare(back, request, plan, catalog, progress)
-    except FacenetError as error:
-        if isinstance(error, RoundTripError):
-            raise
-        raise RoundTripError(
-            "what was written can't be read back: the disk or memory may be faulty",
-            found=str(error),
-            next_step="run it again, to another disk if it persists",
-        ) from error
-
-
-def _compare(
-    back: Catalog, request: Request, plan: Plan, catalog: Catalog, progress: Progress
-) -> str:
-    expected = targets(plan, dtype=request.dtype, allow_nonfinite=True)
-    _same(sorted(ref.name for ref in expected), sorted(back), "names")
-    progress.stage("checking", back.nbytes)
-
-    steps = {step.target: step for step in plan.steps}
-
-    def check(batch: list[TensorRef]) -> list[tuple[TensorRef, str]]:
-        checked = [(ref, _check_tensor(steps[ref.name], ref, back[ref.name])) for ref in batch]
-        size = sum(ref.nbytes for ref in batch)
-        catalog.release(size)
-        back.release(size)
-        return checked
-
-    digest = Digest()
-    # Hashing, checksums and copies release the interpreter lock.
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        # The large classifier comes last; started first, it leaves no thread without work.
-        for batch in pool.map(check, reversed(list(batches(expected)))):
-            for ref, sha256 in batch:
-                digest.add(ref, sha256)
-                progress.advance(ref.nbytes)
-    return digest.hexdigest()
-
-
-def _check_tensor(step: Edge | Fill, expected: TensorRef, found: TensorRef) -> str:
-    """Compare one tensor as read back with its source; return the SHA-256 of its bytes."""
-    name = expected.name
-    _same((expected.dtype, expected.shape), (found.dtype, found.shape), "type and shape", name)
-    array = found.load()
-    if isinstance(step, Edge):
-        values = source_values(step, expected.dtype, allow_nonfinite=True)
-        _same(True, _bits_equal(step.layout.invert(array), values), "bits", name)
-    else:
-        _same(True, _bits_equal(array, expected.load()), "bits", name)
-    return tensor_sha256(array)
-
-
-def _bits_equal(one: Array, other: Array) -> bool:
-    """Whether two arrays have the same shape and bits: NaN equals itself, -0 is not 0."""
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    return np.array_equal(as_words(one), as_words(other))
-
-
-def _same(expected: object, found: object, what: str, tensor: str | None = None) -> None:
-    if expected != found:
-        raise RoundTripError(
-            f"what was read back differs from the source in {what}",
-            tensor=tensor,
-            expected=expected,
-            found=found,
-            next_step="run it again; if it persists, report it: this must not happen",
-        )
+    return module.open(partial if writer.SUFFIXES else partial / bundle.PREFIX)
 
 
 def _check_options(request: Request) -> None:
@@ -236,12 +213,12 @@ def _check_options(request: Request) -> None:
         return
     if request.dtype is not None and request.dtype is not FLOAT32:
         raise UsageError(
-            "--verify can't tell a wrong weight from a rounded one",
+            "--verify can't distinguish a wrong weight from a rounded one",
             found=f"--dtype {request.dtype}",
             next_step="verify a conversion without --dtype first, then convert again with it",
         )
     if request.part == "logits":
-        raise UsageError("--verify needs the network itself: --part logits can't be run alone")
+        raise UsageError("--verify needs the whole network, and --part logits leaves it out")
 
 
 def _check_direction(request: Request, catalog: Catalog, writer: Writer) -> None:
@@ -250,38 +227,28 @@ def _check_direction(request: Request, catalog: Catalog, writer: Writer) -> None
     raise UsageError(
         "--verify compares a TensorFlow source with PyTorch weights",
         found=f"a conversion from {catalog.format} to {writer.FORMAT}",
-        next_step="leave out --verify: the result is compared bit for bit all the same",
+        next_step="leave out --verify: the output is compared with the source bit for bit anyway",
     )
 
 
-def _parity(
-    request: Request,
-    source: Source,
-    catalog: Catalog,
-    plan: Plan,
-    writer: Writer,
-    partial: Path,
-    progress: Progress,
-) -> ParityResult | None:
-    if request.parity is None:
-        return None
-    result = request.parity(
+def _run_parity(job: _Job, hook: ParityHook, partial: Path) -> ParityResult:
+    result = hook(
         {
             "weights": partial,
-            "weights_format": "torch" if writer.FORMAT == "torch-zip" else writer.FORMAT,
-            "architecture": plan.architecture.name,
-            "dims": dict(plan.dims),
-            "source_format": catalog.format,
-            "source": source.path,
-            "graph": source.graph if catalog.format == bundle.FORMAT else None,
+            "weights_format": "torch" if job.writer.FORMAT == "torch-zip" else job.writer.FORMAT,
+            "architecture": job.plan.architecture.name,
+            "dims": dict(job.plan.dims),
+            "source_format": job.catalog.format,
+            "source": job.source.path,
+            "graph": job.source.graph if job.catalog.format == bundle.FORMAT else None,
         },
-        progress.note,
+        job.progress.note,
     )
     if not result.passed:
         raise ParityFailedError(
-            "the converted model does not compute what the TensorFlow graph does; "
+            "the outputs of the converted model differ from those of the TensorFlow graph; "
             "nothing was written",
-            file=source.path,
+            file=job.source.path,
             found=result.summary(),
             next_step="report this with the checkpoint's name: the mapping or the graph is wrong",
         )
@@ -289,31 +256,31 @@ def _parity(
 
 
 class _Hashes:
-    """SHA-256 of files, computed beside the main work: hashing releases the interpreter lock.
+    """The SHA-256 of files, computed in a thread: hashing releases the interpreter lock.
 
-    With `complete`, the files are still being written until that is set.
+    Until the event `complete` is set, the files are still being written.
     """
 
     def __init__(self, files: Sequence[Path], complete: threading.Event | None = None) -> None:
         self._files = files
         self._complete = complete
-        self._made: list[FileRecord] | Exception = []
+        self._result: list[FileRecord] | OSError = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
             hashes = [sha256_file(path, self._complete) for path in self._files]
-            self._made = [
+            self._result = [
                 FileRecord(path, path.stat().st_size, sha256)
                 for path, sha256 in zip(self._files, hashes, strict=True)
             ]
         except OSError as error:
-            self._made = error
+            self._result = error
 
     def records(self) -> tuple[FileRecord, ...]:
-        """The finished records. UsageError where a file vanished meanwhile."""
+        """Wait for the hashes and return them. Raises UsageError if a file was removed."""
         self._thread.join()
-        if isinstance(self._made, Exception):
-            raise UsageError("a file vanished while it was read", found=self._made)
-        return tuple(self._made)
+        if isinstance(self._result, OSError):
+            raise UsageError("a file was removed while it was read", found=self._result)
+        return tuple(self._result)

@@ -1,8 +1,8 @@
-"""A checkpoint to try the converter on, for want of trained weights: ``python -m converter.demo``.
+"""Write a demo checkpoint, to try the converter without trained weights.
 
-It has the names, shapes and format of a FaceNet checkpoint, and values that nobody trained. The
-values are made from uniform random numbers by exact float32 operations only, so that they are the
-same on every machine.
+``python -m converter.demo FOLDER`` writes the names, shapes and format of a FaceNet checkpoint,
+with random values. They are computed from uniform random numbers by exact float32 operations only,
+so that they are the same on every machine.
 """
 
 from __future__ import annotations
@@ -21,14 +21,19 @@ from converter.writers import bundle
 from facenet_common.atomic import atomic_folder, check_target, output_error
 from facenet_common.commands import reports_errors
 
-SEED = 20180402
+SEED = 20180402  # the date of a published checkpoint; any number would do
 
 
 def value(name: str, shape: tuple[int, ...]) -> Array:
-    """An untrained value of the variable `name`: float32, seeded by the name.
+    """Return random values for the variable `name`: float32 of `shape`, seeded by the name.
 
-    Kernels are uniform with He's variance, 2 / fan-in (He et al. 2015, arXiv:1502.01852), which
-    keeps activations alive through the layers; variances lie in 0.5 to 1.5, all else within 0.1.
+    Kernels are uniform with He's variance, 2 / fan-in (He et al. 2015, arXiv:1502.01852), so that
+    activations neither vanish nor grow with depth. Variances are from 0.5 to 1.5, all others from
+    -0.1 to 0.1.
+
+    Example:
+        >>> value("conv1/biases", (3,))
+        array([-0.06210756,  0.00990595, -0.01439081], dtype=float32)
     """
     numbers = np.random.default_rng([SEED, *name.encode()]).random(shape, np.float32)
     leaf = name.rpartition("/")[2]
@@ -39,20 +44,40 @@ def value(name: str, shape: tuple[int, ...]) -> Array:
 
 
 def variables(embedding: int, classes: int) -> list[TensorRef]:
-    """The network's variables under TensorFlow's names; with `classes` 0, without classifier."""
+    """Return the network's variables, under TensorFlow's names.
+
+    Args:
+        embedding: The size of the embedding.
+        classes: The number of classes; 0 leaves the classifier out.
+
+    Example:
+        >>> variables(embedding=128, classes=0)[0].shape
+        (3, 3, 3, 32)
+    """
     sizes = {"embedding": embedding, "classes": classes}
-    made = []
+    refs = []
     for rule in INCEPTION_RESNET_V1.rules:
         if rule.part == "features" or classes:
             shape = tuple(sizes[dim] if isinstance(dim, str) else dim for dim in rule.shape)
-            made.append(TensorRef(rule.source, FLOAT32, shape, partial(value, rule.source, shape)))
-    return made
+            refs.append(TensorRef(rule.source, FLOAT32, shape, partial(value, rule.source, shape)))
+    return refs
 
 
 def write_demo(
     folder: Path, *, embedding: int = 512, classes: int = 8631, overwrite: bool = False
 ) -> None:
-    """Write the demo checkpoint to `folder`, whole or not at all. Raises FacenetError."""
+    """Write the demo checkpoint to `folder`. On an error, nothing is written.
+
+    Args:
+        folder: The folder of the checkpoint.
+        embedding: The size of the embedding.
+        classes: The number of classes; 0 leaves the classifier out.
+        overwrite: Replace an existing folder.
+
+    Raises:
+        UsageError: The folder can't be created, or exists already.
+        OutputError: The checkpoint can't be written.
+    """
     check_target(folder, overwrite=overwrite, folder=True)
     with atomic_folder(folder) as partial_folder:
         try:
@@ -68,10 +93,10 @@ def write_demo(
 @click.option("--overwrite", is_flag=True, help="Replace FOLDER if it exists.")
 @reports_errors
 def command(folder: Path, embedding: int, classes: int, overwrite: bool) -> None:
-    """Write a demo checkpoint to FOLDER: real names and shapes, values that nobody trained."""
+    """Write a demo checkpoint to FOLDER: the names and shapes of FaceNet, with random values."""
     write_demo(folder, embedding=embedding, classes=classes, overwrite=overwrite)
     click.echo(f"{folder}: a demo checkpoint, embedding {embedding}, classes {classes}")
-    click.echo("  NOT TRAINED: its values are random; its embeddings tell nobody from anybody")
+    click.echo("  NOT TRAINED: its values are random, and its embeddings do not recognise faces")
 
 
 if __name__ == "__main__":

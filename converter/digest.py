@@ -19,12 +19,15 @@ from converter.dtypes import Array, as_bytes
 
 
 def tensor_sha256(array: Array) -> str:
-    """SHA-256 of the array's bytes in C order; `array` is in a little-endian storage type."""
+    """Return the SHA-256 of the array's bytes in C order, in hexadecimal.
+
+    `array` has a little-endian storage type (`DType.numpy`).
+    """
     return hashlib.sha256(as_bytes(array)).hexdigest()
 
 
 class Digest:
-    """Collects tensors in any order; `hexdigest` doesn't depend on it."""
+    """The digest of tensors that are added one by one, in any order."""
 
     def __init__(self) -> None:
         self._lines: dict[str, str] = {}
@@ -35,14 +38,22 @@ class Digest:
         self._lines[ref.name] = json.dumps(line, separators=(",", ":")) + "\n"
 
     def hexdigest(self) -> str:
-        """The digest of everything added, in hexadecimal."""
+        """Return the digest of all tensors added so far, in hexadecimal."""
         whole = "".join(self._lines[name] for name in sorted(self._lines))
         return hashlib.sha256(whole.encode("ascii")).hexdigest()
 
 
 def digest(tensors: Mapping[str, TensorRef]) -> str:
-    """The digest of a catalog's tensors; loads each."""
-    made = Digest()
+    """Return the digest of a catalog's tensors, in hexadecimal. Load each tensor once.
+
+    Raises:
+        FormatError: A tensor is damaged.
+
+    Example:
+        >>> digest({})  # the SHA-256 of no bytes
+        'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
+    """
+    result = Digest()
     for ref in tensors.values():
-        made.add(ref, tensor_sha256(ref.load()))
-    return made.hexdigest()
+        result.add(ref, tensor_sha256(ref.load()))
+    return result.hexdigest()

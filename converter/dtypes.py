@@ -1,30 +1,37 @@
-"""Element types: one row each, with its code in every format.
+"""Element types: one row for each, with its code in every format.
 
-Sources of the codes: TensorFlow `core/framework/types.proto` (DataType), torch's typed storages,
-the safetensors format page.
+Sources of the codes: DataType in tensorflow/core/framework/types.proto, torch's typed storages
+(torch/storage.py), and the safetensors format
+(https://github.com/huggingface/safetensors#format).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # numpy.typing takes a tenth of NumPy's import
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
-else:
-    Array = np.ndarray
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class DType:
     """An element type.
 
-    `storage` is the little-endian NumPy type that carries the bits: NumPy has no bfloat16, whose
-    bits travel as uint16. It is None where elements have no fixed size (strings).
+    Args:
+        name: The name in receipts and options.
+        storage: The little-endian NumPy type that holds the bits. NumPy has no bfloat16: its bits
+            are held as uint16. None if elements have no fixed size (strings).
+        tensorflow: The code in TensorFlow's DataType, or None.
+        torch: The name of torch's typed storage, or None.
+        safetensors: The name in a safetensors header, or None.
+        floating: Whether it is a floating-point type.
+
+    Example:
+        >>> BFLOAT16.itemsize, BFLOAT16.numpy
+        (2, dtype('uint16'))
     """
 
     name: str
@@ -36,20 +43,20 @@ class DType:
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        """The NumPy type of loaded arrays. Strings have none: TypeError."""
+        """Return the NumPy type of loaded arrays. Raises TypeError for strings, which have none."""
         if self.storage is None:
             raise TypeError(f"{self.name} has no fixed-size NumPy type")
         return np.dtype(self.storage)
 
     @property
     def itemsize(self) -> int:
-        """Bytes per element; 0 for strings."""
+        """Return the number of bytes per element; 0 for strings."""
         return 0 if self.storage is None else self.numpy.itemsize
 
     def widens_to(self, other: DType) -> bool:
-        """Whether each value of this floating type is one of `other`, another floating type.
+        """Return whether `other` can hold each value of this type; both are floating types.
 
-        Float16 and bfloat16 hold values that the other one lacks.
+        Neither of float16 and bfloat16 widens to the other.
         """
         return self.floating and other.floating and self.itemsize < other.itemsize
 
@@ -90,35 +97,57 @@ BY_SAFETENSORS = {dtype.safetensors: dtype for dtype in DTYPES if dtype.safetens
 
 
 def as_bytes(array: Array) -> memoryview:
-    """The array's bytes in C order, without a copy where they lie so already."""
+    """Return the array's bytes in C order; no copy is made of an array in C order.
+
+    Example:
+        >>> as_bytes(np.array([1, 2], "<u2")).tobytes()
+        b'\\x01\\x00\\x02\\x00'
+    """
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def as_words(array: Array) -> Array:
-    """The array's bits as a flat array of unsigned integers, for bitwise comparison."""
+def as_bits(array: Array) -> Array:
+    """Return the array's bits as a flat array of unsigned integers, for bitwise comparison.
+
+    Example:
+        >>> as_bits(np.array([0.0, -0.0], "<f4"))
+        array([         0, 2147483648], dtype=uint32)
+    """
     return np.ascontiguousarray(array).reshape(-1).view(f"<u{min(array.itemsize, 8)}")
 
 
 def as_float32(array: Array, dtype: DType) -> Array:
-    """Values of `array` (stored as `dtype`) as float32 of the same shape; exact but for float64."""
+    """Return `array` (stored as `dtype`) as float32 of the same shape; only float64 is rounded."""
     if dtype is BFLOAT16:
         return (array.astype(np.uint32) << 16).view(np.float32)
     return array.astype(np.float32)
 
 
 def cast(array: Array, source: DType, target: DType) -> Array:
-    """`array` (stored as `source`) in `target`'s storage, rounded to nearest, ties to even.
+    """Return `array` cast from `source` to `target`, rounded to nearest, ties to even.
 
-    Both must be floating types (ValueError). NaN stays NaN; values beyond the range become
-    infinity, which the caller checks for.
+    Args:
+        array: Values in `source`'s storage, of any shape.
+        source, target: Floating types.
+
+    Returns:
+        An array of the same shape in `target`'s storage; `array` itself if the types are equal.
+        NaN stays NaN. Values beyond the range become infinity, which the caller checks for.
+
+    Raises:
+        ValueError: One of the types is not a floating type.
+
+    Example:
+        >>> cast(np.array([1 / 3], "<f4"), FLOAT32, FLOAT16)
+        array([0.3333], dtype=float16)
     """
     if source is target:
         return array
     if not (source.floating and target.floating):
-        raise ValueError(f"no cast from {source} to {target}: only floating types are cast")
+        raise ValueError(f"can't cast {source} to {target}: only floating types are cast")
     if target is not BFLOAT16:
         wide = as_float32(array, source) if source is BFLOAT16 else array
-        # Infinity is reported by the caller, with the tensor; signalling NaN become quiet ones.
+        # The caller reports infinity, with the tensor's name; signalling NaN become quiet ones.
         with np.errstate(over="ignore", invalid="ignore"):
             return wide.astype(target.numpy)
     if source is FLOAT64:
@@ -134,7 +163,11 @@ def _round_float32_to_bfloat16(array: Array) -> Array:
 
 
 def _round_float64_to_bfloat16(array: Array) -> Array:
-    """Through float32 rounded to odd, so that rounding twice equals rounding once."""
+    """Round by way of float32, rounded to odd, so that rounding twice equals rounding once.
+
+    Boldo and Melquiond 2008, "Emulation of a FMA and correctly rounded sums: proved algorithms
+    using rounding to odd".
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         near = array.astype(np.float32)
     bits = near.view(np.uint32).copy()
@@ -146,10 +179,14 @@ def _round_float64_to_bfloat16(array: Array) -> Array:
 
 
 def first_nonfinite(array: Array, dtype: DType) -> tuple[int, ...] | None:
-    """Index of the first NaN or infinity of `array` (stored as `dtype`), or None.
+    """Return the index of the first NaN or infinity of `array` (stored as `dtype`), or None.
 
-    One pass without a temporary where all is finite, as it nearly always is: a sum is finite only
-    if its terms are. (It may overflow though they are; then every element is looked at.)
+    If the sum is finite, so is every term: one pass, without a temporary array. If it is not, it
+    may have overflowed, and every element is checked.
+
+    Example:
+        >>> first_nonfinite(np.array([[1, np.nan]], "<f4"), FLOAT32)
+        (0, 1)
     """
     if not dtype.floating or array.size == 0:
         return None

@@ -1,4 +1,4 @@
-"""Carrying out a plan: target tensors that compute themselves, one at a time, when asked."""
+"""Carry out a plan: each target tensor is computed from its source when it is loaded."""
 
 from __future__ import annotations
 
@@ -12,26 +12,40 @@ from converter.plan import Dropped, Edge, Fill, Plan, target_dtype
 from facenet_common.errors import ValueCheckError
 
 
-def targets(plan: Plan, *, dtype: DType | None, allow_nonfinite: bool) -> list[TensorRef]:
-    """The plan's targets, in its order. Loading one loads, checks, casts and reorders its source.
+def target_tensors(plan: Plan, *, dtype: DType | None, allow_nonfinite: bool) -> list[TensorRef]:
+    """Return the plan's target tensors, in its order; nothing is read yet.
 
-    Loading raises FormatError (damaged source) or ValueCheckError (NaN, infinity, overflow).
+    Loading one loads its source, checks the values, casts them and permutes the axes.
+
+    Args:
+        plan: The mapping.
+        dtype: The type to cast floating-point tensors to; None keeps each tensor's own.
+        allow_nonfinite: Accept NaN and infinity.
+
+    Raises:
+        FormatError: When one is loaded: the source is damaged.
+        ValueCheckError: When one is loaded: a value is NaN or infinite, or overflows `dtype`.
     """
-    made = []
+    refs = []
     for step in plan.steps:
         own = target_dtype(step, dtype)
         if isinstance(step, Fill):
             load = partial(_filled, step, own)
-            made.append(TensorRef(step.target, own, step.shape, load))
+            refs.append(TensorRef(step.target, own, step.shape, load))
         else:
             load = partial(_converted, step, own, allow_nonfinite)
             shape = step.layout.shape(step.source.shape)
-            made.append(TensorRef(step.target, own, shape, load))
-    return made
+            refs.append(TensorRef(step.target, own, shape, load))
+    return refs
 
 
 def check_dropped(dropped: Dropped) -> None:
-    """Check a tensor that is left behind: its checksum, and its value where the plan says so."""
+    """Verify a dropped tensor: its checksum, and its values if the plan requires a fixed one.
+
+    Raises:
+        FormatError: The tensor is damaged.
+        ValueCheckError: A value differs from `Dropped.only_if`.
+    """
     if dropped.only_if is None:
         dropped.source.verify()
         return
@@ -41,24 +55,29 @@ def check_dropped(dropped: Dropped) -> None:
     if differs.any():
         index = tuple(int(i) for i in np.argwhere(np.atleast_1d(differs))[0])
         raise ValueCheckError(
-            "a tensor that TensorFlow's side has no place for holds other than its fixed value",
+            "TensorFlow assumes a constant instead of this tensor, and its values differ from it",
             tensor=dropped.source.name,
             expected=f"{dropped.only_if} everywhere ({dropped.reason})",
-            found=f"another value at {list(index)}, {int(differs.sum())} in all",
+            found=f"another value at index {list(index)}; {int(differs.sum())} such values in all",
             next_step="fold the scale into the convolution before it, then convert",
         )
 
 
 def source_values(edge: Edge, dtype: DType, allow_nonfinite: bool) -> Array:
-    """The edge's source values in the target's type and the source's layout."""
+    """Return the values of the edge's source: cast to `dtype`, in the source's layout.
+
+    Raises:
+        FormatError: The source is damaged.
+        ValueCheckError: A value is NaN or infinite, or overflows `dtype`.
+    """
     ref = edge.source
     values = ref.load()
     if not allow_nonfinite:
         _check_finite(values, ref.dtype, ref.name)
-    made = cast(values, ref.dtype, dtype)
-    if made is not values and not allow_nonfinite:
-        _check_finite(made, dtype, ref.name, f"does not fit {dtype}: it becomes infinite")
-    return made
+    result = cast(values, ref.dtype, dtype)
+    if result is not values and not allow_nonfinite:
+        _check_finite(result, dtype, ref.name, f"overflows {dtype}")
+    return result
 
 
 def _converted(edge: Edge, dtype: DType, allow_nonfinite: bool) -> Array:
@@ -79,10 +98,10 @@ def _check_finite(values: Array, dtype: DType, name: str, what: str = "is not fi
         f"a weight {what}",
         tensor=name,
         expected="finite numbers",
-        found=f"{_spell(values[index], dtype)} at {list(index)}",
-        next_step="such a model can't work; --allow-nonfinite converts it all the same",
+        found=f"{_value_text(values[index], dtype)} at index {list(index)}",
+        next_step="such a model can't work; to convert it anyway, pass --allow-nonfinite",
     )
 
 
-def _spell(value: object, dtype: DType) -> str:
+def _value_text(value: object, dtype: DType) -> str:
     return f"bits {value:#06x}" if dtype.name == "bfloat16" else str(value)

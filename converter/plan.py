@@ -1,7 +1,7 @@
-"""What becomes of each tensor, decided from names, types and shapes alone; no data is touched.
+"""Plan a conversion: map every tensor by its name, type and shape; values are not read.
 
-Every source tensor is used once or dropped with a reason, every target is filled once, every
-shape is checked. Problems are findings, collected and raised together.
+Every source tensor is used once or dropped with a reason, every target is filled once, and every
+shape is checked. Problems are collected as findings and raised together.
 """
 
 from __future__ import annotations
@@ -11,35 +11,20 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from converter.architectures import ARCHITECTURES
+from converter.architectures.record import Architecture
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import DType
+from converter.findings import Finding, Kind, with_next_steps
 from converter.layouts import AS_IS, Layout
-from converter.rules import Architecture, Dim, Part, Row, Rule, Synthesize
+from converter.rules import Dim, Part, Row, Rule, Synthesize
 from facenet_common.errors import MappingError
 
 PartChoice = Literal["all", "features", "logits"]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that doesn't fit: the tensor, what was expected, what is there, what to do."""
-
-    kind: Literal["missing", "unexplained", "shape", "type"]
-    tensor: str
-    expected: str
-    found: str
-    next_step: str
-
-    def __str__(self) -> str:
-        return (
-            f"[{self.kind}] {self.tensor}: expected {self.expected}, found {self.found}"
-            f"{'; ' + self.next_step if self.next_step else ''}"
-        )
-
-
-@dataclass(frozen=True)
 class Edge:
-    """`source` becomes `target` through `layout`."""
+    """The tensor `source` is converted to `target` with `layout`."""
 
     source: TensorRef
     target: str
@@ -48,7 +33,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Fill:
-    """`target` is made up: every element is the row's value."""
+    """`target` is added: the source does not have it. Every element has the row's value."""
 
     target: str
     shape: tuple[int, ...]
@@ -57,7 +42,7 @@ class Fill:
 
 @dataclass(frozen=True)
 class Dropped:
-    """`source` is left behind. With `only_if`, every element must be that value."""
+    """`source` is dropped. If `only_if` is a value, every element must have it."""
 
     source: TensorRef
     reason: str
@@ -66,7 +51,16 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Plan:
-    """A complete, checked mapping. `steps` are in the order of the target."""
+    """A complete, checked mapping.
+
+    Args:
+        architecture: The network.
+        to: The framework of the output.
+        dims: The sizes that the source decides, such as ``embedding`` and ``classes``.
+        steps: The tensors of the output, in its order.
+        dropped: The tensors of the source that the output does not have.
+        notes: Remarks for the receipt.
+    """
 
     architecture: Architecture
     to: Naming
@@ -77,36 +71,42 @@ class Plan:
 
     @property
     def edges(self) -> tuple[Edge, ...]:
+        """Return the tensors that are converted."""
         return tuple(step for step in self.steps if isinstance(step, Edge))
 
     @property
     def fills(self) -> tuple[Fill, ...]:
+        """Return the tensors that are added."""
         return tuple(step for step in self.steps if isinstance(step, Fill))
 
 
 def detect(catalog: Catalog) -> Architecture:
-    """The architecture whose names the catalog has most of. MappingError where it has none."""
+    """Return the architecture of which the catalog has the greatest share of names.
+
+    Raises:
+        MappingError: The catalog has no name of any architecture.
+    """
 
     def match(architecture: Architecture) -> float:
         names = [name_of(row, catalog.naming) for row in architecture.rows]
         wanted = [name for name in names if name is not None]
         return sum(name in catalog for name in wanted) / len(wanted)
 
-    best = max(ARCHITECTURES, key=match)
+    best = max(ARCHITECTURES.values(), key=match)
     if match(best) == 0.0:
         raise MappingError(
-            "these tensors belong to no architecture that this program knows",
+            "the tensors do not belong to a known architecture",
             file=str(catalog.files[0]),
-            expected=", ".join(architecture.description for architecture in ARCHITECTURES),
+            expected=", ".join(known.description for known in ARCHITECTURES.values()),
             found=f"{len(catalog)} tensors: {', '.join(list(catalog)[:4])}"
             + (", …" if len(catalog) > 4 else ""),
-            next_step="`facenet inspect` lists them all; check that this is the right file",
+            next_step="list them with `facenet inspect`, and check that this is the right file",
         )
     return best
 
 
 def name_of(row: Row, naming: Naming) -> str | None:
-    """What the row's tensor is called on one side; None where it doesn't exist there."""
+    """Return the name of the row's tensor in one framework, or None if it does not exist there."""
     if naming == "torch":
         return row.target
     return row.source if isinstance(row, Rule) else None
@@ -120,11 +120,24 @@ def make_plan(
     strict: bool = True,
     architecture: Architecture | None = None,
 ) -> Plan:
-    """The mapping of `catalog` to the names and layouts of side `to`.
+    """Map `catalog` to the names and layouts of the framework `to`.
 
-    `part` keeps all tensors or drops the classifier or everything else. With `strict`, a tensor
-    that no rule explains is a finding; else it is dropped and listed. Raises MappingError with
-    every finding.
+    Args:
+        catalog: The source.
+        to: The framework of the output; it may be the source's own.
+        part: The tensors to keep: all, the network without its classifier, or the classifier.
+        strict: Refuse tensors that are not part of the network; False drops and lists them.
+        architecture: The network; by default `detect` finds it.
+
+    Raises:
+        MappingError: The tensors don't fit; the error has all findings.
+
+    Example:
+        >>> from converter.demo import variables
+        >>> refs = {ref.name: ref for ref in variables(embedding=4, classes=0)}
+        >>> catalog = Catalog(refs, format="demo", naming="tensorflow", files=())
+        >>> make_plan(catalog, to="torch").steps[0].target
+        'conv2d_1a.conv.weight'
     """
     planner = _Planner(catalog, to, part, architecture or detect(catalog))
     return planner.plan(strict)
@@ -148,11 +161,10 @@ class _Planner:
         dropped = [drop for row in present if (drop := self._unmatched(row)) is not None]
         dropped += self._leftovers(strict)
         if self.findings:
-            self._hint_renames()
             raise MappingError(
                 f"the tensors don't fit {self.architecture.description}: "
                 f"{len(self.findings)} problem{'s' * (len(self.findings) != 1)}",
-                tuple(self.findings),
+                with_next_steps(self.findings),
                 file=str(self.catalog.files[0]) if self.catalog.files else "",
             )
         if self.to == "tensorflow":
@@ -171,7 +183,7 @@ class _Planner:
         return None if name is None else self.catalog.get(name)
 
     def _rows_of_parts(self) -> list[Row]:
-        """The rows of every part that the source has, or must have."""
+        """Return the rows of each part that the source has, or must have."""
         parts = {row.part for row in self.architecture.rows}
         wanted = [
             part
@@ -183,7 +195,7 @@ class _Planner:
 
     @property
     def _required(self) -> Part:
-        """A classifier alone is a whole file; otherwise the network itself must be there."""
+        """Return the part that must be complete: the network, or a classifier that is alone."""
         if self.part == "logits":
             return "logits"
         others = any(self._find(row) for row in self._rows("logits"))
@@ -206,7 +218,7 @@ class _Planner:
         floating = not isinstance(row, Synthesize) or row.dtype.floating
         if ref.dtype.floating != floating:
             wanted = "a floating type" if floating else str(row.dtype)  # type: ignore[union-attr] # only Synthesize is not floating
-            self._report("type", ref.name, wanted, str(ref.dtype), "")
+            self._report("type", ref.name, wanted, str(ref.dtype))
         template = self._shape(row)
         bound = tuple(
             self.dims.setdefault(dim, size) if isinstance(dim, str) else dim
@@ -216,17 +228,16 @@ class _Planner:
             expected = [
                 self.dims.get(dim, dim) if isinstance(dim, str) else dim for dim in template
             ]
-            self._report("shape", ref.name, str(expected), str(list(ref.shape)), "")
+            self._report("shape", ref.name, str(expected), str(list(ref.shape)))
 
     def _report(
         self,
-        kind: Literal["missing", "unexplained", "shape", "type"],
+        kind: Kind,
         tensor: str,
         expected: str,
         found: str,
-        next_step: str,
     ) -> None:
-        self.findings.append(Finding(kind, tensor, expected, found, next_step))
+        self.findings.append(Finding(kind, tensor, expected, found))
 
     # --- steps
 
@@ -242,7 +253,7 @@ class _Planner:
             return Fill(target, shape, row)
         name = self._name(row)
         template = [self.dims.get(d, d) if isinstance(d, str) else d for d in self._shape(row)]
-        self._report("missing", str(name), f"a tensor {template}", "none of that name", "")
+        self._report("missing", str(name), f"a tensor {template}", "no tensor of this name")
         return None
 
     def _layout(self, row: Row) -> Layout:
@@ -251,7 +262,7 @@ class _Planner:
         return row.layout if self.to == "torch" else row.layout.inverse
 
     def _unmatched(self, row: Row) -> Dropped | None:
-        """A source tensor of a known row that doesn't go to the target."""
+        """Return the row's source tensor as dropped if the output does not have it."""
         ref = self._find(row)
         assert ref is not None
         if self.part not in ("all", row.part):
@@ -272,49 +283,24 @@ class _Planner:
                 self._report(
                     "unexplained",
                     ref.name,
-                    "only tensors that a rule explains",
+                    "only tensors of the network",
                     f"{ref.dtype} {list(ref.shape)}",
-                    "",
                 )
             else:
-                dropped.append(Dropped(ref, "unexplained; dropped because of --no-strict"))
+                dropped.append(Dropped(ref, "not part of the network (--no-strict)"))
         return dropped
-
-    # --- words
-
-    def _hint_renames(self) -> None:
-        """Where a missing name resembles an unexplained one, say so; else say what to do."""
-        from difflib import get_close_matches  # rarely needed
-
-        unexplained = [f.tensor for f in self.findings if f.kind == "unexplained"]
-        advice = {
-            "missing": "the file is incomplete or of another model",
-            "unexplained": "pass --no-strict to drop it, if you know what it is",
-            "shape": "the tensor belongs to another model, or has been altered",
-            "type": "save the model with floating-point weights",
-        }
-        for position, finding in enumerate(self.findings):
-            close = (
-                get_close_matches(finding.tensor, unexplained, 1, 0.6)
-                if finding.kind == "missing" and len(unexplained) <= 100
-                else []
-            )
-            hint = f"perhaps it was renamed to {close[0]}" if close else advice[finding.kind]
-            self.findings[position] = Finding(
-                finding.kind, finding.tensor, finding.expected, finding.found, hint
-            )
 
     def _notes(self, rows: list[Row]) -> tuple[str, ...]:
         has_logits_part = any(row.part == "logits" for row in self.architecture.rows)
         if has_logits_part and not any(row.part == "logits" for row in rows):
             return (
                 *self.catalog.notes,
-                "no classifier (Logits) in the source: the result gives embeddings only",
+                "the source has no classifier (Logits): the output computes embeddings only",
             )
         return self.catalog.notes
 
 
 def target_dtype(step: Edge | Fill, dtype: DType | None) -> DType:
-    """The element type of a step's output; `dtype` is what floating types are cast to, if any."""
+    """Return the element type of a step's output; floating types are cast to `dtype`, if given."""
     own = step.source.dtype if isinstance(step, Edge) else step.row.dtype
     return dtype if dtype is not None and own.floating else own

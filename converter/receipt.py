@@ -1,4 +1,4 @@
-"""What a conversion did: for people as text, for programs as JSON."""
+"""The record of a conversion, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -16,20 +16,32 @@ SCHEMA = "facenet-parity/receipt/2"
 
 @dataclass(frozen=True)
 class FileRecord:
-    """A file's path, size in bytes and SHA-256."""
+    """The path, size in bytes and SHA-256 of a file."""
 
     path: Path
     size: int
     sha256: str
 
     def to_json(self) -> dict[str, object]:
+        """Return the record as plain data."""
         return {"path": str(self.path), "size": self.size, "sha256": self.sha256}
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """A finished conversion. `digest` is the tensor digest of the output (see `digest`); `dtype` is
-    what floating types were cast to, None if each kept its own.
+    """The record of a finished conversion.
+
+    Args:
+        plan: The mapping that was carried out.
+        source, output: The paths.
+        source_format, output_format: The names of the formats.
+        source_files: The files of the source; empty unless their hashes were requested.
+        output_files: The files of the output.
+        digest: The tensor digest of the output (see `converter.digest`).
+        part: The tensors that were converted: all, features or logits.
+        dtype: The type that floating-point tensors were cast to; None: each kept its own.
+        parity: The result of ``--verify``.
+        parity_summary: The same as text.
     """
 
     plan: Plan
@@ -46,7 +58,7 @@ class Receipt:
     parity_summary: str | None = None
 
     def to_json(self) -> dict[str, object]:
-        """Everything, as plain data. The form is named by ``schema``."""
+        """Return the record as plain data, in the form that docs/convert.md describes."""
         plan = self.plan
         return {
             "schema": SCHEMA,
@@ -75,13 +87,13 @@ class Receipt:
                 {"source": drop.source.name, "reason": drop.reason} for drop in plan.dropped
             ],
             "notes": list(plan.notes),
-            "read_back": f"{self._compared('bitwise identical to the source')} after inverting "
+            "read_back": f"{self._values('bitwise identical to the source')} after inverting "
             "every layout",
             "parity": self.parity,
         }
 
     def summary(self) -> str:
-        """A short text for a terminal."""
+        """Return a short text for a terminal."""
         plan = self.plan
         sizes = "".join(f", {name} {size}" for name, size in plan.dims.items())
         lines = [
@@ -99,19 +111,19 @@ class Receipt:
             lines.append(_row("SHA-256", self.output_files[0].sha256))
         lines.append(_row("digest", f"{self.digest} (tensors)"))
         lines.append(_row("mapped", f"{len(plan.edges)} tensors{self._layouts()}"))
-        lines += _counted("made up", Counter(fill.row.reason for fill in plan.fills))
+        lines += _counted("added", Counter(fill.row.reason for fill in plan.fills))
         lines += _counted("dropped", Counter(drop.reason for drop in plan.dropped))
         lines += [_row("note", note) for note in plan.notes]
-        same = self._compared("identical to the source, bit for bit")
-        lines.append(_row("checked", f"read back, inverted: {same}"))
+        values = self._values("identical to the source, bit for bit")
+        lines.append(_row("checked", f"read back and mapped back: {values}"))
         if self.parity_summary:
             lines.append(_row("parity", self.parity_summary.replace("\n", "\n" + " " * 11)))
         return "\n".join(lines)
 
-    def _compared(self, unchanged: str) -> str:
-        """How the output's values are the source's: `unchanged`, or cast to another type."""
-        made = [(edge.source.dtype, target_dtype(edge, self.dtype)) for edge in self.plan.edges]
-        cast = [pair for pair in made if pair[0] is not pair[1]]
+    def _values(self, unchanged: str) -> str:
+        """Return `unchanged`, or how the output's values differ from the source's by a cast."""
+        pairs = [(edge.source.dtype, target_dtype(edge, self.dtype)) for edge in self.plan.edges]
+        cast = [pair for pair in pairs if pair[0] is not pair[1]]
         if not cast:
             return unchanged
         how = "widened" if all(one.widens_to(other) for one, other in cast) else "rounded"

@@ -1,7 +1,7 @@
-"""From what a user types to the files that are meant.
+"""Find the files of a source by the name that a user gives.
 
-A source may be named by a folder, by a checkpoint's prefix, by any of its files, or by a bare
-name that is looked up in the current folder, in ``models/`` and in ``$FACENET_CHECKPOINTS``.
+The name is a folder, a checkpoint's prefix, any of its files, or a bare name that is looked up in
+the current folder, in ``models/`` and in ``$FACENET_CHECKPOINTS``.
 """
 
 from __future__ import annotations
@@ -28,24 +28,38 @@ _OTHER_SUFFIXES = (".pb", ".npy", ".pt", ".pth", ".safetensors")
 
 @dataclass(frozen=True)
 class Source:
-    """What a name stands for: a bundle's prefix or a file, and the graph that goes with it."""
+    """The files of a source: a checkpoint's prefix or a file, and its graph, if there is one."""
 
     path: Path
     graph: Path | None = None
 
     def open(self) -> Catalog:
-        """The source's tensors."""
+        """Return the source's tensors. Raises UsageError and FormatError as `open_source`."""
         return open_source(self.path)
 
 
 def resolve(name: str, step: int | None = None) -> Source:
-    """The source that `name` stands for; among several steps, `step` or the latest.
+    """Find a source by name.
 
-    Raises UsageError where nothing is found (listing where it looked), where the name could mean
-    several things, or where it has no such step; FormatError where a checkpoint lacks a file.
+    Args:
+        name: A folder, a prefix, a file, or a bare name.
+        step: The training step, for a folder with checkpoints of several steps. None: the one that
+            the file ``checkpoint`` names, else the latest.
+
+    Raises:
+        UsageError: Nothing was found, the name is ambiguous, or there is no such step.
+        FormatError: A file of the checkpoint is missing.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> from converter.demo import write_demo
+        >>> folder = Path(mkdtemp(), "faces")
+        >>> write_demo(folder, embedding=4, classes=0)
+        >>> resolve(str(folder)).path.name
+        'model.ckpt'
     """
     if not name.strip():
-        raise UsageError("the name of the checkpoint is empty", next_step="name a file or a folder")
+        raise UsageError("the name of the checkpoint is empty", next_step="pass a file or a folder")
     try:
         places = _places(name)
         for place in places:
@@ -54,11 +68,11 @@ def resolve(name: str, step: int | None = None) -> Source:
                 _check_step(source, step)
                 return source
     except OSError as error:
-        raise UsageError("can't look for the checkpoint", file=name, found=error) from error
+        raise UsageError("can't search for the checkpoint", file=name, found=error) from error
     base = Path(name).name
-    where = f"models of this name are published: see {_README}" if base in PUBLISHED else None
+    where = f"download the model of this name: see {_README}" if base in PUBLISHED else None
     raise UsageError(
-        f"no checkpoint called {name!r}",
+        f"found no checkpoint {name!r}",
         expected="a folder, a checkpoint's prefix or one of its files",
         found="nothing at " + ", ".join(str(place) for place in places),
         next_step=where
@@ -70,18 +84,18 @@ def _check_step(source: Source, step: int | None) -> None:
     match = _STEP.fullmatch(source.path.name)
     if step is not None and (match is None or int(match[2]) != step):
         raise UsageError(
-            "what was named is not of the step that was asked for",
+            "the named checkpoint is not of the requested step",
             file=source.path,
             expected=f"step {step}",
-            next_step="leave out --step, or name the folder that holds the checkpoints",
+            next_step="leave out --step, or pass the folder of the checkpoints",
         )
 
 
 def _places(name: str) -> list[Path]:
     try:
         path = Path(name).expanduser()
-    except RuntimeError as error:  # ~user of nobody
-        raise UsageError(f"can't tell where {name} is", found=error) from error
+    except RuntimeError as error:  # ~USER, and there is no such user
+        raise UsageError(f"can't expand the path {name}", found=error) from error
     if path.is_absolute():
         return [path]
     roots = [root for root in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if root]
@@ -108,7 +122,7 @@ def _locate(place: Path, step: int | None) -> Source | None:
 
 
 def _prefixes(folder: Path) -> list[str]:
-    """Names of the bundles of which the folder holds any index or data file."""
+    """Return the prefixes of the checkpoints of which the folder has an index or a data file."""
     names = set()
     for path in folder.iterdir():
         shard = _SHARD.fullmatch(path.name)
@@ -128,27 +142,27 @@ def _in_folder(folder: Path, step: int | None) -> Source:
         return Source(others[0], others[0] if others[0].suffix == ".pb" else None)
     if others:
         raise UsageError(
-            "the folder holds several weight files",
+            "the folder has several weight files",
             file=folder,
             found=", ".join(path.name for path in others[:10]),
-            next_step="name the one you mean",
+            next_step="pass one of the files",
         )
-    there = sorted(path.name for path in folder.iterdir())
+    names = sorted(path.name for path in folder.iterdir())
     raise UsageError(
-        "the folder holds no checkpoint",
+        "the folder has no checkpoint",
         file=folder,
         expected="NAME.index and NAME.data-00000-of-00001, or a .pb file",
-        found=", ".join(there[:10]) or "an empty folder",
-        next_step="unpack the model into this folder, or name another one",
+        found=", ".join(names[:10]) or "an empty folder",
+        next_step="unpack the model into this folder, or pass another folder",
     )
 
 
 def _choose(folder: Path, prefixes: list[str], step: int | None) -> str:
-    """One of several bundles: the step asked for, the one `checkpoint` names, or the latest."""
+    """Return the prefix of `step`, or the one that the file `checkpoint` names, or the latest."""
     if step is None:
         state = folder / "checkpoint"
         named = _STATE.search(_read_state(state)) if state.is_file() else None
-        # The path in it is the trainer's; only its last part means anything here.
+        # It has the path on the training machine: only the file name is valid here.
         base = re.split(r"[/\\]", named[1])[-1] if named else None
         if base in prefixes:
             return base
@@ -159,10 +173,10 @@ def _choose(folder: Path, prefixes: list[str], step: int | None) -> str:
         stems.setdefault(stem, {})[number] = prefix
     if len(stems) > 1:
         raise UsageError(
-            "the folder holds checkpoints of several models",
+            "the folder has checkpoints of several models",
             file=folder,
             found=", ".join(prefixes[:10]),
-            next_step="name the one you mean: " + str(folder / prefixes[-1]),
+            next_step="pass the prefix of one of them, such as " + str(folder / prefixes[-1]),
         )
     (steps,) = stems.values()
     if step is None:
@@ -170,24 +184,24 @@ def _choose(folder: Path, prefixes: list[str], step: int | None) -> str:
     if step not in steps:
         numbers = sorted(number for number in steps if number is not None)
         raise UsageError(
-            f"there is no checkpoint of step {step}",
+            f"the folder has no checkpoint of step {step}",
             file=folder,
             found=f"steps {', '.join(map(str, numbers))}"
             if numbers
-            else f"one checkpoint, whose name has no step: {steps[None]}",
+            else f"one checkpoint, without a step in its name: {steps[None]}",
             next_step="choose one of them" if numbers else "leave out --step",
         )
     return steps[step]
 
 
 def _of_graph(meta: Path, step: int | None) -> Source:
-    """The bundle that a .meta file belongs to, by the start of its name."""
+    """Return the checkpoint of a .meta file: its name starts with the file's."""
     stem = meta.name.removesuffix(".meta")
-    there = _prefixes(meta.parent)
-    prefixes = [stem] if stem in there else [name for name in there if name.startswith(stem)]
+    found = _prefixes(meta.parent)
+    prefixes = [stem] if stem in found else [name for name in found if name.startswith(stem)]
     if not prefixes:
         raise FormatError(
-            "a .meta file holds the graph, not the weights, and the weights aren't beside it",
+            "a .meta file holds the graph only, and the weights are not in its folder",
             file=meta,
             expected=f"{stem}*.index and {stem}*.data-00000-of-00001 in the same folder",
             found=", ".join(sorted(p.name for p in meta.parent.iterdir())[:10]),
@@ -202,29 +216,30 @@ def _with_graph(prefix: Path, graph: Path | None = None) -> Source:
         raise FormatError(
             "the checkpoint's index is missing",
             file=index,
-            expected=f"{index.name} beside {prefix.name}.data-…",
+            expected=f"{index.name} in the folder of {prefix.name}.data-…",
             found=", ".join(sorted(p.name for p in prefix.parent.iterdir())[:10]),
-            next_step="copy the .index file into the same folder; without it nothing can be read",
+            next_step="copy the .index file into the same folder; it is needed to read the data",
         )
     return Source(prefix, graph or _graph_of(prefix))
 
 
 def _graph_of(prefix: Path) -> Path | None:
-    """The .meta file of a bundle: the one of its own name, else the one whose name it continues,
-    else the only one.
+    """Return the .meta file of a checkpoint, or None.
+
+    It has the checkpoint's name, or the start of that name, or is the only one.
     """
     own = prefix.with_name(prefix.name + ".meta")
     if own.is_file():
         return own
-    there = sorted(prefix.parent.glob("*.meta"))
-    graphs = [path for path in there if prefix.name.startswith(path.stem)] or there
+    found = sorted(prefix.parent.glob("*.meta"))
+    graphs = [path for path in found if prefix.name.startswith(path.stem)] or found
     if len(graphs) > 1:
         raise UsageError(
-            "several .meta files could be this checkpoint's graph",
+            "several .meta files may be the graph of this checkpoint",
             file=prefix.parent,
-            expected=f"one, called {own.name} or like the start of that name",
+            expected=f"one file {own.name}, or with the start of that name",
             found=", ".join(path.name for path in graphs[:10]),
-            next_step="remove the others, or name the right .meta file as the checkpoint",
+            next_step="remove the others, or pass the right .meta file as the checkpoint",
         )
     return graphs[0] if graphs else None
 

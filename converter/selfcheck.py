@@ -1,8 +1,8 @@
-"""A quick proof that an installation works: convert a tiny network, read it back, run it.
+"""Check that an installation works: convert a small network, read it back, run it.
 
-The network is MTCNN's P-Net (6,632 numbers) with the values that `converter.demo` makes up, so
-the digest of the result is the same on every machine. PyTorch runs in a process of its own, which
-imports `facenet_models`; this package never does. A library that crashes doesn't end this process.
+The network is MTCNN's P-Net (6,632 parameters) with the values of `converter.demo`, so the digest
+of the result is the same on every machine. PyTorch runs in another process: this package imports
+neither torch nor `facenet_models`, and a crash of a library does not end this process.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
-# Of P-Net's tensors, as `converter.digest` defines it; recorded when this was written.
+# The tensor digest of P-Net (`converter.digest`), recorded when this module was written.
 DIGEST = "02fb48cd8b857c8de1d77fc68b758ba40fedf65ddc2a2bbb8f58ccd5efae5888"
 CONVERTED = "pnet.pt"
 TIMEOUT = 60  # seconds; importing torch takes 1 to 5, and more the first time
 
-# Prints how far float32 is from float64 by rounding: 9e-7 was measured, of answers up to 5.
+# Prints the greatest difference of float32 and float64 outputs. Measured: 9e-7, of outputs up to 5.
 FORWARD = """
 import sys
 import torch
@@ -36,20 +36,20 @@ with torch.inference_mode():
     single = net(image)
     double = net.double()(image.double())
 far = max((a.double() - b).abs().max().item() for a, b in zip(single, double))
-assert far < 1e-5, f"P-Net answers {far} apart in float32 and float64"
-print(f"torch {torch.__version__}: float32 and float64 answers {far:.0e} apart")
+assert far < 1e-5, f"P-Net's float32 and float64 outputs differ by {far}"
+print(f"torch {torch.__version__}: float32 and float64 outputs differ by {far:.0e}")
 """
 
 Status = Literal["passed", "failed", "skipped"]
 
 
 class Skipped(Exception):  # noqa: N818 # not an error
-    """A check that can't be made here, and why."""
+    """A check can't be run here; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """What one check found: `text` says what was seen, what is wrong, or why it was skipped."""
+    """The result of one check. `text` is the finding, the error, or the reason for skipping it."""
 
     name: str
     status: Status
@@ -58,9 +58,9 @@ class Check:
 
 
 def self_check() -> Iterator[Check]:
-    """Run every check, in a temporary folder that is removed; about 3 seconds with torch.
+    """Run all checks in a temporary folder, and yield their results. Takes 3 seconds with torch.
 
-    No check reaches the network. Whatever goes wrong in one is in its `Check`; nothing is raised.
+    Nothing is raised: an error in a check is its result. No check uses the network.
     """
     with tempfile.TemporaryDirectory(prefix="facenet-doctor-") as name:
         folder = Path(name)
@@ -75,27 +75,27 @@ def _timed(name: str, check: Callable[[], str]) -> Check:
         text = check()
     except Skipped as reason:
         status, text = "skipped", str(reason)
-    except Exception as error:  # a broken installation breaks in any way: that is the finding
+    except Exception as error:  # a broken installation can raise anything
         status, text = "failed", str(error) or type(error).__name__
     return Check(name, status, text, round(perf_counter() - started, 3))
 
 
 def _convert(folder: Path) -> str:
-    """Write P-Net as a TensorFlow checkpoint and convert it, which compares bit for bit."""
-    from converter.architectures import PNET  # NumPy: what if it is broken?
+    """Write P-Net as a TensorFlow checkpoint, and convert it."""
+    from converter.architectures import PNET  # imports NumPy, which may be broken
     from converter.catalog import TensorRef
     from converter.convert import Request, convert
     from converter.demo import value
     from converter.dtypes import FLOAT32
     from converter.writers import bundle
 
-    source = folder / "pnet"
+    source = folder / "checkpoint"
     source.mkdir()
     refs = []
     for rule in PNET.rules:
         shape = tuple(int(dim) for dim in rule.shape)  # P-Net has no named sizes
-        made = partial(value, rule.source, shape)
-        refs.append(TensorRef(rule.source, FLOAT32, shape, made))
+        load = partial(value, rule.source, shape)
+        refs.append(TensorRef(rule.source, FLOAT32, shape, load))
     bundle.write(source, refs, lambda _: None)
     receipt = convert(Request(str(source), str(folder / CONVERTED)))
     return (
@@ -104,18 +104,18 @@ def _convert(folder: Path) -> str:
 
 
 def _read_back(folder: Path) -> str:
-    """Compare what was written with the digest that it must have."""
+    """Compare the digest of the file with the recorded one."""
     from converter.digest import digest
     from converter.sources import open_source
 
     found = digest(open_source(folder / CONVERTED))
     if found != DIGEST:
-        raise ValueError(f"the digest of the tensors is {found}, but must be {DIGEST}")
-    return f"digest {found[:16]}…, as everywhere"
+        raise ValueError(f"expected the tensor digest {DIGEST}, got {found}")
+    return f"tensor digest {found[:16]}…, as recorded"
 
 
 def _run(folder: Path) -> str:
-    """Load the result into PyTorch and compare its float32 answers with its float64 answers."""
+    """Load the file into PyTorch, and compare float32 outputs with float64 outputs."""
     if find_spec("torch") is None:
         raise Skipped("PyTorch is not installed")
     call = [sys.executable, "-c", FORWARD, str(folder / CONVERTED)]
@@ -124,7 +124,7 @@ def _run(folder: Path) -> str:
     )
     if done.returncode:
         last = done.stderr.strip().rpartition("\n")[2]
-        raise RuntimeError(last or f"PyTorch's process ended with code {done.returncode}")
+        raise RuntimeError(last or f"PyTorch's process exited with code {done.returncode}")
     return done.stdout.strip()
 
 

@@ -68,7 +68,7 @@ for name in sorted(tensors)[:5]:
 #
 # - **mapped**: each tensor that has a place in PyTorch's network. Every one is used exactly once;
 #   one that is missing, unknown or of another shape stops the conversion.
-# - **made up**: what PyTorch has and the checkpoint has not, with the reason.
+# - **added**: tensors that PyTorch has and the checkpoint does not have, with the reason.
 # - **checked**: the file was read back, turned round, and compared with the checkpoint in every
 #   bit.
 

@@ -1,1 +1,1 @@
-"""What all packages share: errors, text, files, hashes, progress, commands; no framework."""
+"""Modules that all packages use: errors, text, files, hashes, progress, commands; no framework."""

@@ -1,8 +1,8 @@
-"""Output that appears whole under its name, or not at all.
+"""Write files and folders that appear complete under their name, or not at all.
 
-The bytes go to a hidden file in the same folder, are flushed to the disk, and are renamed. The
-hidden file is locked while it is written, so that one left by a killed process can be told from
-one at work; the next conversion to the same name removes it.
+The bytes are written to a hidden file in the same folder, flushed to the disk, and renamed. The
+hidden file is locked while it is written. One without a lock is left over from a killed process:
+the next output of the same name removes it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,21 @@ _SUFFIX = ".partial"
 
 
 def check_target(target: Path, *, overwrite: bool, folder: bool = False) -> None:
-    """UsageError unless `target` can be created, before any work is done."""
+    """Check, before any work is done, that an output can be created.
+
+    Args:
+        target: The output.
+        overwrite: It may exist already.
+        folder: It is a folder, not a file. An existing empty folder is accepted.
+
+    Raises:
+        UsageError: It can't be created.
+
+    Example:
+        >>> check_target(Path("a-file-that-does-not-exist.pt"), overwrite=False)
+    """
     if target.name in ("", ".."):  # such as . or /
-        raise UsageError("the output has no name of its own", file=target)
+        raise UsageError("the output has no name", file=target)
     try:
         _check_target(target, overwrite, folder)
     except OSError as error:
@@ -45,7 +57,7 @@ def _check_target(target: Path, overwrite: bool, folder: bool) -> None:
         )
     if target.is_dir() and not folder:
         raise UsageError(
-            "the output is a folder", file=target, next_step="name a file in it: --out FOLDER/x.pt"
+            "the output is a folder", file=target, next_step="pass a file in it: --out FOLDER/x.pt"
         )
     empty = folder and target.is_dir() and not any(target.iterdir())
     if os.path.lexists(target) and not overwrite and not empty:
@@ -60,12 +72,22 @@ def _check_target(target: Path, overwrite: bool, folder: bool) -> None:
 
 @contextlib.contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
-    """A hidden path to write to; on leaving without an error it becomes `target`.
+    """Yield a hidden path to write to. If no error is raised, it is renamed to `target`.
 
-    Whatever happens, nothing else is left behind. Raises OutputError where the disk is full or
-    the folder can't be written.
+    After an error, the hidden file is removed, and an existing `target` is unchanged.
+
+    Raises:
+        OutputError: The file can't be written: the disk is full, or the folder is read-only.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> target = Path(mkdtemp(), "weights.pt")
+        >>> with atomic_file(target) as partial:
+        ...     _ = partial.write_bytes(b"weights")
+        >>> target.read_bytes()
+        b'weights'
     """
-    _sweep(target)
+    _remove_leftovers(target)
     partial, lock = _create(target, _create_file)
     try:
         yield partial
@@ -79,19 +101,38 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 
 def write_file(target: Path, data: bytes) -> None:
-    """Write `data` to `target`, replacing what is there. Raises OutputError."""
+    """Write `data` to the file `target`, and replace an existing one.
+
+    Raises:
+        OutputError: The file can't be written.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> write_file(Path(mkdtemp(), "names.txt"), b"a, b")
+    """
     with atomic_file(target) as partial, _reporting(target):
         partial.write_bytes(data)
 
 
 @contextlib.contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """A hidden folder to fill; on leaving without an error it becomes `target`.
+    """Yield a hidden folder to write to. If no error is raised, it is renamed to `target`.
 
-    An existing folder is moved aside first and removed last. It must hold nothing but files
-    whose names the new one has too (UsageError).
+    An existing folder is first moved to another hidden name, and removed at the end.
+
+    Raises:
+        UsageError: The existing folder has files that the new one does not have.
+        OutputError: The folder can't be written.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> target = Path(mkdtemp(), "model")
+        >>> with atomic_folder(target) as partial:
+        ...     _ = (partial / "model.ckpt.index").write_bytes(b"index")
+        >>> [file.name for file in target.iterdir()]
+        ['model.ckpt.index']
     """
-    _sweep(target)
+    _remove_leftovers(target)
     partial, lock = _create(target, _create_folder)
     aside = partial.with_name(partial.name.removesuffix(_SUFFIX) + ".old" + _SUFFIX)
     try:
@@ -121,7 +162,7 @@ def _check_replaceable(target: Path, fresh: Path) -> None:
     foreign = {path.name for path in target.iterdir()} - {path.name for path in fresh.iterdir()}
     if foreign:
         raise UsageError(
-            "the output folder holds other files, which --overwrite would remove",
+            "the output folder has other files, which --overwrite would remove",
             file=target,
             found=", ".join(sorted(foreign)[:5]),
             next_step="choose an empty or a new folder",
@@ -136,14 +177,14 @@ def _create_folder(path: Path) -> int | None:
     path.mkdir()
     try:
         return os.open(path, os.O_RDONLY)
-    except FileNotFoundError:  # swept already
+    except FileNotFoundError:  # another process has removed it
         return None
 
 
 def _create(target: Path, make: Callable[[Path], int | None]) -> tuple[Path, int]:
-    """A hidden path beside `target`, made, opened and locked. Raises OutputError.
+    """Create, open and lock a hidden path in the folder of `target`. Raises OutputError.
 
-    Until it is locked, another process may take it for abandoned and sweep it: then once more.
+    Until it is locked, another process may remove it as a leftover: then it is created again.
     """
     with _reporting(target):
         while True:
@@ -152,7 +193,9 @@ def _create(target: Path, make: Callable[[Path], int | None]) -> tuple[Path, int
             if handle is None:
                 continue
             if fcntl is not None:
-                with contextlib.suppress(OSError):  # no locks here: then nobody sweeps either
+                with contextlib.suppress(
+                    OSError
+                ):  # without locks, leftovers are not removed either
                     fcntl.flock(handle, fcntl.LOCK_EX)
             if partial.exists():
                 return partial, handle
@@ -163,10 +206,10 @@ def _partial_name(target: Path) -> Path:
     return target.absolute().with_name(f".{target.absolute().name}.{secrets.token_hex(4)}{_SUFFIX}")
 
 
-def _sweep(target: Path) -> None:
-    """Remove what killed processes left of earlier attempts at `target`.
+def _remove_leftovers(target: Path) -> None:
+    """Remove hidden files of `target` that killed processes have left.
 
-    A folder that was moved aside for one that never came is put back.
+    A folder that was moved aside is renamed back if it was not replaced.
     """
     if fcntl is None:
         return
@@ -177,7 +220,7 @@ def _sweep(target: Path) -> None:
             else:
                 aside.rename(target)
     for stale in _leftovers(target, _SUFFIX):
-        with contextlib.suppress(OSError):  # locked: at work; gone: another process swept it
+        with contextlib.suppress(OSError):  # it is locked and in use, or was removed meanwhile
             handle = os.open(stale, os.O_RDONLY)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -190,7 +233,7 @@ def _sweep(target: Path) -> None:
 
 
 def _leftovers(target: Path, suffix: str) -> list[Path]:
-    """Hidden files or folders of `target` with that suffix; none where that can't be seen."""
+    """Return the hidden files or folders of `target` with this suffix; none if it can't be read."""
     try:
         folder = target.absolute().parent
         return list(folder.glob(f".{_escape(target.absolute().name)}.????????{suffix}"))
@@ -247,7 +290,7 @@ def _reporting(target: Path) -> Iterator[None]:
 
 
 def output_error(target: Path, error: OSError) -> OutputError:
-    """The OutputError that says why `target` could not be written."""
+    """Return the OutputError for a `target` that could not be written, with the reason."""
     reasons = {
         errno.ENOSPC: "free some space, or write to another disk",
         errno.EDQUOT: "your quota is used up: free some space, or write to another disk",

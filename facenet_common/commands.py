@@ -1,4 +1,4 @@
-"""What all commands share: errors as messages and exit codes, JSON, common options."""
+"""Shared parts of commands: errors as messages and exit codes, JSON, common options."""
 
 from __future__ import annotations
 
@@ -24,6 +24,16 @@ def reports_errors(command: Command) -> Command:
 
     This covers FacenetError, errors of the operating system, memory, Ctrl-C, and missing packages
     that an extra of this project installs. Any other exception is a bug: it ends in a traceback.
+
+    Example:
+        >>> @click.command()
+        ... @json_option
+        ... @reports_errors
+        ... def command(as_json: bool) -> None:
+        ...     raise FacenetError("the disk is full")
+        >>> from click.testing import CliRunner
+        >>> CliRunner().invoke(command, ["--json"]).output
+        '{\\n  "error": "FacenetError",\\n  "problem": "the disk is full"\\n}\\n'
     """
 
     @wraps(command)
@@ -58,7 +68,14 @@ def reports_errors(command: Command) -> Command:
 
 
 def print_json(data: object) -> None:
-    """Print `data` as JSON, indented, keys in their order, in ASCII: names may hold anything."""
+    """Print `data` as indented JSON in ASCII: names may contain any characters.
+
+    Example:
+        >>> print_json({"name": "é"})
+        {
+          "name": "\\u00e9"
+        }
+    """
     click.echo(json.dumps(data, indent=2))
 
 

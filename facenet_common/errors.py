@@ -5,16 +5,16 @@ The tree::
     FacenetError              1  the root: everything below it is reported as one message
     ├── UsageError            2  the call can't be carried out as written
     ├── MissingPackageError   1  an optional package is not installed
-    ├── FormatError           1  a file is not what it should be, or is damaged
-    ├── MappingError          1  the tensors don't fit the architecture; carries every finding
+    ├── FormatError           1  a file is damaged, or has another format
+    ├── MappingError          1  the tensors don't fit the architecture; has all findings
     ├── ValueCheckError       1  a tensor holds a value that must not be there
     ├── WeightsError          1  a weight file is damaged, foreign, or fits none of the networks
     ├── DownloadError         1  a file could not be downloaded, or is not the one expected
     ├── OutputError           1  the result could not be written
-    ├── RoundTripError        1  what was read back is not what was written
-    ├── ExportError           1  the exported model computes something else
+    ├── RoundTripError        1  the written file differs from the source
+    ├── ExportError           1  the exported model's outputs differ
     ├── ParityError           1  no verdict could be reached
-    └── ParityFailedError     1  the converted model computes something else
+    └── ParityFailedError     1  the converted model's outputs differ
 
 `facenet_release.errors` adds those of releases. A message says what is wrong, where, what was
 expected, what was found and what to do next. The second paragraph of a class's docstring says what
@@ -161,16 +161,16 @@ class OutputError(FacenetError):
 
 
 class RoundTripError(FacenetError):
-    """The file that was read back and inverted differs from the source."""
+    """The written file, read back and mapped back, differs from the source."""
 
 
 class ExportError(FacenetError):
-    """The exported model computes something else than the network it was made from."""
+    """The exported model's outputs differ from those of the network."""
 
 
 class ParityError(FacenetError):
     """No verdict could be reached: something is missing, damaged, unsafe or does not fit.
-    A candidate that ran and was found to differ is no error: its report has failed gates.
+    A candidate that ran and differs is not an error: its report has failed gates.
 
     The message names the file or the argument at fault. A TensorFlow graph that does not fit can
     be moved out of the checkpoint's folder: the project's own graph is then used.
@@ -178,4 +178,4 @@ class ParityError(FacenetError):
 
 
 class ParityFailedError(FacenetError):
-    """The converted model's answers differ from those of the TensorFlow graph."""
+    """The converted model's outputs differ from those of the TensorFlow graph."""

@@ -6,8 +6,8 @@ import hashlib
 import threading
 from pathlib import Path
 
-_CHUNK = 1 << 18  # bytes; small enough to stay in the processor's cache
-_WAIT = 0.002  # seconds between looks at a file that is being written
+_CHUNK = 1 << 18  # bytes; fits into the processor's cache
+_WAIT = 0.002  # seconds between two reads of a file that is being written
 
 
 def sha256_file(path: Path, complete: threading.Event | None = None) -> str:
@@ -16,16 +16,23 @@ def sha256_file(path: Path, complete: threading.Event | None = None) -> str:
     Args:
         path: The file.
         complete: If given, the file is still being written, from front to back, until this event
-            is set; what is there is hashed meanwhile.
+            is set; it is hashed meanwhile.
 
     Raises:
         OSError: The file can't be read.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp(), "empty")
+        >>> path.touch()
+        >>> sha256_file(path)
+        'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
     """
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(_CHUNK))
     with path.open("rb", buffering=0) as file:
         while True:
-            last = complete is None or complete.is_set()  # asked before the end is read
+            last = complete is None or complete.is_set()  # before the rest is read
             while size := file.readinto(buffer):
                 digest.update(buffer[:size])
             if last or complete is None:

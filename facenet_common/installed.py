@@ -1,4 +1,4 @@
-"""Versions and requirements of installed packages, from their metadata: nothing is imported."""
+"""Installed packages and their versions, from metadata alone: no package is imported."""
 
 from __future__ import annotations
 
@@ -6,12 +6,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 
+from packaging.requirements import Requirement as Line
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion
+
 PACKAGE = "facenet-parity"
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """A package that this project needs, with bounds of its version such as ``>=2.1``."""
+    """A package that this one requires.
+
+    Args:
+        name: The package's name.
+        bounds: The versions it may have, such as ``>=2.1``; empty for any.
+
+    Example:
+        >>> requirement = Requirement("numpy", ">=1.24")
+        >>> str(requirement), requirement.met
+        ('numpy>=1.24', True)
+    """
 
     name: str
     bounds: str
@@ -21,24 +35,26 @@ class Requirement:
 
     @property
     def found(self) -> str | None:
-        """The version that is installed, or None."""
+        """Return the installed version, or None."""
         return version_of(self.name)
 
     @property
     def met(self) -> bool:
-        """Whether a version within the bounds is installed."""
-        from packaging.specifiers import SpecifierSet
-
+        """Return whether a version within the bounds is installed."""
         found = self.found
-        return found is not None and SpecifierSet(self.bounds).contains(found, prereleases=True)
+        if found is None:
+            return False
+        try:
+            return SpecifierSet(self.bounds).contains(found, prereleases=True)
+        except InvalidVersion:  # a version from before PEP 440
+            return False
 
 
 def version_of(name: str) -> str | None:
-    """Return the installed version of a package, or None.
+    """Return the installed version of the package `name`, or None.
 
     Example:
-        >>> version_of("no-such-package") is None
-        True
+        >>> version_of("no-such-package")
     """
     try:
         return version(name)
@@ -47,17 +63,17 @@ def version_of(name: str) -> str | None:
 
 
 def versions_of(names: Iterable[str]) -> dict[str, str]:
-    """Return the versions of those packages that are installed, in the order of `names`.
+    """Return the installed versions of the packages `names`, in their order, without absent ones.
 
     Example:
-        >>> list(versions_of(["click", "no-such-package"]))
-        ['click']
+        >>> list(versions_of(["numpy", "no-such-package"]))
+        ['numpy']
     """
     return {name: found for name in names if (found := version_of(name)) is not None}
 
 
 def metadata() -> Distribution | None:
-    """Return the installed metadata of this project, or None if pip did not install it."""
+    """Return this package's metadata, or None if it is run without being installed."""
     try:
         return distribution(PACKAGE)
     except PackageNotFoundError:
@@ -65,23 +81,27 @@ def metadata() -> Distribution | None:
 
 
 def extras(own: Distribution) -> dict[str, tuple[Requirement, ...]]:
-    """Return the requirements of each extra; those of ``""`` are needed without any extra.
+    """Return the requirements of each extra of `own`, in the metadata's order.
 
-    The build backend has replaced extras that name other extras. Requirements whose markers
-    exclude this environment, such as an older Python, are left out.
-
-    Args:
-        own: The metadata of this project.
+    Those of the key ``""`` are required without an extra. Requirements whose environment marker
+    excludes this Python or this system are left out. The build backend has already resolved extras
+    that name other extras.
     """
-    from packaging.requirements import Requirement as Parsed
+    lines = [Line(line) for line in own.requires or []]
+    names = own.metadata.get_all("Provides-Extra") or []
+    return {
+        extra: tuple(
+            Requirement(line.name, str(line.specifier))
+            for line in lines
+            if _is_required(line, extra)
+        )
+        for extra in ["", *names]
+    }
 
-    found: dict[str, list[Requirement]] = {"": []}
-    found |= {extra: [] for extra in own.metadata.get_all("Provides-Extra") or []}
-    for line in own.requires or []:
-        parsed = Parsed(line)
-        requirement = Requirement(parsed.name, str(parsed.specifier))
-        marker = parsed.marker
-        needed = [extra for extra in found if marker is None or marker.evaluate({"extra": extra})]
-        for extra in [""] if "" in needed else needed:
-            found[extra].append(requirement)
-    return {extra: tuple(requirements) for extra, requirements in found.items()}
+
+def _is_required(line: Line, extra: str) -> bool:
+    """Return whether `extra` requires `line`; what is required anyway is not the extra's."""
+    if line.marker is None:
+        return not extra
+    anyway = line.marker.evaluate({"extra": ""})
+    return anyway if not extra else line.marker.evaluate({"extra": extra}) and not anyway

@@ -15,20 +15,20 @@ class Progress:
     """Progress callbacks; the default does nothing."""
 
     def stage(self, name: str, total: int) -> None:
-        """Begin a stage of `total` bytes or things."""
+        """Begin a stage of `total` bytes or items."""
 
     def note(self, text: str) -> None:
-        """Name the present step, where its size can't be measured."""
+        """Name the current step if its size is unknown."""
 
     def advance(self, size: int) -> None:
-        """Count `size` more bytes or things as done."""
+        """Count `size` more bytes or items as done."""
 
 
 class TerminalProgress(Progress):
     """A progress bar on standard error, if that is a terminal.
 
     Args:
-        counted: Sizes are numbers of things, not of bytes.
+        counted: Sizes are numbers of items, not of bytes.
     """
 
     def __init__(self, *, counted: bool = False) -> None:
@@ -79,12 +79,12 @@ class TerminalProgress(Progress):
 
 @contextmanager
 def progress_bar(label: str, total: int | None, shown: bool = True) -> Iterator[Callable[[], None]]:
-    """Show a bar on standard error, if that is a terminal; yield what to call after each thing.
+    """Show a bar on standard error, if that is a terminal; yield a function to call for each item.
 
     Args:
-        label: Stands before the bar.
-        total: Number of things; None if it is unknown.
-        shown: False shows no bar at all.
+        label: The text before the bar.
+        total: The number of items; None if it is unknown.
+        shown: False shows no bar.
 
     Example:
         >>> with progress_bar("Images", 2) as advance:

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 from facenet_common.optional import missing_package
 from facenet_models.networks.pretrained import Loaded, set_loader
+from facenet_models.networks.registry import NETWORKS
 
 if TYPE_CHECKING:
     from facenet_models import training
     from facenet_models.detect.crops import extract_face, fixed_image_standardization, prewhiten
     from facenet_models.detect.mtcnn import MTCNN
     from facenet_models.networks.inception_resnet_v1 import InceptionResnetV1
-    from facenet_models.networks.mtcnn import ONet, PNet, RNet
+    from facenet_models.networks.onet import ONet
+    from facenet_models.networks.pnet import PNet
+    from facenet_models.networks.rnet import RNet
     from facenet_models.weights.registry import Pretrained
 
 __all__ = [
@@ -32,13 +35,10 @@ __all__ = [
     "training",
 ]
 
+# Of what is not a network; those are in NETWORKS.
 _MODULE_OF = {
     "MTCNN": "facenet_models.detect.mtcnn",
-    "InceptionResnetV1": "facenet_models.networks.inception_resnet_v1",
-    "ONet": "facenet_models.networks.mtcnn",
-    "PNet": "facenet_models.networks.mtcnn",
     "Pretrained": "facenet_models.weights.registry",
-    "RNet": "facenet_models.networks.mtcnn",
     "extract_face": "facenet_models.detect.crops",
     "fixed_image_standardization": "facenet_models.detect.crops",
     "prewhiten": "facenet_models.detect.crops",
@@ -59,13 +59,14 @@ def __getattr__(name: str) -> object:
     """Load a public name on first use.
 
     Raises:
-        AttributeError: `name` is not one of ``__all__``.
+        AttributeError: `name` is neither one of ``__all__`` nor a network's class.
         MissingPackageError: torch is not installed; the message says how to install it.
     """
-    if name not in _MODULE_OF:
+    path = NETWORKS.get(name) or _MODULE_OF.get(name)
+    if path is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        module = import_module(_MODULE_OF[name])
+        module = import_module(path)
     except ModuleNotFoundError as error:
         if error.name != "torch":  # torch is there but broken: its own message says more
             raise
@@ -76,4 +77,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *NETWORKS})

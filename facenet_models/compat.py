@@ -22,14 +22,17 @@ from pathlib import Path
 from types import ModuleType
 
 from facenet_common.errors import UsageError
+from facenet_models.networks.registry import NETWORKS
 
 NAME = "facenet_pytorch"
 
 _CROPS = "facenet_models.detect.crops"
-_NETS = "facenet_models.networks.mtcnn"
-_NETWORKS = {"MTCNN": "facenet_models.detect.mtcnn", "PNet": _NETS, "RNet": _NETS, "ONet": _NETS}
+_NETWORKS = {
+    "MTCNN": "facenet_models.detect.mtcnn",
+    **{name: NETWORKS[name] for name in ("PNet", "RNet", "ONet")},
+}
 _SCALING = {"prewhiten": _CROPS, "fixed_image_standardization": _CROPS}
-_INCEPTION = {"InceptionResnetV1": "facenet_models.networks.inception_resnet_v1"}
+_INCEPTION = {"InceptionResnetV1": NETWORKS["InceptionResnetV1"]}
 _EXTRACT = {"extract_face": _CROPS}
 _TRAINING = ("Logger", "BatchTimer", "accuracy", "pass_epoch", "collate_pil")
 

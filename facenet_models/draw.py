@@ -1,4 +1,4 @@
-"""Boxes, numbers, probabilities and landmarks drawn on a picture, by Pillow."""
+"""Draw boxes, numbers, probabilities and landmarks on a picture, with Pillow."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-UNNUMBERED = (240, 228, 66)
-GOLDEN = (5**0.5 - 1) / 2  # hues so far apart that any few numbers in a row look different
+UNNUMBERED = (240, 228, 66)  # RGB of a box without number
+# Hues are multiples of the golden ratio, so consecutive numbers get colours that differ clearly.
+GOLDEN = (5**0.5 - 1) / 2
 
 Area = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -27,21 +28,25 @@ def annotate(
     probs: Any = None,
     landmarks: Any = None,
 ) -> np.ndarray:
-    """A copy of `frame` on which faces are marked.
+    """Draw faces on a copy of `frame`.
 
     Args:
         frame: ``(H, W, 3)`` uint8 RGB, or a PIL image.
-        boxes: ``(N, 4)``: left, top, right, bottom in pixels; may reach beyond the frame. None
-            is none, here and below.
-        ids: ``(N,)``: the face's number; picks the colour too.
-        probs: ``(N,)``, written with two decimals, rounded.
-        landmarks: ``(N, 5, 2)``: x and y.
+        boxes: ``(N, 4)``: left, top, right, bottom in pixels. Boxes may extend beyond the frame.
+            None, here and below, draws nothing.
+        ids: ``(N,)``: numbers of the faces, which select the colours too.
+        probs: ``(N,)``: drawn with two decimals.
+        landmarks: ``(N, 5, 2)``: x and y in pixels.
 
     Returns:
         ``(H, W, 3)`` uint8 RGB.
 
     Raises:
-        UsageError: another number of ids, probabilities or landmarks than of boxes.
+        UsageError: The number of ids, probabilities or landmarks differs from that of boxes.
+
+    Example:
+        >>> annotate(np.zeros((60, 80, 3), np.uint8), [[10, 10, 40, 50]], ids=[1]).shape
+        (60, 80, 3)
     """
     from PIL import Image, ImageDraw
 
@@ -52,7 +57,11 @@ def annotate(
     count = len(corners)
     for name, values in (("ids", ids), ("probs", probs), ("landmarks", landmarks)):
         if values is not None and boxes is not None and len(values) != count:
-            raise UsageError(f"{name} for each box", expected=count, found=len(values))
+            raise UsageError(
+                f"the numbers of {name} and boxes differ",
+                expected=f"{count}, one for each box",
+                found=len(values),
+            )
     draw = ImageDraw.Draw(picture)
     width = max(2, round(max(picture.size) / 640))
     font = _font(max(11, round(max(picture.size) / 80)))
@@ -72,7 +81,7 @@ def annotate(
 
 
 def _outline(box: list[float], size: tuple[int, int]) -> Area:
-    """`box` within the picture, with left before right and top before bottom, as Pillow wants."""
+    """Clip `box` to the picture, and order its edges, as Pillow requires."""
     left, right = sorted(min(max(x, 0), size[0] - 1) for x in box[::2])
     top, bottom = sorted(min(max(y, 0), size[1] - 1) for y in box[1::2])
     return left, top, right, bottom
@@ -102,7 +111,7 @@ def _tag(
     tags: list[Area],
     boxes: list[Area],
 ) -> Area:
-    """Write `text` on a filled ground above the box, or where it hides less; see `_place`."""
+    """Draw `text` on a filled background near the box (see `_place`), and return its area."""
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     pad = max(2, round((bottom - top) / 5))
     wide, high = right - left + 2 * pad, bottom - top + 2 * pad
@@ -117,7 +126,7 @@ def _tag(
 def _place(
     box: Area, wide: float, high: float, size: tuple[int, int], tags: list[Area], boxes: Any
 ) -> Area:
-    """Where a tag of `wide` x `high` pixels hides the least of other `tags`, then of `boxes`."""
+    """Find the place near `box` where a tag covers least of the other `tags`, then of `boxes`."""
     left, top, right, bottom = box
     corners = [(left, top - high), (left, bottom), (left - wide, top), (right, top), (left, top)]
     areas = []
@@ -134,7 +143,7 @@ def _place(
 
 
 def _shared(area: Area, other: Area) -> float:
-    """Pixels that both cover."""
+    """Return the area that both cover, in pixels."""
     wide = min(area[2], other[2]) - max(area[0], other[0])
     high = min(area[3], other[3]) - max(area[1], other[1])
     return max(wide, 0) * max(high, 0)
@@ -146,7 +155,7 @@ def _colour(number: int) -> tuple[int, int, int]:
 
 
 def _font(size: int) -> FreeTypeFont | ImageFont:
-    """Pillow's own font, in any size from Pillow 10.1 on, if it was built with FreeType."""
+    """Return Pillow's default font; `size` needs Pillow 10.1 and FreeType, else it is ignored."""
     from PIL import ImageFont
 
     try:

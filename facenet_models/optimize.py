@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from facenet_common.errors import UsageError
 from facenet_models.networks.architectures import describe
-from facenet_models.networks.inception_resnet_v1 import BasicConv2d, InceptionResnetV1
+from facenet_models.networks.folding import Foldable
 from facenet_models.onnx.graph import INPUT, to_onnx
 from facenet_models.onnx.runtime import make_session
 
@@ -37,7 +37,7 @@ def optimize(
     """A copy of `model` for inference: faster, and the same to within 2e-6 (L2 of an embedding).
 
     Args:
-        model: InceptionResnetV1, PNet, RNet or ONet, in eval mode; it is left as it is.
+        model: One of this package's networks, in eval mode; it is left as it is.
         backend: "torch" gives a module of the same class, on any device and of any dtype, through
             which gradients reach the input. "onnxruntime" gives an `OnnxModule`, for float32 on
             the CPU. "auto" takes the latter if it is installed and the model is of that kind.
@@ -81,33 +81,14 @@ def check_eval(model: nn.Module) -> None:
 def fold_batch_norms(model: nn.Module) -> nn.Module:
     """A copy of `model` whose batch normalisations are part of the layers before them.
 
-    Folded in float64 and rounded once. Dropout is left out and ReLU works in place.
+    Folded in float64 and rounded once. Dropout is left out and ReLU works in place. A module is
+    folded if it is `facenet_models.networks.folding.Foldable`.
     """
     model = copy.deepcopy(model).requires_grad_(False)
-    for block in model.modules():
-        if isinstance(block, BasicConv2d):
-            block.conv = _fold(block.conv, block.bn)
-            block.bn = nn.Identity()  # type: ignore[assignment] # it has the same call
-            block.relu.inplace = True
-    if isinstance(model, InceptionResnetV1):
-        model.last_linear = _fold(model.last_linear, model.last_bn)
-        model.last_bn = nn.Identity()  # type: ignore[assignment] # it has the same call
-        model.dropout = nn.Identity()  # type: ignore[assignment] # it has the same call
+    for module in model.modules():
+        if isinstance(module, Foldable):
+            module.fold_batch_norm()
     return model
-
-
-def _fold(layer: Any, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Any:
-    """`layer`, a convolution or dense layer without bias, followed by `norm`, as one layer."""
-    assert layer.bias is None
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    factor = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-    bias = norm.bias.double() - norm.running_mean.double() * factor
-    kernel = layer.weight.double() * factor.reshape(-1, *[1] * (layer.weight.ndim - 1))
-    for name, value in (("weight", kernel), ("bias", bias)):
-        parameter = nn.Parameter(value.to(layer.weight.dtype), requires_grad=False)
-        setattr(layer, name, parameter)
-    return layer
 
 
 class OnnxModule(nn.Module):
@@ -165,8 +146,8 @@ class OnnxModule(nn.Module):
         """The session for this setting of `classify`, made on first use."""
         if self.classify not in self._sessions:
             model = self._source[0]
-            if isinstance(model, InceptionResnetV1):
-                model.classify = self.classify
+            if hasattr(model, "classify"):
+                setattr(model, "classify", self.classify)  # noqa: B010 # nn.Module declares no such attribute
             try:
                 described = describe(model)
             except UsageError as error:

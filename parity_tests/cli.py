@@ -18,7 +18,7 @@ from facenet_common.atomic import check_target
 from facenet_common.commands import INTERRUPTED, json_option, print_json, reports_errors
 from facenet_common.errors import FacenetError, UsageError
 from facenet_common.progress import TerminalProgress
-from parity_tests.precision import DTYPES
+from parity_tests.candidate.precision import DTYPES
 
 if TYPE_CHECKING:
     from typing import Literal

@@ -10,20 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converter.architectures import ARCHITECTURES
 from facenet_common.errors import ParityError
 
 Array = npt.NDArray[Any]
 
 SEED = 20180402  # the day of the published model
-FACE_SIZE = 160  # height and width of the published models' input
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-
-# Height and width by architecture. P-Net takes any size: not square and odd, so that an exchange
-# of height and width, or of floor and ceil, shows.
-SIZES = {"inception_resnet_v1": (160, 160), "pnet": (17, 23), "rnet": (24, 24), "onet": (48, 48)}
-# Another size, odd and not square. The original's graph averages over a window that is fixed when
-# it is built, 3x3 for 160x160 images; from 139 to 170 pixels the last feature map has that size.
-ODD_SIZES = {"inception_resnet_v1": (145, 167)}
 
 
 @dataclass(frozen=True)
@@ -42,15 +35,17 @@ class Feed:
 
 
 def standard_feeds(architecture: str, count: int = 5, seed: int = SEED) -> tuple[Feed, ...]:
-    """The feeds of every comparison: noise, structured noise, a batch of one, extremes and, for
-    InceptionResnetV1, an odd size. (P-Net's images are of an odd size always.)
+    """Return the feeds of a comparison: noise, structured noise, a batch of one, extremes and,
+    where the architecture has one, a second size.
 
     Args:
-        architecture: Key of `SIZES`; decides height and width.
+        architecture: A name of `converter.architectures.ARCHITECTURES`; its ``feed_size`` and
+            ``odd_feed_size`` decide height and width.
         count: Images of noise, and of structured noise.
         seed: Seed of `numpy.random.default_rng`; each feed draws from its own stream of it.
     """
-    height, width = SIZES[architecture]
+    known = ARCHITECTURES[architecture]
+    height, width = known.feed_size
     noise, structured, single, odd = (np.random.default_rng([seed, s]) for s in range(4))
     shape = (count, height, width, 3)
     feeds = (
@@ -63,14 +58,16 @@ def standard_feeds(architecture: str, count: int = 5, seed: int = SEED) -> tuple
         _feed("single", single.standard_normal((1, *shape[1:]), np.float32), f"seed {seed}"),
         _feed("extremes", _extremes(height, width), "black, grey, white, and a checkerboard"),
     )
-    if architecture not in ODD_SIZES:
+    if known.odd_feed_size is None:
         return feeds
-    images = odd.standard_normal((1, *ODD_SIZES[architecture], 3), np.float32)
+    images = odd.standard_normal((1, *known.odd_feed_size, 3), np.float32)
     return (*feeds, replace(_feed("odd size", images, f"N(0, 1), seed {seed}"), optional=True))
 
 
-def face_feed(folder: Path) -> Feed:
-    """The images of `folder`, cut square, scaled to 160x160, standardised as in training.
+def face_feed(folder: Path, size: tuple[int, int] = (160, 160)) -> Feed:
+    """Return the images of `folder`, cut square, scaled, standardised as in training.
+
+    `size` is height and width in pixels; the published models take 160x160.
 
     Raises:
         ParityError: The folder holds no image, one can't be read, or Pillow is missing.
@@ -90,7 +87,7 @@ def face_feed(folder: Path) -> Feed:
     for path in paths:
         try:
             with Image.open(path) as image:
-                images.append(_face(image.convert("RGB")))
+                images.append(_face(image.convert("RGB"), size))
         except (OSError, UnidentifiedImageError, ValueError) as error:
             raise ParityError(
                 "an image can't be read", file=path, found=error, next_step="remove or replace it"
@@ -100,10 +97,11 @@ def face_feed(folder: Path) -> Feed:
     )
 
 
-def _face(image: Any) -> Array:
+def _face(image: Any, size: tuple[int, int]) -> Array:
+    height, width = size
     side = min(image.size)
     left, top = ((length - side) // 2 for length in image.size)
-    square = image.resize((FACE_SIZE, FACE_SIZE), box=(left, top, left + side, top + side))
+    square = image.resize((width, height), box=(left, top, left + side, top + side))
     return (np.asarray(square, np.float32) - np.float32(127.5)) / np.float32(128)
 
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from converter.catalog import Catalog, TensorRef
 from converter.compare import Kind, TensorDiff, diff, tensors_by_name
 from converter.digest import tensor_sha256
+from parity_tests.candidate.precision import COARSENESS, answer_type
 from parity_tests.model import Finding, GateResult
-from parity_tests.precision import COARSENESS, answer_type
 
 Array = npt.NDArray[Any]
 

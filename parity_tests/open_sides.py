@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog
 from converter.dtypes import BY_NAME
 from converter.plan import make_plan
@@ -14,9 +15,9 @@ from converter.resolve import resolve
 from facenet_common.errors import MappingError, UsageError
 from parity_tests.candidate.torch_runner import CandidateRunner
 from parity_tests.feeds import Feed, face_feed, standard_feeds
-from parity_tests.protocol import Reference
 from parity_tests.reference.hdf5 import is_store
 from parity_tests.reference.live import LiveReference
+from parity_tests.reference.protocol import Reference
 from parity_tests.reference.recorded import StoredReference
 
 if TYPE_CHECKING:
@@ -64,8 +65,11 @@ class Candidate:
         )
 
 
-def open_candidate(name: str) -> Candidate:
+def open_candidate(name: str, like: str | None = None) -> Candidate:
     """Open a ``.pt``, ``.safetensors`` or ``.onnx`` file.
+
+    `like` is the reference's architecture: an ONNX file without metadata is taken for it, if its
+    outputs allow that.
 
     Raises:
         UsageError: It is no candidate.
@@ -75,7 +79,7 @@ def open_candidate(name: str) -> Candidate:
     if path.suffix == ".onnx" and path.is_file():
         from parity_tests.candidate.onnx_runner import onnx_facts
 
-        architecture, dims = onnx_facts(path)
+        architecture, dims = onnx_facts(path, like)
         return Candidate(path, architecture, dims, None)
     source = resolve(name)
     weights = source.open()
@@ -190,6 +194,7 @@ def _feeds(architecture: str, options: FeedOptions) -> tuple[Feed, ...]:
     feeds = standard_feeds(architecture, options.count or COUNT, **given)
     if options.images is None:
         return feeds
-    if architecture != "inception_resnet_v1":
-        raise UsageError("--images are faces: they are for InceptionResnetV1 only")
-    return (*feeds, face_feed(options.images))
+    known = ARCHITECTURES[architecture]
+    if not known.is_embedding:
+        raise UsageError("--images are faces: they are for networks that give embeddings")
+    return (*feeds, face_feed(options.images, known.feed_size))

@@ -79,6 +79,7 @@ def _names(config: pytest.Config) -> dict[str, tuple[str, ...]]:
     sides = parity_sides(config)
     if sides is None:
         return {"gate": (), "layer": ()}
+    from converter.architectures import ARCHITECTURES
     from facenet_common.errors import FacenetError
     from parity_tests.open_sides import open_candidate
     from parity_tests.probes import probes
@@ -93,8 +94,8 @@ def _names(config: pytest.Config) -> dict[str, tuple[str, ...]]:
         if which == "none" or candidate.weights is None
         else probes(candidate.architecture, which)
     )
-    embeds = candidate.architecture == "inception_resnet_v1"
+    known = ARCHITECTURES[candidate.architecture]
     return {
-        "gate": GATES if embeds else GATES[:-1],
+        "gate": GATES if known.is_embedding else GATES[:-1],
         "layer": tuple(probe.name for probe in layers),
     }

@@ -50,6 +50,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converter.architectures import ARCHITECTURES
 from parity_tests.feeds import Feed
 from parity_tests.frameworks import torch
 from parity_tests.localise.modules import to_torch
@@ -64,11 +65,10 @@ an axis along which the error is the same."""
 UNIT_ROUNDOFF = 2.0**-24  # u: half a unit in the last place of a float32 from 1 to 2
 # Errors become 2^8 times as large as float32's own, which so contribute 1/256, and stay below 1e-3.
 AMPLIFIED = 2.0**8
-# Images of a feed that are disturbed, and how often each. The embeddings of InceptionResnetV1 have
-# 128 or more numbers, and two images or draws differ by 5 % in their scale; with the 6 numbers of
-# R-Net it is a factor of 3.
-IMAGES = {"inception_resnet_v1": (1, 1)}
-IMAGES_MTCNN = (8, 8)
+# Images of a feed that are disturbed, and how often each. Embeddings have 128 or more numbers, and
+# two images or draws differ by 5 % in their scale; with the 6 numbers of R-Net it is a factor of 3.
+IMAGES_EMBEDDING = (1, 1)
+IMAGES = (8, 8)
 
 
 def rounding_scale(model: Any, architecture: str, feeds: Sequence[Feed]) -> Array:
@@ -77,7 +77,7 @@ def rounding_scale(model: Any, architecture: str, feeds: Sequence[Feed]) -> Arra
     Args:
         model: A network of facenet_models with the reference's weights, in float32 and evaluation
             mode, on the CPU.
-        architecture: "inception_resnet_v1", "pnet", "rnet" or "onet".
+        architecture: A name of `converter.architectures.ARCHITECTURES`.
         feeds: What the networks are compared on.
 
     Returns:
@@ -89,7 +89,8 @@ def rounding_scale(model: Any, architecture: str, feeds: Sequence[Feed]) -> Arra
         >>> scale = rounding_scale(runner.model, "rnet", feeds)
         >>> (l2(oracle, answers) / scale).max()  # 1 is usual, 4 is the most
     """
-    at_most, draws = IMAGES.get(architecture, IMAGES_MTCNN)
+    embeds = ARCHITECTURES[architecture].is_embedding
+    at_most, draws = IMAGES_EMBEDDING if embeds else IMAGES
     layout, generator = images_layout(architecture), torch().Generator().manual_seed(0)
     groups: dict[tuple[int, ...], list[tuple[int, int]]] = {}  # by shape: number of feed, of image
     for number, feed in enumerate(feeds):

@@ -18,9 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from converter import __version__
+from converter.architectures import ARCHITECTURES
 from facenet_common.errors import ParityError, UsageError
 from facenet_common.progress import Progress
 from parity_tests.batches import Batches, is_out_of_memory
+from parity_tests.candidate.precision import answer_type
 from parity_tests.candidate.torch_runner import CandidateRunner, require_device
 from parity_tests.feeds import Feed, describe
 from parity_tests.frameworks import torch
@@ -42,9 +44,8 @@ from parity_tests.open_sides import (
     require_same_network,
     require_unrounded,
 )
-from parity_tests.precision import answer_type
 from parity_tests.probes import probes
-from parity_tests.protocol import Reference
+from parity_tests.reference.protocol import Reference
 from parity_tests.rounding import rounding_scale
 
 Array = npt.NDArray[Any]
@@ -86,7 +87,8 @@ def verify(
     until then, marked partial.
     """
     options = options or Options()
-    one, two = open_reference(reference, options.feeds, options.step), open_candidate(candidate)
+    one = open_reference(reference, options.feeds, options.step)
+    two = open_candidate(candidate, one.architecture)
     require_same_network(one, two)
     require_unrounded(one, two)
     if two.weights is None and (options.compile or (options.device, options.dtype) != _DEFAULTS):
@@ -195,7 +197,7 @@ class _Run:
         samples = [sample for feed in self.reference.feeds for sample in feed.samples]
         scale = self._scale()
         gates = [float32_gate(expected, found, self.oracle, samples, options.dtype, scale)]
-        if self.reference.architecture == "inception_resnet_v1":
+        if ARCHITECTURES[self.reference.architecture].is_embedding:
             gates.append(task_gate(expected, found, samples, options.dtype))
         distances = cosines = np.full(len(samples), np.nan)
         if expected.shape == found.shape:

@@ -1,108 +1,105 @@
 """Inception-ResNet-v1 as davidsandberg/facenet trains it and facenet-pytorch names it.
 
-Sources: the variables of the original graph (src/models/inception_resnet_v1.py and
-src/train_softmax.py at 096ed77) and the state_dict of facenet-pytorch 2.6.0.
+Sources: the variables and operations of the original graph (src/models/inception_resnet_v1.py and
+src/train_softmax.py at 096ed77), the state_dict of facenet-pytorch 2.6.0, and the modules of
+`facenet_models.networks.inception_resnet_v1`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from converter.architectures.inception import (
+    Branches,
+    Conv,
+    EndPoint,
+    Pool,
+    Reduction,
+    Residual,
+    Single,
+    Stage,
+    batch_norm,
+    chained,
+    probes,
+    repeated,
+    rows,
+)
+from converter.architectures.record import PASS, Architecture, Card, Isolation, Output, Probe
 from converter.architectures.training import TRAINING_LEFTOVERS
-from converter.dtypes import INT64
-from converter.layouts import AS_IS, HWIO_TO_OIHW, IO_TO_OI
-from converter.rules import Architecture, Dim, Row, Rule, Synthesize, repeat
+from converter.layouts import AS_IS, IO_TO_OI
+from converter.rules import Rule
 
-_NO_GAMMA = "the original's batch normalisation has no scale (gamma): it computes as if it were 1"
-_NO_COUNT = "PyTorch's count of training batches; not used in inference"
+_ROOT = "InceptionResnetV1"
 
-
-def _batch_norm(source: str, target: str, channels: Dim) -> tuple[Row, ...]:
-    return (
-        Synthesize(f"{target}.weight", (channels,), 1, _NO_GAMMA),
-        Rule(f"{source}/beta", f"{target}.bias", AS_IS, (channels,)),
-        Rule(f"{source}/moving_mean", f"{target}.running_mean", AS_IS, (channels,)),
-        Rule(f"{source}/moving_variance", f"{target}.running_var", AS_IS, (channels,)),
-        Synthesize(f"{target}.num_batches_tracked", (), 0, _NO_COUNT, INT64, binding=False),
-    )
-
-
-def _basic_conv(source: str, target: str, shape: tuple[int, int, int, int]) -> tuple[Row, ...]:
-    """A convolution without bias, then batch normalisation. `shape` is HWIO."""
-    source = f"InceptionResnetV1/{source}"
-    return (
-        Rule(f"{source}/weights", f"{target}.conv.weight", HWIO_TO_OIHW, shape),
-        *_batch_norm(f"{source}/BatchNorm", f"{target}.bn", shape[3]),
-    )
-
-
-def _projection(source: str, target: str, inputs: int, outputs: int) -> tuple[Row, ...]:
-    """The 1x1 convolution with bias that ends a residual block."""
-    source = f"InceptionResnetV1/{source}/Conv2d_1x1"
-    return (
-        Rule(f"{source}/weights", f"{target}.conv2d.weight", HWIO_TO_OIHW, (1, 1, inputs, outputs)),
-        Rule(f"{source}/biases", f"{target}.conv2d.bias", AS_IS, (outputs,)),
-    )
-
-
-def _block35(source: str, target: str) -> tuple[Row, ...]:
-    return (
-        *_basic_conv(f"{source}/Branch_0/Conv2d_1x1", f"{target}.branch0", (1, 1, 256, 32)),
-        *_basic_conv(f"{source}/Branch_1/Conv2d_0a_1x1", f"{target}.branch1.0", (1, 1, 256, 32)),
-        *_basic_conv(f"{source}/Branch_1/Conv2d_0b_3x3", f"{target}.branch1.1", (3, 3, 32, 32)),
-        *_basic_conv(f"{source}/Branch_2/Conv2d_0a_1x1", f"{target}.branch2.0", (1, 1, 256, 32)),
-        *_basic_conv(f"{source}/Branch_2/Conv2d_0b_3x3", f"{target}.branch2.1", (3, 3, 32, 32)),
-        *_basic_conv(f"{source}/Branch_2/Conv2d_0c_3x3", f"{target}.branch2.2", (3, 3, 32, 32)),
-        *_projection(source, target, 96, 256),
-    )
-
-
-def _two_branches(
-    source: str, target: str, channels: int, width: int, taps: int
-) -> tuple[Row, ...]:
-    """block17 (896 channels, width 128, 7 taps) and block8 (1792, 192, 3): alike in form."""
-    tall = (taps, 1, width, width)
-    wide = (1, taps, width, width)
-    first = (1, 1, channels, width)
-    branch_1 = f"{source}/Branch_1"
-    return (
-        *_basic_conv(f"{source}/Branch_0/Conv2d_1x1", f"{target}.branch0", first),
-        *_basic_conv(f"{branch_1}/Conv2d_0a_1x1", f"{target}.branch1.0", first),
-        *_basic_conv(f"{branch_1}/Conv2d_0b_1x{taps}", f"{target}.branch1.1", wide),
-        *_basic_conv(f"{branch_1}/Conv2d_0c_{taps}x1", f"{target}.branch1.2", tall),
-        *_projection(source, target, 2 * width, channels),
-    )
-
-
-_STEM = (
-    *_basic_conv("Conv2d_1a_3x3", "conv2d_1a", (3, 3, 3, 32)),
-    *_basic_conv("Conv2d_2a_3x3", "conv2d_2a", (3, 3, 32, 32)),
-    *_basic_conv("Conv2d_2b_3x3", "conv2d_2b", (3, 3, 32, 64)),
-    *_basic_conv("Conv2d_3b_1x1", "conv2d_3b", (1, 1, 64, 80)),
-    *_basic_conv("Conv2d_4a_3x3", "conv2d_4a", (3, 3, 80, 192)),
-    *_basic_conv("Conv2d_4b_3x3", "conv2d_4b", (3, 3, 192, 256)),
+_BLOCK35: Branches = (
+    (Conv("Conv2d_1x1", 1, 1, 32),),
+    (Conv("Conv2d_0a_1x1", 1, 1, 32), Conv("Conv2d_0b_3x3", 3, 3, 32)),
+    (
+        Conv("Conv2d_0a_1x1", 1, 1, 32),
+        Conv("Conv2d_0b_3x3", 3, 3, 32),
+        Conv("Conv2d_0c_3x3", 3, 3, 32),
+    ),
+)
+_BLOCK17: Branches = (
+    (Conv("Conv2d_1x1", 1, 1, 128),),
+    (
+        Conv("Conv2d_0a_1x1", 1, 1, 128),
+        Conv("Conv2d_0b_1x7", 1, 7, 128),
+        Conv("Conv2d_0c_7x1", 7, 1, 128),
+    ),
+)
+_BLOCK8: Branches = (
+    (Conv("Conv2d_1x1", 1, 1, 192),),
+    (
+        Conv("Conv2d_0a_1x1", 1, 1, 192),
+        Conv("Conv2d_0b_1x3", 1, 3, 192),
+        Conv("Conv2d_0c_3x1", 3, 1, 192),
+    ),
+)
+_MIXED_6A: Branches = (
+    (Conv("Conv2d_1a_3x3", 3, 3, 384),),
+    (
+        Conv("Conv2d_0a_1x1", 1, 1, 192),
+        Conv("Conv2d_0b_3x3", 3, 3, 192),
+        Conv("Conv2d_1a_3x3", 3, 3, 256),
+    ),
+    (Pool("MaxPool_1a_3x3"),),
+)
+_MIXED_7A: Branches = (
+    (Conv("Conv2d_0a_1x1", 1, 1, 256), Conv("Conv2d_1a_3x3", 3, 3, 384)),
+    (Conv("Conv2d_0a_1x1", 1, 1, 256), Conv("Conv2d_1a_3x3", 3, 3, 256)),
+    (
+        Conv("Conv2d_0a_1x1", 1, 1, 256),
+        Conv("Conv2d_0b_3x3", 3, 3, 256),
+        Conv("Conv2d_1a_3x3", 3, 3, 256),
+    ),
+    (Pool("MaxPool_1a_3x3"),),
 )
 
-_MIXED_6A = (
-    *_basic_conv("Mixed_6a/Branch_0/Conv2d_1a_3x3", "mixed_6a.branch0", (3, 3, 256, 384)),
-    *_basic_conv("Mixed_6a/Branch_1/Conv2d_0a_1x1", "mixed_6a.branch1.0", (1, 1, 256, 192)),
-    *_basic_conv("Mixed_6a/Branch_1/Conv2d_0b_3x3", "mixed_6a.branch1.1", (3, 3, 192, 192)),
-    *_basic_conv("Mixed_6a/Branch_1/Conv2d_1a_3x3", "mixed_6a.branch1.2", (3, 3, 192, 256)),
-)
-
-_MIXED_7A = (
-    *_basic_conv("Mixed_7a/Branch_0/Conv2d_0a_1x1", "mixed_7a.branch0.0", (1, 1, 896, 256)),
-    *_basic_conv("Mixed_7a/Branch_0/Conv2d_1a_3x3", "mixed_7a.branch0.1", (3, 3, 256, 384)),
-    *_basic_conv("Mixed_7a/Branch_1/Conv2d_0a_1x1", "mixed_7a.branch1.0", (1, 1, 896, 256)),
-    *_basic_conv("Mixed_7a/Branch_1/Conv2d_1a_3x3", "mixed_7a.branch1.1", (3, 3, 256, 256)),
-    *_basic_conv("Mixed_7a/Branch_2/Conv2d_0a_1x1", "mixed_7a.branch2.0", (1, 1, 896, 256)),
-    *_basic_conv("Mixed_7a/Branch_2/Conv2d_0b_3x3", "mixed_7a.branch2.1", (3, 3, 256, 256)),
-    *_basic_conv("Mixed_7a/Branch_2/Conv2d_1a_3x3", "mixed_7a.branch2.2", (3, 3, 256, 256)),
+_STAGES: tuple[Stage, ...] = (
+    Single(Conv("Conv2d_1a_3x3", 3, 3, 32), "conv2d_1a"),
+    Single(Conv("Conv2d_2a_3x3", 3, 3, 32), "conv2d_2a"),
+    Single(Conv("Conv2d_2b_3x3", 3, 3, 64), "conv2d_2b"),
+    Single(Pool("MaxPool_3a_3x3"), "maxpool_3a"),
+    Single(Conv("Conv2d_3b_1x1", 1, 1, 80), "conv2d_3b"),
+    Single(Conv("Conv2d_4a_3x3", 3, 3, 192), "conv2d_4a"),
+    Single(Conv("Conv2d_4b_3x3", 3, 3, 256), "conv2d_4b"),
+    *repeated("Repeat/block35", "repeat_1", 5, _BLOCK35),
+    EndPoint("Mixed_5a", "repeat_1"),
+    Reduction("Mixed_6a", "mixed_6a", _MIXED_6A),
+    *repeated("Repeat_1/block17", "repeat_2", 10, _BLOCK17),
+    EndPoint("Mixed_6b", "repeat_2"),
+    Reduction("Mixed_7a", "mixed_7a", _MIXED_7A),
+    *repeated("Repeat_2/block8", "repeat_3", 5, _BLOCK8),
+    EndPoint("Mixed_8a", "repeat_3"),
+    Residual("Block8", "block8", _BLOCK8, result="add"),
+    EndPoint("Mixed_8b", "block8"),
+    EndPoint("PrePool", "block8"),
 )
 
 _BOTTLENECK = (
-    Rule(
-        "InceptionResnetV1/Bottleneck/weights", "last_linear.weight", IO_TO_OI, (1792, "embedding")
-    ),
-    *_batch_norm("InceptionResnetV1/Bottleneck/BatchNorm", "last_bn", "embedding"),
+    Rule(f"{_ROOT}/Bottleneck/weights", "last_linear.weight", IO_TO_OI, (1792, "embedding")),
+    *batch_norm(f"{_ROOT}/Bottleneck/BatchNorm", "last_bn", "embedding"),
 )
 
 _LOGITS = (
@@ -110,25 +107,81 @@ _LOGITS = (
     Rule("Logits/biases", "logits.bias", AS_IS, ("classes",), part="logits"),
 )
 
+_CHILDREN = (
+    *("conv2d_1a", "conv2d_2a", "conv2d_2b", "maxpool_3a", "conv2d_3b", "conv2d_4a", "conv2d_4b"),
+    *("repeat_1", "repeat_2", "repeat_3", "mixed_6a", "mixed_7a", "block8"),
+    *("avgpool_1a", "dropout", "last_linear", "last_bn"),
+)
+
+# From the last feature map to the embeddings.
+_TAIL = (
+    Probe(
+        "PreLogitsFlatten",
+        f"{_ROOT}/Logits/Dropout/cond/Merge:0",
+        "dropout",
+        "NC",
+        ("PrePool",),
+        Isolation(("avgpool_1a", "dropout"), "PrePool"),
+        # Without the branch for training, or with dropout frozen away.
+        also=(
+            f"{_ROOT}/Logits/Dropout/Identity:0",
+            f"{_ROOT}/Logits/Flatten/flatten/Reshape:0",
+            f"{_ROOT}/Logits/Flatten/Reshape:0",
+        ),
+    ),
+    chained("Bottleneck", f"{_ROOT}/Bottleneck/MatMul:0", "last_linear", "PreLogitsFlatten", "NC"),
+    replace(
+        chained(
+            "prelogits", f"{_ROOT}/Bottleneck/BatchNorm/Reshape_1:0", "last_bn", "Bottleneck", "NC"
+        ),
+        also=(f"{_ROOT}/Bottleneck/BatchNorm/batchnorm/add_1:0",),  # not fused
+    ),
+    Probe(
+        "embeddings",
+        "embeddings:0",
+        "",
+        "NC",
+        ("prelogits",),
+        # The network itself normalises, so all of it runs, with every module stepped over.
+        Isolation(("",), "prelogits", tuple((path, PASS) for path in _CHILDREN)),
+    ),
+)
+
+_CARD = Card(
+    title="InceptionResnetV1 (FaceNet)",
+    task="image-feature-extraction",
+    tags=("facenet", "face-recognition"),
+    summary="Turns the picture of one face into a vector of length 1, an embedding. "
+    "Embeddings of one person lie closer together than those of two.",
+    input="batch x 3 x height x width, from 75 x 75 pixels, one face in each",
+    outputs=("embeddings: batch x embedding size, each row of length 1",),
+    use="Comparing faces: verification, identification among people who agreed to it, "
+    "clustering; a starting point for training; research.",
+    limits=(
+        "It expects one face in each image, cut out as in training (MTCNN, 160 x 160 pixels).",
+        "A distance is no proof of identity. The threshold depends on the use, and must be "
+        "chosen and tested on data like that of the use.",
+        "Error rates of face recognition differ between groups of people (skin tone, gender, "
+        "age), and the training photographs show celebrities, mostly adults. Differences "
+        "between groups were not measured here.",
+    ),
+    paper="https://arxiv.org/abs/1503.03832",
+    takes_pretrained=True,
+)
+
 INCEPTION_RESNET_V1 = Architecture(
     name="inception_resnet_v1",
     description="Inception-ResNet-v1 (FaceNet)",
-    rows=(
-        *_STEM,
-        *repeat("i", range(1, 6), _block35("Repeat/block35_{i}", "repeat_1.{i-1}")),
-        *_MIXED_6A,
-        *repeat(
-            "i",
-            range(1, 11),
-            _two_branches("Repeat_1/block17_{i}", "repeat_2.{i-1}", 896, 128, 7),
-        ),
-        *_MIXED_7A,
-        *repeat(
-            "i", range(1, 6), _two_branches("Repeat_2/block8_{i}", "repeat_3.{i-1}", 1792, 192, 3)
-        ),
-        *_two_branches("Block8", "block8", 1792, 192, 3),
-        *_BOTTLENECK,
-        *_LOGITS,
-    ),
+    class_name="InceptionResnetV1",
+    rows=(*rows(_ROOT, _STAGES), *_BOTTLENECK, *_LOGITS),
+    outputs=(Output("embeddings", "embedding"),),
+    blocks=(*probes(_ROOT, _STAGES, layers=False), *_TAIL),
+    layers=(*probes(_ROOT, _STAGES, layers=True), *_TAIL),
+    image_layout="NHWC",
+    feed_size=(160, 160),  # of the published models
+    # The original's graph averages over a window that is fixed when it is built, 3x3 for 160x160
+    # images; from 139 to 170 pixels the last feature map has that size.
+    odd_feed_size=(145, 167),
+    card=_CARD,
     leftovers=TRAINING_LEFTOVERS,
 )

@@ -1,4 +1,4 @@
-"""The three networks of MTCNN: det1.npy, det2.npy and det3.npy, and facenet-pytorch's names.
+"""Shared parts of P-Net, R-Net and O-Net, the three networks of MTCNN.
 
 Sources: src/align/detect_face.py and the .npy files of davidsandberg/facenet at 096ed77, and the
 state_dicts that facenet-pytorch publishes. Names carry no scope, as in the files.
@@ -10,77 +10,142 @@ networks flatten in the same order, so dense matrices are only transposed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from converter.architectures.record import (
+    IMAGES,
+    Architecture,
+    Axes,
+    Card,
+    Isolation,
+    Output,
+    Probe,
+)
 from converter.layouts import AS_IS, IO_TO_OI, WHIO_TO_OIHW
-from converter.rules import Architecture, Row, Rule
+from converter.rules import Row, Rule
+
+REGRESSION = Output("regression", 4)
+LANDMARKS = Output("landmarks", 10)
+PROBABILITY = Output("probability", 2)
 
 
-def _conv(source: str, target: str, size: int, inputs: int, outputs: int) -> tuple[Row, ...]:
-    shape = (size, size, inputs, outputs)
-    return (
-        Rule(f"{source}/weights", f"{target}.weight", WHIO_TO_OIHW, shape),
-        Rule(f"{source}/biases", f"{target}.bias", AS_IS, (outputs,)),
+@dataclass(frozen=True)
+class Layer:
+    """One layer: its scope, its torch module, and the scope before it (or `IMAGES`).
+
+    `operation` is the operation below the scope whose output is compared; `also` is its name in
+    the original's own graph, where that differs. `is_dense`: its input and output have no height
+    and width.
+    """
+
+    scope: str
+    path: str
+    before: str
+    rows: tuple[Row, ...] = ()
+    operation: str = ""
+    also: str = ""
+    is_dense: bool = False
+
+
+def conv(scope: str, path: str, before: str, size: int, inputs: int, outputs: int) -> Layer:
+    """A square convolution with bias."""
+    rows = (
+        Rule(f"{scope}/weights", f"{path}.weight", WHIO_TO_OIHW, (size, size, inputs, outputs)),
+        Rule(f"{scope}/biases", f"{path}.bias", AS_IS, (outputs,)),
+    )
+    return Layer(scope, path, before, rows, "BiasAdd")
+
+
+def dense(scope: str, path: str, before: str, inputs: int, outputs: int) -> Layer:
+    """A fully connected layer with bias."""
+    rows = (
+        Rule(f"{scope}/weights", f"{path}.weight", IO_TO_OI, (inputs, outputs)),
+        Rule(f"{scope}/biases", f"{path}.bias", AS_IS, (outputs,)),
+    )
+    return Layer(scope, path, before, rows, scope, is_dense=True)
+
+
+def prelu(scope: str, path: str, before: str, channels: int) -> Layer:
+    """A PReLU: the project's own graph subtracts a ReLU, the original adds one."""
+    rows = (Rule(f"{scope}/alpha", f"{path}.weight", AS_IS, (channels,)),)
+    return Layer(scope, path, before, rows, "sub", "add")
+
+
+def plain(scope: str, path: str, before: str) -> Layer:
+    """A layer without weights: a max pooling or a softmax. Its tensor has no scope."""
+    return Layer(scope, path, before)
+
+
+def network(
+    name: str,
+    description: str,
+    class_name: str,
+    layers: Sequence[Layer],
+    outputs: tuple[Output, ...],
+    feed_size: tuple[int, int],
+    card: Card,
+) -> Architecture:
+    """Return the record of one of the three networks, from its layers in their order."""
+    probes = _probes(name, layers)
+    return Architecture(
+        name=name,
+        description=description,
+        class_name=class_name,
+        rows=tuple(row for layer in layers for row in layer.rows),
+        outputs=outputs,
+        blocks=probes,
+        layers=probes,
+        image_layout="NWHC",
+        feed_size=feed_size,
+        card=card,
     )
 
 
-def _dense(source: str, target: str, inputs: int, outputs: int) -> tuple[Row, ...]:
-    return (
-        Rule(f"{source}/weights", f"{target}.weight", IO_TO_OI, (inputs, outputs)),
-        Rule(f"{source}/biases", f"{target}.bias", AS_IS, (outputs,)),
+def _probes(net: str, layers: Sequence[Layer]) -> tuple[Probe, ...]:
+    paths = {layer.scope: layer.path for layer in layers}
+    flat: set[str] = set()  # scopes from the first dense layer on
+    found = []
+    for layer in layers:
+        scope, before = layer.scope, layer.before
+        isolation = Isolation((layer.path,), before)
+        if layer.is_dense and before not in flat:
+            # The network itself flattens, between two modules: so all of it runs around them.
+            isolation = Isolation(("",), IMAGES, ((paths[before], before),))
+        if layer.is_dense or before in flat:
+            flat.add(scope)
+        layout: Axes = "NC" if scope in flat else "NWHC"
+        parents = () if before == IMAGES else (before,)
+        tensor = "/".join(filter(None, (net, scope, layer.operation)))
+        also = (f"{net}/{scope}/{layer.also}:0",) if layer.also else ()
+        found.append(Probe(scope, f"{tensor}:0", layer.path, layout, parents, isolation, also))
+    return tuple(found)
+
+
+_REGRESSION_TEXT = "regression: what to add to the box's left, top, right, bottom, in its sizes"
+_LANDMARKS_TEXT = "landmarks: five x, then five y, in the box's sizes"
+_PROBABILITY_TEXT = "probability: of no face, of a face"
+
+
+def card(title: str, summary: str, input: str, others: str, *, landmarks: bool = False) -> Card:
+    """Return the facts of one of the three networks; `others` names the other two."""
+    return Card(
+        title=title,
+        task="object-detection",
+        tags=("mtcnn", "face-detection"),
+        summary=summary,
+        input=input,
+        outputs=(
+            _REGRESSION_TEXT,
+            *([_LANDMARKS_TEXT] if landmarks else []),
+            _PROBABILITY_TEXT,
+        ),
+        use=f"Finding faces in photographs and videos, together with {others}.",
+        limits=(
+            "It is one of three stages of MTCNN, and of no use without the other two.",
+            "How many faces it finds depends on their size, pose, lighting and cover, and may "
+            "depend on skin tone, age and gender as the training photographs do. None of that was "
+            "measured here.",
+        ),
+        paper="https://arxiv.org/abs/1604.02878",
     )
-
-
-def _prelu(source: str, target: str, channels: int) -> tuple[Row, ...]:
-    return (Rule(f"{source}/alpha", f"{target}.weight", AS_IS, (channels,)),)
-
-
-PNET = Architecture(
-    name="pnet",
-    description="P-Net of MTCNN (det1.npy)",
-    rows=(
-        *_conv("conv1", "conv1", 3, 3, 10),
-        *_prelu("PReLU1", "prelu1", 10),
-        *_conv("conv2", "conv2", 3, 10, 16),
-        *_prelu("PReLU2", "prelu2", 16),
-        *_conv("conv3", "conv3", 3, 16, 32),
-        *_prelu("PReLU3", "prelu3", 32),
-        *_conv("conv4-1", "conv4_1", 1, 32, 2),
-        *_conv("conv4-2", "conv4_2", 1, 32, 4),
-    ),
-)
-
-RNET = Architecture(
-    name="rnet",
-    description="R-Net of MTCNN (det2.npy)",
-    rows=(
-        *_conv("conv1", "conv1", 3, 3, 28),
-        *_prelu("prelu1", "prelu1", 28),
-        *_conv("conv2", "conv2", 3, 28, 48),
-        *_prelu("prelu2", "prelu2", 48),
-        *_conv("conv3", "conv3", 2, 48, 64),
-        *_prelu("prelu3", "prelu3", 64),
-        *_dense("conv4", "dense4", 576, 128),
-        *_prelu("prelu4", "prelu4", 128),
-        *_dense("conv5-1", "dense5_1", 128, 2),
-        *_dense("conv5-2", "dense5_2", 128, 4),
-    ),
-)
-
-ONET = Architecture(
-    name="onet",
-    description="O-Net of MTCNN (det3.npy)",
-    rows=(
-        *_conv("conv1", "conv1", 3, 3, 32),
-        *_prelu("prelu1", "prelu1", 32),
-        *_conv("conv2", "conv2", 3, 32, 64),
-        *_prelu("prelu2", "prelu2", 64),
-        *_conv("conv3", "conv3", 3, 64, 64),
-        *_prelu("prelu3", "prelu3", 64),
-        *_conv("conv4", "conv4", 2, 64, 128),
-        *_prelu("prelu4", "prelu4", 128),
-        *_dense("conv5", "dense5", 1152, 256),
-        *_prelu("prelu5", "prelu5", 256),
-        *_dense("conv6-1", "dense6_1", 256, 2),
-        *_dense("conv6-2", "dense6_2", 256, 4),
-        *_dense("conv6-3", "dense6_3", 256, 10),
-    ),
-)

@@ -1,4 +1,4 @@
-"""``convert``: a source in, a proven weight file out."""
+"""``convert``: convert a weight file, and prove the result."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from converter.cli.options import hurries, step_option
+from converter.cli.options import short_command, step_option
 from facenet_common.commands import json_option, print_json, reports_errors
 from facenet_common.errors import UsageError
 from facenet_common.progress import TerminalProgress
@@ -34,33 +34,33 @@ if TYPE_CHECKING:
     "--out",
     required=True,
     metavar="OUT",
-    help="What to write: NAME.pt, NAME.safetensors, or FOLDER/ for a TensorFlow checkpoint.",
+    help="The output: NAME.pt, NAME.safetensors, or FOLDER/ for a TensorFlow checkpoint.",
 )
 @click.option(
     "--part",
     type=click.Choice(["all", "features", "logits"]),
     default="all",
     show_default=True,
-    help="Everything, the network without its classifier, or the classifier alone.",
+    help="The tensors to convert: all, the network without its classifier, or the classifier.",
 )
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16"]),
-    help="Round floating-point weights to this type. Default: each keeps its own.",
+    help="Cast floating-point weights to this type. Default: each keeps its own.",
 )
 @click.option(
     "--strict/--no-strict",
     default=True,
     show_default=True,
-    help="Refuse a source with tensors that no rule explains, or drop and list them.",
+    help="Refuse tensors that are not part of the network, or drop and list them.",
 )
-@click.option("--verify", is_flag=True, help="Also run both networks and compare embeddings.")
+@click.option("--verify", is_flag=True, help="Also run both networks and compare their outputs.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
-@click.option("--allow-nonfinite", is_flag=True, help="Convert NaN and infinity too.")
+@click.option("--allow-nonfinite", is_flag=True, help="Accept NaN and infinity.")
 @step_option
 @json_option
 @reports_errors
-@hurries
+@short_command
 def command(
     checkpoint: str,
     out: str,
@@ -75,8 +75,8 @@ def command(
 ) -> None:
     """Convert weights between TensorFlow and PyTorch, bit for bit, and prove it.
 
-    The result is read back from the disk, inverted and compared with the source before it takes
-    its name. Neither TensorFlow nor PyTorch is needed, except for --verify.
+    The output is written under a temporary name, read back, mapped back to the source's layout and
+    compared with the source; only then is it renamed. Only --verify needs TensorFlow and PyTorch.
 
     \b
     Examples:
@@ -112,11 +112,11 @@ def command(
 
 
 def _parity_hook() -> ParityHook:
-    """The installed parity check. Found by entry point: this package imports no other."""
+    """Return the parity check. It is an entry point: this package does not import parity_tests."""
     import gc
     from importlib.metadata import entry_points
 
-    gc.enable()  # networks run: the command is no longer a short one
+    gc.enable()  # running networks is not a short command
     for point in entry_points(group="facenet.hooks", name="first_parity"):
         return cast("ParityHook", point.load())
     raise UsageError(

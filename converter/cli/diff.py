@@ -1,4 +1,4 @@
-"""``facenet diff``: two weight files, tensor by tensor."""
+"""``facenet diff``: compare two weight files tensor by tensor."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from converter.cli.options import hurries
+from converter.cli.options import short_command
 from facenet_common.commands import json_option, print_json, reports_errors
 from facenet_common.text import one_line
 
 if TYPE_CHECKING:
     from converter.compare import TensorDiff
 
-SHOWN = 20  # tensors that differ
+MAX_ROWS = 20  # differing tensors that are listed without --all
 
 
 @click.command(
@@ -26,15 +26,17 @@ SHOWN = 20  # tensors that differ
 )
 @click.argument("a")
 @click.argument("b")
-@click.option("--all", "every", is_flag=True, help="List every tensor that differs, not just 20.")
+@click.option(
+    "--all", "every", is_flag=True, help="List all tensors that differ, not only the first 20."
+)
 @json_option
 @reports_errors
-@hurries
+@short_command
 def command(a: str, b: str, every: bool, as_json: bool) -> None:
     """Compare the tensors of A and B, bit for bit.
 
-    Formats may differ: a TensorFlow checkpoint is compared with PyTorch weights through the
-    mapping that converts it.
+    The formats may differ. To compare a TensorFlow checkpoint with PyTorch weights, it is converted
+    in memory.
 
     \b
     Examples:
@@ -60,7 +62,7 @@ def command(a: str, b: str, every: bool, as_json: bool) -> None:
         )
     else:
         wrong = [item for item in diffs if item.kind != "identical"]
-        shown = wrong if every else wrong[:SHOWN]
+        shown = wrong if every else wrong[:MAX_ROWS]
         for item in shown:
             click.echo(_line(item))
         if len(wrong) > len(shown):

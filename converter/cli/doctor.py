@@ -1,4 +1,4 @@
-"""``facenet doctor``: what is installed, what is missing, and whether it works."""
+"""``facenet doctor``: list installed and missing packages, and run a self-check."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from facenet_common.installed import Requirement, extras, metadata
 from facenet_common.text import one_line
 
 SCHEMA = "facenet-parity/doctor/1"
-FOR_DEVELOPERS = ("dev", "docs", "notebooks")  # extras whose packages aren't listed as libraries
+FOR_DEVELOPERS = ("dev", "docs", "notebooks")  # extras that are left out of the libraries
 
 REFERENCE = "FACENET_REFERENCE_DIR"
 ORIGINAL = "FACENET_ORIGINAL_DIR"
 _SUBMODULE = Path(__file__).parents[2] / "third_party" / "davidsandberg_facenet"
 SUBMODULE_HINT = "in a clone: git submodule update --init"
-_DETECTOR = Path("src", "align", "detect_face.py")  # what is run of the original
+_DETECTOR = Path("src", "align", "detect_face.py")  # the module of the original that is run
 
-# Every variable that the program heeds; any other FACENET_… is shown as unknown: a slip, perhaps.
+# All variables that the program reads; any other FACENET_… is marked as unknown, as a typo may be.
 VARIABLES = (
     "FACENET_CHECKPOINTS",
     "FACENET_EXAMPLES_DATA",
@@ -64,8 +64,8 @@ Row = tuple[str, str]
 def command(as_json: bool) -> None:
     """Show what is installed and what is missing, and check that it works.
 
-    The check converts a tiny network, reads it back and, where PyTorch is installed, runs it: a
-    few seconds, without the network. Packages that are missing are no failure.
+    The check converts a small network, reads it back and, if PyTorch is installed, runs it. It
+    takes a few seconds and no network access. Missing packages are not a failure.
 
     \b
     Examples:
@@ -90,7 +90,7 @@ def command(as_json: bool) -> None:
 
 
 def installation() -> Facts:
-    """Versions, and what each extra asks for and lacks. Nothing is imported."""
+    """Return the versions, and for each extra the missing packages. Nothing is imported."""
     own = metadata()
     asked = {} if own is None else extras(own)
     libraries = {
@@ -123,13 +123,13 @@ def _extra(wanted: tuple[Requirement, ...]) -> Facts:
 
 
 def surroundings() -> Facts:
-    """Folders and environment variables that decide what is found. Secrets are not told."""
+    """Return the folders and environment variables that the program uses, without secrets."""
     return {
         "reference": _folder(os.environ.get(REFERENCE), "README.md"),
         "original": _folder(os.environ.get(ORIGINAL) or str(_SUBMODULE), str(_DETECTOR)),
         "cache": _cache(),
         "environment": {
-            name: _shown(name, os.environ[name])
+            name: _without_secrets(name, os.environ[name])
             for name in sorted(os.environ)
             if name in VARIABLES or name.startswith("FACENET_")
         },
@@ -137,19 +137,19 @@ def surroundings() -> Facts:
     }
 
 
-def _folder(path: str | None, holds: str) -> Facts:
-    return {"path": path, "found": bool(path) and Path(path or "", holds).is_file()}
+def _folder(path: str | None, file: str) -> Facts:
+    return {"path": path, "found": bool(path) and Path(path or "", file).is_file()}
 
 
 def _cache() -> Facts:
-    """Where `facenet_models.weights.cache.cache_folder` keeps weights; a test compares the two."""
+    """Return the folder of `facenet_models.weights.cache.cache_folder`; a test compares the two."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("TORCH_HOME") or f"{cache}/torch"
     folder = Path(home).expanduser() / "checkpoints"
     return {"path": str(folder), "found": folder.is_dir()}
 
 
-def _shown(name: str, value: str) -> str:
+def _without_secrets(name: str, value: str) -> str:
     return "(set, not shown)" if _SECRET.search(name) else _USERINFO.sub("…", value)
 
 
@@ -157,7 +157,7 @@ def _shown(name: str, value: str) -> str:
 
 
 def as_text(facts: Mapping[str, Any]) -> str:
-    """The facts for a person: a title, then one row each."""
+    """Return the facts as text: sections with one row for each fact."""
     sections = {
         f"facenet-parity {facts['version']}": _about(facts),
         "Libraries": [
@@ -176,9 +176,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
     for title, section in sections.items():
         lines.append(title)
         lines += [f"  {label:<{width}}  {one_line(value)}" for label, value in section]
-    return "\n".join(
-        [*lines, "It works." if facts["healthy"] else "Something is broken: see Check."]
-    )
+    return "\n".join([*lines, "It works." if facts["healthy"] else "A check failed: see Check."])
 
 
 def _about(facts: Mapping[str, Any]) -> list[Row]:
@@ -188,7 +186,7 @@ def _about(facts: Mapping[str, Any]) -> list[Row]:
         ("package", facts["package"]),
     ]
     if not facts["installed"]:
-        rows.append(("note", "not installed by pip: what the extras ask for is not known"))
+        rows.append(("note", "not installed by pip: the packages of the extras are unknown"))
     return rows
 
 
@@ -199,7 +197,7 @@ def _lacks(name: str, extra: Mapping[str, Any]) -> list[Row]:
         lack["package"] + (f" ({lack['found']} is installed)" if lack["found"] else "")
         for lack in extra["lacks"]
     ]
-    return [(name, "lacks " + ", ".join(lacks)), ("", extra["install"])]
+    return [(name, "missing " + ", ".join(lacks)), ("", extra["install"])]
 
 
 def _data(facts: Mapping[str, Any]) -> list[Row]:
@@ -218,7 +216,7 @@ def _place(folder: Mapping[str, Any]) -> str:
 def _environment(facts: Mapping[str, Any]) -> list[Row]:
     unknown = facts["unknown"]
     rows = [
-        (name, value + ("  (no variable of this program)" if name in unknown else ""))
+        (name, value + ("  (unknown variable)" if name in unknown else ""))
         for name, value in facts["environment"].items()
     ]
-    return rows or [("", "none of the program's variables is set")]
+    return rows or [("", "no variables of the program are set")]

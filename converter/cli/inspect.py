@@ -1,4 +1,4 @@
-"""``facenet inspect``: what a weight file holds, from its metadata alone."""
+"""``facenet inspect``: list the contents of a weight file, from its metadata alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from converter.cli.options import hurries, step_option
+from converter.cli.options import short_command, step_option
 from facenet_common.commands import json_option, print_json, reports_errors
 from facenet_common.errors import MappingError
 from facenet_common.text import one_line
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 @click.command(
     "inspect",
-    short_help="Show what a weight file holds.",
+    short_help="List the contents of a weight file.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
 )
 @click.argument("source")
 @step_option
-@click.option("--summary", is_flag=True, help="Leave out the table of tensors.")
+@click.option("--summary", is_flag=True, help="Print the summary without the table of tensors.")
 @json_option
 @reports_errors
-@hurries
+@short_command
 def command(source: str, step: int | None, summary: bool, as_json: bool) -> None:
-    """Show what SOURCE holds: format, architecture, and every tensor's type and shape.
+    """List the contents of SOURCE: format, architecture, and every tensor's type and shape.
 
-    Only metadata is read; values stay on disk.
+    Only metadata is read.
 
     \b
     Examples:
@@ -51,11 +51,11 @@ def command(source: str, step: int | None, summary: bool, as_json: bool) -> None
         return
     click.echo(_header(resolved, catalog, plan, problem))
     if not summary:
-        click.echo(_table(catalog, _fates(plan)))
+        click.echo(_table(catalog, _actions(plan)))
 
 
 def _plan(catalog: Catalog) -> tuple[Plan | None, MappingError | None]:
-    """How the catalog would be converted; what is wrong with it is shown, not raised."""
+    """Return the plan to convert the catalog, or the error that prevents it."""
     from converter.plan import make_plan
 
     try:
@@ -66,11 +66,11 @@ def _plan(catalog: Catalog) -> tuple[Plan | None, MappingError | None]:
         return None, error
 
 
-def _fates(plan: Plan | None) -> dict[str, str]:
+def _actions(plan: Plan | None) -> dict[str, str]:
     if plan is None:
         return {}
-    fates = {edge.source.name: f"→ {edge.target}" for edge in plan.edges}
-    return fates | {drop.source.name: f"dropped: {drop.reason}" for drop in plan.dropped}
+    mapped = {edge.source.name: f"→ {edge.target}" for edge in plan.edges}
+    return mapped | {drop.source.name: f"dropped: {drop.reason}" for drop in plan.dropped}
 
 
 def _header(
@@ -85,18 +85,18 @@ def _header(
         rows.append(("network", plan.architecture.description + sizes))
         rows += [("note", note) for note in plan.notes]
     if problem:
-        rows.append(("network", f"none that can be converted: {problem}"))
+        rows.append(("network", f"can't be converted: {problem}"))
     rows.append(("tensors", f"{len(catalog)}, {catalog.nbytes:,} bytes"))
     return "\n".join(f"{label:<9}{value}" for label, value in rows)
 
 
-def _table(catalog: Catalog, fates: Mapping[str, str]) -> str:
-    shown = {name: one_line(name) for name in catalog}
-    names = max(map(len, shown.values()), default=0)
+def _table(catalog: Catalog, actions: Mapping[str, str]) -> str:
+    labels = {name: one_line(name) for name in catalog}
+    names = max(map(len, labels.values()), default=0)
     shapes = max((len(str(list(ref.shape))) for ref in catalog.values()), default=0)
     return "\n".join(
-        f"{shown[name]:<{names}}  {ref.dtype.name:<8}  {list(ref.shape)!s:<{shapes}}  "
-        f"{one_line(fates.get(name, ''))}".rstrip()
+        f"{labels[name]:<{names}}  {ref.dtype.name:<8}  {list(ref.shape)!s:<{shapes}}  "
+        f"{one_line(actions.get(name, ''))}".rstrip()
         for name, ref in catalog.items()
     )
 
@@ -104,7 +104,7 @@ def _table(catalog: Catalog, fates: Mapping[str, str]) -> str:
 def _to_json(
     resolved: Source, catalog: Catalog, plan: Plan | None, problem: MappingError | None
 ) -> dict[str, object]:
-    fates = _fates(plan)
+    actions = _actions(plan)
     return {
         "source": str(resolved.path),
         "format": catalog.format,
@@ -120,7 +120,7 @@ def _to_json(
                 "dtype": ref.dtype.name,
                 "shape": list(ref.shape),
                 "bytes": ref.nbytes,
-                "fate": fates.get(name),
+                "fate": actions.get(name),
             }
             for name, ref in catalog.items()
         ],

@@ -1,8 +1,9 @@
-"""The ``facenet`` group. Commands are entry points, found by name and imported when used."""
+"""The ``facenet`` group. Its commands are entry points, imported when they are used."""
 
 from __future__ import annotations
 
 import platform
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 
 import click
@@ -10,45 +11,44 @@ import click
 from converter import __version__
 
 COMMANDS = "facenet.commands"
-LIBRARIES = ("numpy", "torch", "tensorflow")  # what results depend on; `facenet doctor` lists all
+LIBRARIES = ("numpy", "torch", "tensorflow")  # on which results depend; `facenet doctor` lists all
 
 
 class LazyGroup(click.Group):
-    """A group whose commands come from the entry points `COMMANDS`.
+    """A group whose commands are the entry points `COMMANDS`.
 
-    Packages that are installed beside this one add their commands there, so nothing here imports
-    them.
+    Other packages add their commands there, so that this one does not import them.
     """
 
     def _entry_points(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=COMMANDS)}
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 # click's signature
+        """Return the names of the commands."""
         return sorted(self._entry_points())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 # click's signature
+        """Import and return a command, or return None for an unknown name."""
         point = self._entry_points().get(cmd_name)
         return point.load() if point else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click has it, but a wrong name is compared with the right ones: none is imported."""
+        """Resolve as click does, but suggest other names without importing the commands."""
         name = args[0]
         known = self.list_commands(ctx)
         if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
-            from difflib import get_close_matches  # rarely needed
-
             close = " or ".join(map(repr, get_close_matches(name, known)))
             ctx.fail(f"No such command {name!r}." + (f" Did you mean {close}?" if close else ""))
         return super().resolve_command(ctx, args)
 
 
 def _print_versions(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
-    """Print the versions that a report of a problem needs; from metadata, which takes no time."""
+    """Print the versions of the program and its libraries, from metadata, for bug reports."""
     if not asked or ctx.resilient_parsing:
         return
-    from facenet_common.installed import version_of
+    from facenet_common.installed import version_of  # its `packaging` takes 40 ms to import
 
     click.echo(f"facenet, version {__version__}")
     click.echo(f"  python      {platform.python_version()}")

@@ -1,4 +1,4 @@
-"""Options and decorators that the converter's commands share."""
+"""Options and decorators of the converter's commands."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ step_option = click.option(
 )
 
 
-def hurries(command: Command) -> Command:
-    """Save a tenth of a short command's time. Not for those that run networks.
+def short_command(command: Command) -> Command:
+    """Run a command without garbage collection and OpenBLAS's threads. Not for running networks.
 
-    Nothing multiplies matrices, but OpenBLAS, once NumPy is imported, starts threads that wait
-    busily for it. And there is no garbage in cycles to be collected, not even at the end.
+    Measured with `facenet inspect` (processor time, median of 35 runs on two busy cores): 449 ms;
+    556 ms with garbage collection, most of it at exit, where no cycles are left that hold files;
+    480 ms with OpenBLAS's threads, which wait busily for matrices that these commands never have.
     """
 
     @wraps(command)

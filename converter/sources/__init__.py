@@ -1,8 +1,8 @@
-"""Where weights come from: one module per format, each with the same two verbs.
+"""Readers of weight files: one module for each format, all with the same two functions.
 
-``recognises(path) -> bool`` looks at a name or the first bytes; ``open(path) -> Catalog`` reads
-metadata only. Neither TensorFlow nor torch is imported. Adding a format adds a module and a line
-in `FORMATS`.
+``recognises(path) -> bool`` checks a name or the first bytes; ``open(path) -> Catalog`` reads
+metadata only. Neither TensorFlow nor torch is imported. To add a format, add a module and a line in
+`FORMATS`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from facenet_common.errors import FormatError, UsageError
 
 
 class Format(Protocol):
-    """What a format module offers."""
+    """The interface of a format's module: its name, the names it uses, and two functions."""
 
     FORMAT: str
     NAMING: Naming
@@ -41,26 +41,43 @@ FORMATS: tuple[Format, ...] = (
 
 
 def open_source(path: str | Path) -> Catalog:
-    """The tensors of `path`: a bundle's prefix, or a file of any known format.
+    """Open a weight file of any known format. Read its metadata only.
 
-    For names, folders and steps see `converter.resolve`. Raises UsageError where nothing is
-    there, FormatError where it is no format this program knows or is damaged.
+    Args:
+        path: A file, or the prefix of a TensorFlow checkpoint. `converter.resolve` finds these for
+            names, folders and steps.
+
+    Returns:
+        The tensors; each is read, and its checksum verified, when it is loaded.
+
+    Raises:
+        UsageError: There is no such file, or it can't be read.
+        FormatError: The file is damaged, or its format is unknown.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> from converter.demo import write_demo
+        >>> folder = Path(mkdtemp(), "faces")
+        >>> write_demo(folder, embedding=4, classes=0)
+        >>> catalog = open_source(folder / "model.ckpt")
+        >>> catalog["InceptionResnetV1/Conv2d_1a_3x3/weights"].load().shape
+        (3, 3, 3, 32)
     """
     path = Path(path)
     try:
         for module in FORMATS:
             if module.recognises(path):
                 return module.open(path)
-        there = path.is_file()
+        exists = path.is_file()
     except OSError as error:
         raise UsageError("can't read the file", file=path, found=error.strerror) from error
-    if not there:
+    if not exists:
         raise UsageError(
             "there is no such file",
             file=path,
             next_step="check the path; a checkpoint is named by its folder or its prefix",
         )
-    raise MappedFile(path).foreign("a weight file of a known format")
+    raise MappedFile(path).wrong_format("a weight file of a known format")
 
 
 __all__ = ["FORMATS", "Format", "FormatError", "open_source"]

@@ -1,14 +1,14 @@
-"""What a file that isn't what it should be looks like, and what to do about it."""
+"""Recognise common files that are not weights by their first bytes, for error messages."""
 
 from __future__ import annotations
 
-_AGAIN = "fetch the file again, and check its size against the publisher's"
+_AGAIN = "download the file again, and compare its size with the publisher's"
 
-# First bytes (lower-cased, leading white space removed), what they tell, the next step.
-_LOOKS: tuple[tuple[bytes, str, str], ...] = (
+# The first bytes (in lower case, without leading white space), the kind of file, the next step.
+_KINDS: tuple[tuple[bytes, str, str], ...] = (
     (
         b"version https://git-lfs",
-        "a Git LFS pointer: the text that stands for the file in a repository",
+        "a Git LFS pointer: a text in the place of the file",
         "run `git lfs pull` in the repository that holds it",
     ),
     (
@@ -24,18 +24,23 @@ _LOOKS: tuple[tuple[bytes, str, str], ...] = (
     (b"<?xml", "an XML document, such as a storage service sends for an error", _AGAIN),
     (b"\x1f\x8b", "a gzip archive", "unpack it first"),
     (b"pk\x03\x04", "a zip archive", "unpack it first, unless it is a .pt file under another name"),
-    (b"\x89hdf\r\n", "an HDF5 file (Keras?)", "give the TensorFlow checkpoint instead"),
+    (b"\x89hdf\r\n", "an HDF5 file, perhaps of Keras", "give the TensorFlow checkpoint instead"),
     (b"\x93numpy", "a NumPy .npy file", "give it its suffix .npy"),
     (b"\x80\x02", "a Python pickle", "give a .pt file that torch.save wrote, or a det*.npy file"),
 )
 
 
 def describe(head: bytes) -> tuple[str, str]:
-    """What a file that starts with `head` looks like, and the next step, for a message."""
+    """Return the kind of a file that starts with the bytes `head`, and the next step.
+
+    Example:
+        >>> describe(b"\\x1f\\x8b\\x08")
+        ('a gzip archive', 'unpack it first')
+    """
     if not head.strip(b"\0"):
-        return "nothing but zero bytes: a download that was cut off", _AGAIN
+        return "only zero bytes, as an interrupted download leaves them", _AGAIN
     start = head.lstrip().lower()
-    for magic, found, next_step in _LOOKS:
+    for magic, found, next_step in _KINDS:
         if start.startswith(magic):
             return found, next_step
-    return f"bytes that start with {head[:16].hex(' ')}", _AGAIN
+    return f"an unknown file that starts with bytes {head[:16].hex(' ')}", _AGAIN

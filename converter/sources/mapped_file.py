@@ -1,4 +1,4 @@
-"""A file on disk as memory: mapped, read-only, every access checked against its real size."""
+"""Memory-mapped files: read-only, with every access checked against the file's size."""
 
 from __future__ import annotations
 
@@ -8,14 +8,27 @@ from pathlib import Path
 from converter.sources.magic_bytes import describe
 from facenet_common.errors import FormatError, UsageError
 
-_RELEASE = 1 << 23  # bytes
+_RELEASE = 1 << 23  # bytes; one system call for many small tensors
 
 
 class MappedFile:
-    """`path` mapped read-only. `view` checks bounds, so sizes that lie end in a FormatError.
+    """A file that is mapped into memory, read-only.
 
-    Raises UsageError where the file can't be opened, FormatError where it is empty and that is
-    not `may_be_empty`.
+    Args:
+        path: The file.
+        may_be_empty: Accept an empty file.
+
+    Raises:
+        UsageError: The file can't be opened.
+        FormatError: The file is empty, and `may_be_empty` is False.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp(), "weights")
+        >>> path.write_bytes(b"0123456789")
+        10
+        >>> bytes(MappedFile(path).view(2, 3))
+        b'234'
     """
 
     def __init__(self, path: Path, *, may_be_empty: bool = False) -> None:
@@ -34,42 +47,48 @@ class MappedFile:
             raise FormatError(
                 "the file is empty",
                 file=path,
-                next_step="fetch the file again; a broken download or a full disk leaves this",
+                next_step="download the file again; an interrupted download or a full disk "
+                "leaves an empty file",
             )
         self._bytes = memoryview(b"" if self._map is None else self._map)
         self._touched = 0
 
     def view(self, offset: int = 0, size: int | None = None, what: str = "data") -> memoryview:
-        """`size` bytes (all that is left, if None) from `offset`, without a copy."""
+        """Return `size` bytes from `offset`, without a copy; None: up to the end of the file.
+
+        `what` names the data in the message. Raises FormatError if they exceed the file: a size
+        that the file declares is never trusted.
+        """
         wanted = self.size - offset if size is None else size
         if offset < 0 or wanted < 0 or offset + wanted > self.size:
             raise FormatError(
-                f"the file ends before its {what} does",
+                f"the file ends before the end of its {what}",
                 file=self.path,
                 expected=f"bytes {offset} to {offset + wanted}",
                 found=f"a file of {self.size} bytes",
-                next_step="the file is truncated or damaged: fetch it again",
+                next_step="the file is truncated or damaged: download it again",
             )
         return self._bytes[offset : offset + wanted]
 
     def reader(self, position: int = 0) -> mmap.mmap:
-        """The map itself, to read on from `position` as a file is."""
+        """Return the map as a file object, positioned at byte `position`."""
         assert self._map is not None, "only a data file of a checkpoint may be empty"
         self._map.seek(position)
         return self._map
 
     def release(self, touched: int) -> None:
-        """Hear that `touched` more bytes were looked at; give the pages back now and then, so that
-        resident memory stays small.
+        """Count `touched` bytes as read. From time to time, give the pages back to the system.
+
+        Resident memory stays small that way. Windows has no madvise: this does nothing there.
         """
         self._touched += touched
         if self._map is None or self._touched < _RELEASE or not hasattr(self._map, "madvise"):
-            return  # Windows has no madvise
+            return
         self._touched = 0
         self._map.madvise(mmap.MADV_DONTNEED)
 
-    def foreign(self, expected: str) -> FormatError:
-        """The error for a file that isn't `expected`, saying what it looks like instead."""
+    def wrong_format(self, expected: str) -> FormatError:
+        """Return the error for a file that is not `expected`, with the kind of file found."""
         found, next_step = describe(bytes(self._bytes[:1024]))
         return FormatError(
             f"this is not {expected}", file=self.path, found=found, next_step=next_step

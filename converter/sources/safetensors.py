@@ -1,7 +1,7 @@
-"""The safetensors format: a JSON header that says where each tensor lies, then the bytes.
+"""The safetensors format: a JSON header with the offsets of the tensors, followed by their bytes.
 
-Source: the format section of huggingface/safetensors' README. There is no checksum; offsets must
-fill the file without gaps or overlaps.
+Source: https://github.com/huggingface/safetensors#format. There is no checksum; offsets must fill
+the file without gaps or overlaps.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import numpy as np
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import BY_SAFETENSORS, Array, DType
 from converter.sources.mapped_file import MappedFile
-from converter.sources.shapes import impossible
+from converter.sources.shapes import shape_problem
 from facenet_common.errors import FormatError
 from facenet_common.text import printable
 
 FORMAT = "safetensors"
 NAMING: Naming = "torch"
 
-MAX_HEADER = 100_000_000  # bytes; the reference implementation's limit
+MAX_HEADER = 100_000_000  # bytes; MAX_HEADER_SIZE of safetensors/src/tensor.rs
 METADATA = "__metadata__"
 
 
 def recognises(path: Path) -> bool:
-    """Whether the file starts with a header's length and an opening brace."""
+    """Return whether the file starts with eight bytes (the header's size) and an opening brace."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -38,7 +38,7 @@ def recognises(path: Path) -> bool:
 
 
 def open(path: Path) -> Catalog:
-    """The file's tensors; values stay on disk until loaded. Raises FormatError."""
+    """Return the file's tensors; values are read when they are loaded. Raises FormatError."""
     file = MappedFile(path)
     size = int.from_bytes(file.view(0, 8, "header"), "little")
     if size > MAX_HEADER:
@@ -57,10 +57,10 @@ def open(path: Path) -> Catalog:
     position = 0
     for begin, end, name in sorted(spans):
         if begin != position:
-            raise _damaged(path, f"it starts at {begin} instead of {position}", name)
+            raise _damaged(path, f"the tensor starts at byte {begin}, not at byte {position}", name)
         position = end
     if start + position != file.size:
-        raise _damaged(path, f"{file.size} bytes where the header accounts for {start + position}")
+        raise _damaged(path, f"{file.size} bytes; the header describes {start + position}")
     return Catalog(tensors, format=FORMAT, naming=NAMING, files=(path,), release=file.release)
 
 
@@ -68,19 +68,19 @@ def _parse(data: memoryview, path: Path) -> dict[str, Any]:
     try:
         header = json.loads(bytes(data).decode(), object_pairs_hook=_no_duplicates)
         for name in header:
-            name.encode()  # JSON can spell lone surrogates, which nothing can print
+            name.encode()  # JSON can contain lone surrogates, which can't be printed
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"a header that is no JSON: {error}") from error
+        raise _damaged(path, f"a header that is not JSON: {error}") from error
     if not isinstance(header, dict):
-        raise _damaged(path, "a header that is no JSON object")
+        raise _damaged(path, "a header that is not a JSON object")
     return header
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         raise ValueError("a key occurs twice")
-    return made
+    return entries
 
 
 def _entry(name: str, entry: Any, path: Path) -> tuple[DType, tuple[int, ...], int, int]:
@@ -92,8 +92,8 @@ def _entry(name: str, entry: Any, path: Path) -> tuple[DType, tuple[int, ...], i
     if not isinstance(code, str) or code not in BY_SAFETENSORS:
         raise _damaged(path, f"element type {printable(code, 20)}", name)
     if type(shape) is not list or any(type(n) is not int or not 0 <= n < 1 << 63 for n in numbers):
-        raise _damaged(path, "sizes that can't be", name)
-    if wrong := impossible(shape):
+        raise _damaged(path, "sizes that are not whole numbers from 0 to 2^63 - 1", name)
+    if wrong := shape_problem(shape):
         raise _damaged(path, wrong, name)
     dtype = BY_SAFETENSORS[code]
     if end - begin != prod(shape) * dtype.itemsize:
@@ -107,7 +107,7 @@ def _damaged(path: Path, found: str, tensor: str | None = None) -> FormatError:
         file=path,
         tensor=tensor and printable(tensor, 200),
         found=found,
-        next_step="fetch the file again",
+        next_step="download the file again",
     )
 
 

@@ -1,21 +1,26 @@
-"""Shapes that files declare, judged before anything is computed from them."""
+"""Check shapes that files declare, before anything is computed from them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-MAX_RANK = 32  # NumPy's own limit before 2.0; real tensors have up to 4 axes
-_MAX_ELEMENTS = 1 << 59  # so that bytes fit in int64, as NumPy asks, for elements of 16 bytes
+MAX_RANK = 32  # NPY_MAXDIMS of NumPy before 2.0; real tensors have up to 4 axes
+_MAX_ELEMENTS = 1 << 59  # NumPy requires sizes in bytes to fit int64; elements have up to 16 bytes
 
 
-def impossible(shape: Sequence[int]) -> str | None:
-    """Why no array can have this shape, or None where one can.
+def shape_problem(shape: Sequence[int]) -> str | None:
+    """Return the reason why no array can have this shape, or None if one can.
 
-    Stops at the first axis too many: multiplying a million sizes out would take hours. Zeros
-    don't excuse the other axes: NumPy refuses those too.
+    The number of axes is checked first: multiplying a million sizes would take hours. A size of 0
+    does not make the others valid: NumPy refuses them too.
+
+    Example:
+        >>> shape_problem([3, 3, 64, 128])
+        >>> shape_problem([3, -1])
+        'a shape with a negative size (-1)'
     """
     if len(shape) > MAX_RANK:
-        return f"a shape of {len(shape)} axes, where at most {MAX_RANK} can be"
+        return f"a shape of {len(shape)} axes; at most {MAX_RANK} are possible"
     elements = 1
     for size in shape:
         if size < 0:

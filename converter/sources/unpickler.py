@@ -1,78 +1,36 @@
-"""A pickle interpreter that can only build plain data: it imports nothing and calls nothing.
+"""A restricted unpickler: it builds plain data, and never imports or calls what a pickle names.
 
-A pickle is a program. This one runs it on a machine without dangerous instructions: GLOBAL and
-STACK_GLOBAL yield inert names out of a table that the format module gives, REDUCE looks the name
-up in that table, and whatever isn't in the table ends in a FormatError. Lexing is left to the
-standard library's pickletools, which executes nothing either.
+A pickle is a program. GLOBAL and STACK_GLOBAL push a name if it is in the format's table of
+constructors, REDUCE calls the constructor of that name, and any other name is an error. The
+standard library's pickletools decodes the operations; it executes nothing.
 """
 
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from converter.sources.shapes import impossible
+from converter.sources.plain_data import (
+    MAX_DEPTH,
+    Buildable,
+    Dict,
+    List,
+    Name,
+    PickleError,
+    Tuple,
+    check_depth,
+    depth,
+)
 from facenet_common.errors import FormatError
 from facenet_common.text import printable
 
-MAX_DEPTH = 64  # of nested containers; real files have 5
 MAX_OPERATIONS = 2_000_000  # real files have 50,000
 
 
-class PickleError(ValueError):
-    """What the pickle asks for is refused, or is no pickle. The caller says of which file."""
-
-
-class Name:
-    """An inert global: ``module name``. Nothing was imported for it."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-
-class Tuple(tuple[Any, ...]):
-    """A tuple that knows how deep it is nested, so that nothing recurses into a hostile one."""
-
-    depth: int
-
-
-class List(list[Any]):
-    """A list, likewise."""
-
-    depth = 1
-
-
-class Dict(dict[Any, Any]):
-    """A dict whose keys are text or, as in an optimiser's state, whole numbers; likewise."""
-
-    depth = 1
-
-    def add(self, items: Iterable[tuple[Any, Any]]) -> None:
-        """Set keys that aren't there yet. PickleError."""
-        for key, value in items:
-            if type(key) is not int and not isinstance(key, str):
-                raise PickleError("a dict of the pickle has a key that is no text")
-            if isinstance(key, str) and not _is_utf8(key):
-                raise PickleError("a key is text that can't be written as UTF-8")
-            if key in self:
-                raise PickleError(f"the key {printable(key, 80)} occurs twice")
-            self.depth = max(self.depth, 1 + _depth(value))
-            self[key] = value
-        _check_depth(self.depth)
-
-
-class Buildable:
-    """An object that takes its state from BUILD."""
-
-    def build(self, state: object) -> None:
-        """Take `state`. PickleError where it is not of the expected form."""
-        raise NotImplementedError
-
-
 class Reader(Protocol):
-    """A file of bytes, as `io.BytesIO` and `mmap.mmap` are."""
+    """A binary file, such as `io.BytesIO` and `mmap.mmap`."""
 
     def tell(self) -> int: ...
 
@@ -89,26 +47,40 @@ def load(
     constructors: Constructors,
     persistent: Callable[[object], object] | None = None,
 ) -> Any:
-    """The data that the next pickle of `reader` describes; `reader` stops behind it.
+    """Unpickle the next pickle of `reader`, which is then positioned after it.
 
-    `constructors` maps ``"module name"`` to what builds such an object from plain arguments;
-    `persistent` builds what a persistent id stands for. Raises PickleError.
+    Args:
+        reader: The file.
+        constructors: For each ``"module name"`` that the pickle may contain, a function that
+            builds such an object from plain arguments.
+        persistent: Return the object for a persistent id.
+
+    Raises:
+        PickleError: The pickle is malformed, or names something else.
+
+    Example:
+        >>> import io, pickle
+        >>> load(io.BytesIO(pickle.dumps({"weights": [1, 2]})), {})
+        {'weights': [1, 2]}
+        >>> load(io.BytesIO(b"cos\\nsystem\\n."), {})
+        Traceback (most recent call last):
+        converter.sources.plain_data.PickleError: the pickle refers to 'os system', ...
     """
-    machine = _Machine(constructors, persistent)
+    unpickler = _Unpickler(constructors, persistent)
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(reader)):  # type: ignore[arg-type] # uses no more of it
             if count > MAX_OPERATIONS:
                 raise PickleError(f"the pickle has more than {MAX_OPERATIONS} operations")
-            machine.step(opcode.name, argument)
-        return machine.result()
+            unpickler.step(opcode.name, argument)
+        return unpickler.result()
     except PickleError:
         raise
     except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise PickleError(printable(error, 200) or type(error).__name__) from error
 
 
-class _Machine:
-    """The stack, the marks and the memo."""
+class _Unpickler:
+    """The state of unpickling: the stack, the marks and the memo."""
 
     def __init__(
         self, constructors: Constructors, persistent: Callable[[object], object] | None
@@ -125,12 +97,12 @@ class _Machine:
             return
         operation = _OPERATIONS.get(name)
         if operation is None:
-            raise PickleError(f"the pickle uses operation {name}, which weights never need")
+            raise PickleError(f"the pickle has the operation {name}, which weights never need")
         operation(self, argument)
 
     def result(self) -> Any:
         if self.marks or len(self.stack) != 1:
-            raise PickleError("the pickle does not end in one object")
+            raise PickleError("the pickle does not end with one object")
         return self.stack[0]
 
     # --- the stack
@@ -157,10 +129,10 @@ class _Machine:
     # --- containers
 
     def tuple_of(self, items: list[Any]) -> None:
-        made = Tuple(items)
-        made.depth = 1 + max(map(_depth, items), default=0)
-        _check_depth(made.depth)
-        self.stack.append(made)
+        result = Tuple(items)
+        result.depth = 1 + max(map(depth, items), default=0)
+        check_depth(result.depth)
+        self.stack.append(result)
 
     def short_tuple(self, size: int) -> None:
         items = [self.stack.pop() for _ in range(size)][::-1]
@@ -169,15 +141,15 @@ class _Machine:
     def extend(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if not isinstance(target, List):
-            raise PickleError("the pickle appends to something that is no list")
-        target.depth = max([target.depth, *(1 + _depth(item) for item in items)])
-        _check_depth(target.depth)
+            raise PickleError("the pickle appends to an object that is not a list")
+        target.depth = max([target.depth, *(1 + depth(item) for item in items)])
+        check_depth(target.depth)
         target.extend(items)
 
     def update(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if not isinstance(target, Dict):
-            raise PickleError("the pickle sets items of something that is no dict")
+            raise PickleError("the pickle sets items of an object that is not a dict")
         target.add(zip(items[::2], items[1::2], strict=True))
 
     # --- objects
@@ -185,7 +157,7 @@ class _Machine:
     def name(self, path: str) -> None:
         if path not in self.constructors:
             raise PickleError(
-                f"the pickle asks for {printable(path, 80)!r}, which weights never need: "
+                f"the pickle refers to {printable(path, 80)!r}, which weights never need: "
                 "it was not run, and may be malicious"
             )
         self.stack.append(Name(path))
@@ -193,40 +165,28 @@ class _Machine:
     def stack_name(self, _: None) -> None:
         attribute, module = self.stack.pop(), self.stack.pop()
         if not (isinstance(attribute, str) and isinstance(module, str)):
-            raise PickleError("a global's name is no text")
+            raise PickleError("the name of a global is not text")
         self.name(f"{module} {attribute}")
 
     def reduce(self, _: None) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not (isinstance(function, Name) and isinstance(arguments, Tuple)):
-            raise PickleError("the pickle calls something that is no known constructor")
+            raise PickleError("the pickle calls an object that is not a constructor")
         self.stack.append(self.constructors[function.path](*arguments))
 
     def build(self, _: None) -> None:
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, Buildable):
             target.build(state)
-        elif not isinstance(target, Dict):  # an OrderedDict's attributes (_metadata) are not needed
-            raise PickleError("the pickle gives state to something that takes none")
+        elif not isinstance(
+            target, Dict
+        ):  # the attributes of an OrderedDict (_metadata) are not needed
+            raise PickleError("the pickle sets the state of an object that has none")
 
     def persistent_id(self, _: None) -> None:
         if self.persistent is None:
-            raise PickleError("the pickle refers to data outside itself")
+            raise PickleError("the pickle has a persistent id, which this format never has")
         self.stack.append(self.persistent(self.stack.pop()))
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether `text` has no lone surrogates: pickles can spell them, nothing can print them."""
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _depth(item: object) -> int:
-    return getattr(item, "depth", 0)
-
-
-def _check_depth(depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise PickleError(f"the pickle nests more than {MAX_DEPTH} levels")
 
 
 _LITERALS = {
@@ -235,22 +195,22 @@ _LITERALS = {
     "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
 }  # fmt: skip
 
-_OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
+_OPERATIONS: dict[str, Callable[[_Unpickler, Any], None]] = {
     **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda *_: None),
     "NONE": lambda m, _: m.stack.append(None),
     "NEWTRUE": lambda m, _: m.stack.append(True),
     "NEWFALSE": lambda m, _: m.stack.append(False),
     "EMPTY_LIST": lambda m, _: m.stack.append(List()),
     "EMPTY_DICT": lambda m, _: m.stack.append(Dict()),
-    "MARK": _Machine.mark,
+    "MARK": _Unpickler.mark,
     "DUP": lambda m, _: m.stack.append(m.stack[-1]),
-    "PUT": _Machine.put,
-    "BINPUT": _Machine.put,
-    "LONG_BINPUT": _Machine.put,
-    "MEMOIZE": _Machine.memoize,
-    "GET": _Machine.get,
-    "BINGET": _Machine.get,
-    "LONG_BINGET": _Machine.get,
+    "PUT": _Unpickler.put,
+    "BINPUT": _Unpickler.put,
+    "LONG_BINPUT": _Unpickler.put,
+    "MEMOIZE": _Unpickler.memoize,
+    "GET": _Unpickler.get,
+    "BINGET": _Unpickler.get,
+    "LONG_BINGET": _Unpickler.get,
     "EMPTY_TUPLE": lambda m, _: m.tuple_of([]),
     "TUPLE": lambda m, _: m.tuple_of(m.to_mark()),
     "TUPLE1": lambda m, _: m.short_tuple(1),
@@ -260,50 +220,19 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "APPENDS": lambda m, _: m.extend(m.to_mark()),
     "SETITEM": lambda m, _: m.update([m.stack.pop(), m.stack.pop()][::-1]),
     "SETITEMS": lambda m, _: m.update(m.to_mark()),
-    "GLOBAL": _Machine.name,
-    "STACK_GLOBAL": _Machine.stack_name,
-    "REDUCE": _Machine.reduce,
-    "BUILD": _Machine.build,
-    "BINPERSID": _Machine.persistent_id,
+    "GLOBAL": _Unpickler.name,
+    "STACK_GLOBAL": _Unpickler.stack_name,
+    "REDUCE": _Unpickler.reduce,
+    "BUILD": _Unpickler.build,
+    "BINPERSID": _Unpickler.persistent_id,
 }
 
 
-def named(items: Dict) -> dict[str, Any]:
-    """`items`, whose keys must all be text. PickleError."""
-    if not all(isinstance(key, str) for key in items):
-        raise PickleError("a dict of the pickle has a key that is no text")
-    return items
-
-
-def text(value: object) -> str:
-    """`value`, which must be text. PickleError."""
-    if not isinstance(value, str):
-        raise PickleError("something else where text belongs")
-    return value
-
-
-def integer(value: object) -> int:
-    """`value`, which must be a whole number. PickleError."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise PickleError("something else where a whole number belongs")
-    return value
-
-
-def sizes(value: object) -> tuple[int, ...]:
-    """`value`, which must be a tuple of whole numbers that a shape can have. PickleError."""
-    if not isinstance(value, Tuple):
-        raise PickleError("something else where a shape belongs")
-    numbers = tuple(integer(item) for item in value)
-    if wrong := impossible(numbers):
-        raise PickleError(wrong)
-    return numbers
-
-
-def damaged(path: Path, error: Exception, what: str) -> FormatError:
-    """The FormatError for a file whose pickle was refused."""
+def format_error(path: Path, error: Exception, what: str) -> FormatError:
+    """Return the FormatError for a file with the pickle error `error`."""
     return FormatError(
         f"{what} can't be read",
         file=path,
         found=error,
-        next_step="fetch the file again; never load a file like this with pickle or numpy itself",
+        next_step="download the file again; never load this one with pickle or numpy.load",
     )

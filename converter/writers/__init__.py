@@ -1,4 +1,4 @@
-"""Where weights go: one module per format, each with a ``write(path, tensors, on_written)``."""
+"""Writers of weight files: one module for each format, all with the same function ``write``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from facenet_common.errors import UsageError
 
 
 class Writer(Protocol):
-    """What a writer module offers. `SUFFIXES` is empty for a format that is a folder."""
+    """The interface of a writer's module. `SUFFIXES` is empty for a format that is a folder."""
 
     FORMAT: str
     NAMING: Naming
@@ -26,7 +26,15 @@ WRITERS: tuple[Writer, ...] = (torch_zip, safetensors, bundle)  # type: ignore[a
 
 
 def writer_for(out: str) -> Writer:
-    """The writer that the output's name asks for: by suffix; a folder is a TensorFlow bundle."""
+    """Return the writer for the output `out`, by its suffix. A folder is a TensorFlow checkpoint.
+
+    Raises:
+        UsageError: No format has this suffix.
+
+    Example:
+        >>> writer_for("faces.safetensors").FORMAT, writer_for("faces/").FORMAT
+        ('safetensors', 'tensorflow-bundle')
+    """
     path = Path(out)
     for writer in WRITERS:
         if path.suffix.lower() in writer.SUFFIXES:
@@ -34,7 +42,7 @@ def writer_for(out: str) -> Writer:
     if out.endswith(("/", "\\")) or path.is_dir() or not path.suffix:
         return bundle  # type: ignore[return-value] # as above
     raise UsageError(
-        "no format goes with this output name",
+        "no output format has this suffix",
         file=out,
         expected=".pt, .pth or .safetensors; or a folder (FOLDER/) for a TensorFlow checkpoint",
         found=path.suffix,

@@ -1,6 +1,6 @@
-"""A TensorFlow checkpoint without TensorFlow: an index, one data file and a ``checkpoint`` file.
+"""Write a TensorFlow checkpoint without TensorFlow: an index, a data file and ``checkpoint``.
 
-TensorFlow's own reader opens it. Sources: those of `converter.sources.tensorflow.bundle`.
+TensorFlow can load it. Sources: those of `converter.sources.tensorflow.bundle`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ SUFFIXES = ()  # a folder
 
 PREFIX = "model.ckpt"
 _BLOCK_SIZE = 256 * 1024  # bytes of entries; tensor_bundle.cc
-_RESTART_INTERVAL = 16  # entries between two that spell their key out; table_options.h
+_RESTART_INTERVAL = 16  # entries from one whole key to the next; table_options.h
 _HEADER = encode(1, 1) + encode(3, encode(1, 1))  # one shard; producer version 1
 
 
 def write(folder: Path, tensors: Sequence[TensorRef], on_written: OnWritten) -> None:
-    """Write `tensors` to ``folder/model.ckpt``, holding two at a time. Raises OSError."""
+    """Write `tensors` to the checkpoint ``folder/model.ckpt``. Raises OSError.
+
+    At most two batches of tensors are in memory. `on_written` is called after each tensor.
+    """
     prefix = folder / PREFIX
     entries = [(b"", _HEADER)]
     position = 0
@@ -44,7 +47,7 @@ def write(folder: Path, tensors: Sequence[TensorRef], on_written: OnWritten) -> 
 
 
 def _entry(ref: TensorRef, offset: int, checksum: int) -> bytes:
-    """BundleEntryProto. Zero is proto3's default and not spelled out."""
+    """Encode a BundleEntryProto. proto3 does not store zeros, its default."""
     assert ref.dtype.tensorflow is not None
     shape = b"".join(encode(2, encode(1, size) if size else b"") for size in ref.shape)
     return b"".join(
@@ -59,7 +62,7 @@ def _entry(ref: TensorRef, offset: int, checksum: int) -> bytes:
 
 
 def table(entries: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The sorted table of `entries`, which must be in key order."""
+    """Return the sorted table of `entries`, which must be in the order of their keys."""
     out = bytearray()
     index: list[tuple[bytes, bytes]] = []
     blocks = list(_cut(entries))
@@ -74,7 +77,7 @@ def table(entries: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def _cut(entries: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
-    """`entries` in blocks of about `_BLOCK_SIZE` bytes."""
+    """Yield `entries` in blocks of about `_BLOCK_SIZE` bytes."""
     block: list[tuple[bytes, bytes]] = []
     size = 0
     for key, value in entries:
@@ -88,13 +91,16 @@ def _cut(entries: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, b
 
 
 def _shared(one: bytes, other: bytes) -> int:
-    """Length of the prefix that two keys share."""
+    """Return the length of the prefix that two keys share."""
     pairs = zip(one, other, strict=False)
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def _separator(last: bytes, following: bytes) -> bytes:
-    """A short key from `last` on and before `following` (leveldb's FindShortestSeparator)."""
+    """Return a short key, at least `last` and less than `following`.
+
+    LevelDB's FindShortestSeparator (util/comparator.cc).
+    """
     shared = _shared(last, following)
     if shared < min(len(last), len(following)):
         byte = last[shared]
@@ -104,7 +110,7 @@ def _separator(last: bytes, following: bytes) -> bytes:
 
 
 def _successor(last: bytes) -> bytes:
-    """A short key not before `last` (leveldb's FindShortSuccessor)."""
+    """Return a short key that is at least `last` (LevelDB's FindShortSuccessor)."""
     for position, byte in enumerate(last):
         if byte != 0xFF:
             return last[:position] + bytes([byte + 1])

@@ -1,4 +1,4 @@
-"""A .safetensors file, in bytes that depend on the tensors alone."""
+"""Write a .safetensors file. Its bytes depend on the tensors alone."""
 
 from __future__ import annotations
 
@@ -15,14 +15,23 @@ FORMAT = "safetensors"
 NAMING: Naming = "torch"
 SUFFIXES = (".safetensors",)
 
-ALIGNMENT = 64  # bytes; the format asks for 8
+ALIGNMENT = 64  # bytes; the format requires 8
 
 
 def write(path: Path, tensors: Sequence[TensorRef], on_written: OnWritten) -> None:
-    """Write `tensors`, holding two at a time. Raises OSError, UsageError.
+    """Write `tensors` to `path`. At most two batches of them are in memory.
 
-    Wide element types come first, then names in order, as the reference implementation does, so
-    that every tensor is aligned to its element type.
+    Tensors are sorted by the size of their element type, largest first, then by name, as in the
+    reference implementation (safetensors/src/tensor.rs): so each is aligned to its element type.
+
+    Args:
+        path: The file.
+        tensors: The tensors.
+        on_written: Called after each tensor.
+
+    Raises:
+        OSError: The file can't be written.
+        UsageError: The format lacks an element type.
     """
     ordered = sorted(tensors, key=lambda ref: (-ref.dtype.itemsize, ref.name))
     with path.open("wb") as file:
@@ -32,12 +41,12 @@ def write(path: Path, tensors: Sequence[TensorRef], on_written: OnWritten) -> No
 
 
 def _header(ordered: Sequence[TensorRef]) -> bytes:
-    entries: dict[str, object] = {METADATA: {"format": "pt"}}  # transformers asks for it
+    entries: dict[str, object] = {METADATA: {"format": "pt"}}  # transformers requires it
     position = 0
     for ref in ordered:
         if ref.dtype.safetensors is None:
             raise UsageError(
-                "this element type can't be written to a .safetensors file",
+                "a .safetensors file can't hold this element type",
                 tensor=ref.name,
                 found=ref.dtype,
                 next_step="write a .pt file instead",

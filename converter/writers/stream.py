@@ -1,4 +1,4 @@
-"""Tensors on their way into a file: the next ones are made while these are written."""
+"""Load tensors for a writer: the next batch is loaded while this one is written."""
 
 from __future__ import annotations
 
@@ -17,21 +17,28 @@ Loaded = tuple[TensorRef, memoryview, int]
 def stream(
     tensors: Sequence[TensorRef], on_written: OnWritten, checksum: Checksum = len
 ) -> Iterator[Loaded]:
-    """Each of `tensors` with its bytes and their `checksum`, in order, made one batch ahead in
-    another thread.
+    """Yield each tensor with its bytes and their checksum, in order.
 
-    `on_written` is called with each when the caller asks for the next. At most two batches are
-    held.
+    Another thread loads one batch ahead; at most two batches are in memory.
+
+    Args:
+        tensors: The tensors.
+        on_written: Called with each tensor before the next one is yielded.
+        checksum: Return the checksum of a tensor's bytes.
+
+    Raises:
+        FormatError: A tensor is damaged.
+        ValueCheckError: A tensor has a value that must not be there.
     """
 
-    def make(batch: list[TensorRef]) -> list[Loaded]:
+    def load(batch: list[TensorRef]) -> list[Loaded]:
         pairs = [(ref, as_bytes(ref.load())) for ref in batch]
         return [(ref, data, checksum(data)) for ref, data in pairs]
 
     with ThreadPoolExecutor(1) as pool:
         ahead: Future[list[Loaded]] | None = None
         for batch in [*batches(tensors), []]:
-            upcoming = pool.submit(make, batch)
+            upcoming = pool.submit(load, batch)
             for loaded in ahead.result() if ahead else ():
                 yield loaded
                 on_written(loaded[0])

@@ -1,9 +1,9 @@
-"""A .pt file without torch: what torch.save writes, in bytes that depend on the tensors alone.
+"""Write a .pt file in the format of torch.save. Its bytes depend on the tensors alone.
 
 ``torch.load(weights_only=True)`` and ``mmap=True`` read it. Every record starts at a multiple of
-64 bytes, as torch's own do. The archive is written here and not by the standard library, so that
-its bytes are the same with every version of Python. Sources: torch/csrc/jit/serialization,
-torch/serialization.py, and PKWARE's APPNOTE.TXT (4.3) for the archive.
+64 bytes, as torch's do. The standard library's zipfile is not used, so that the bytes are the same
+with every version of Python. Sources: torch/csrc/jit/serialization, torch/serialization.py, and
+PKWARE's APPNOTE.TXT (4.3) for the archive.
 """
 
 from __future__ import annotations
@@ -24,23 +24,35 @@ NAMING: Naming = "torch"
 SUFFIXES = (".pt", ".pth")
 
 ALIGNMENT = 64  # bytes; torch/csrc/jit/serialization/inline_container.h (kFieldAlignment)
-_ROOT = "archive"  # torch puts the file's name here, which would make the bytes depend on it
-_MAX_SIZE = (1 << 32) - 1  # bytes; beyond it archives need their zip64 form
+_ROOT = "archive"  # torch uses the file's name, on which the bytes would then depend
+_MAX_SIZE = (1 << 32) - 1  # bytes; larger archives need the zip64 format
 
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 _CENTRAL_HEADER = struct.Struct("<4sHHHHHHIIIHHHHHII")
 _END = struct.Struct("<4sHHHHIIH")
-_VERSION = 20  # of the format: what plain stored records need
+_VERSION = 20  # of the zip format, for uncompressed records
 _MADE_BY = 3 << 8 | _VERSION  # Unix
-_DATE = 1 << 5 | 1  # 1980-01-01, the earliest there is
+_DATE = 1 << 5 | 1  # 1980-01-01, the earliest date of the format
 _MODE = 0o100644 << 16  # a plain file, readable by all
 
 
 def write(path: Path, tensors: Sequence[TensorRef], on_written: OnWritten) -> None:
-    """Write `tensors` in order, holding two at a time. Raises OSError, UsageError."""
-    if sum(ref.nbytes for ref in tensors) > _MAX_SIZE - (1 << 26):  # leaves room for the rest
+    """Write `tensors` to `path`, in order. At most two batches of them are in memory.
+
+    Args:
+        path: The file.
+        tensors: The tensors.
+        on_written: Called after each tensor.
+
+    Raises:
+        OSError: The file can't be written.
+        UsageError: The format lacks an element type, or the tensors exceed 4 GiB.
+    """
+    if sum(ref.nbytes for ref in tensors) > _MAX_SIZE - (
+        1 << 26
+    ):  # minus room for the pickle and headers
         raise UsageError(
-            "more than 4 GiB don't fit into a .pt file",
+            "a .pt file can't hold more than 4 GiB",
             next_step="write a .safetensors file instead",
         )
     with path.open("wb") as file:
@@ -54,7 +66,7 @@ def write(path: Path, tensors: Sequence[TensorRef], on_written: OnWritten) -> No
 
 
 class _Archive:
-    """A zip archive of stored records, written from front to back."""
+    """A zip archive of uncompressed records, written from start to end."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -87,11 +99,15 @@ class _Archive:
 
 
 def describe(tensors: Sequence[TensorRef]) -> bytes:
-    """The pickle of an OrderedDict of tensors, in protocol 2, as torch.save spells it."""
+    """Return the pickle of an OrderedDict of tensors, with protocol 2, as torch.save writes it.
+
+    Raises:
+        UsageError: The format lacks an element type.
+    """
     memo: dict[bytes, int] = {}
 
     def shared(operation: bytes) -> bytes:
-        """`operation`, spelled out the first time and looked up from then on."""
+        """Return `operation` the first time, and from then on the operation that looks it up."""
         if operation in memo:
             return b"h" + bytes([memo[operation]])
         memo[operation] = len(memo)
@@ -110,7 +126,7 @@ _REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
 def _tensor(key: str, ref: TensorRef, shared: Callable[[bytes], bytes]) -> Iterator[bytes]:
     if ref.dtype.torch is None:
         raise UsageError(
-            "this element type can't be written to a .pt file",
+            "a .pt file can't hold this element type",
             tensor=ref.name,
             found=ref.dtype,
             next_step="write a .safetensors file instead",

@@ -214,7 +214,7 @@ def look(job: Job, detector: MTCNN, landmarks: bool) -> dict[str, Any]:
     picture = read_image(job.source, str(job.source))
     if isinstance(picture, Miss):
         return {"image": str(job.source), "error": picture.reason}
-    found = Detections.of(*detector.detect(picture, landmarks=True))
+    found = Detections.from_mtcnn(*detector.detect(picture, landmarks=True))
     row: dict[str, Any] = {
         "image": str(job.source),
         "width": picture.width,

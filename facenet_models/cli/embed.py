@@ -146,7 +146,7 @@ def command(
 
     Exit codes: 0 written; 1 not a single face, or a file is damaged; 2 wrong usage.
     """
-    from facenet_models.recognition.embedding_files import check_target
+    from facenet_models.recognition.formats.files import check_target
     from facenet_models.recognition.image_files import find_images
     from facenet_models.recognition.pipeline import embed
 

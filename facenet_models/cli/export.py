@@ -11,6 +11,8 @@ from facenet_common.commands import json_option, print_json, reports_errors
 from facenet_common.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from facenet_models.onnx.export import Exported
 
 SUFFIX = ".onnx"
@@ -98,17 +100,21 @@ def command(
         click.echo(describe(done))
 
 
-def set_classify(model: object) -> None:
-    """Have `model` give logits; what it lacks for that, `export_onnx` says."""
-    from facenet_models.networks.inception_resnet_v1 import InceptionResnetV1
+def set_classify(model: nn.Module) -> None:
+    """Set `model` to give logits.
 
-    if not isinstance(model, InceptionResnetV1) or model.logits is None:
+    Raises:
+        UsageError: It has no classifier.
+    """
+    from facenet_models.networks.architectures import describe as describe_model
+
+    if "classes" not in describe_model(model).dims:
         raise UsageError(
-            "--classify needs weights of InceptionResnetV1 with a classifier (logits.*)",
-            found=type(model).__name__ + (" without one" if hasattr(model, "classify") else ""),
+            "--classify needs weights with a classifier (logits.*)",
+            found=f"{type(model).__name__} without one",
             next_step="leave --classify out",
         )
-    model.classify = True
+    setattr(model, "classify", True)  # noqa: B010 # nn.Module declares no such attribute
 
 
 def describe(done: Exported) -> str:

@@ -120,7 +120,7 @@ def command(
     """
     from facenet_common.atomic import check_target, write_file
     from facenet_models.video import FastMTCNN, follow, frames, video_info, write_video
-    from facenet_models.video.files import check_video_target
+    from facenet_models.video.writer import check_video_target
 
     check_video_target(out, overwrite=overwrite)
     if tracks_file is not None:

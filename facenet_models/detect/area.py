@@ -1,8 +1,9 @@
-"""facenet-pytorch's resampling: torch's "area" interpolation, the mean of a box of whole pixels.
+"""Resampling as facenet-pytorch does it: torch's "area" interpolation, means of whole pixels.
 
-Row i of h rows made of H is the mean of rows floor(i * H / h) up to ceil((i + 1) * H / h); columns
-likewise. Means along rows and along columns are taken one after the other, which needs far fewer
-additions than torch's kernel: a 1080p image takes 3 ms to 649x1153 on two cores, not 13.
+When H rows become h, output row i is the mean of input rows floor(i * H / h) up to but without
+ceil((i + 1) * H / h); columns likewise (torch's ``adaptive_avg_pool2d``). Rows are averaged
+first, then columns, which needs far fewer additions than torch's kernel: 1080p to 649x1153 takes
+3 ms on two cores instead of 13.
 """
 
 from __future__ import annotations
@@ -14,26 +15,37 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BUCKET = 1.25  # crops are resampled together if the longest edge is at most so much longer
-PIXELS = 1 << 19  # of crops resampled at a time: 6 MB
+MAX_EDGE_RATIO = 1.25  # of the longest to the shortest edge of crops that share one batch
+MAX_PIXELS = 1 << 19  # in one batch of crops: 6 MB
 
 
-def bounds(size: int, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """First pixel, and the one after the last, of each of `target` boxes over `size` pixels."""
+def pixel_bounds(size: int, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of `size` input pixels each of `target` output pixels averages: start, stop.
+
+    Example:
+        >>> [edge.tolist() for edge in pixel_bounds(5, 2)]
+        [[0, 2], [3, 5]]
+    """
     index = np.arange(target, dtype=np.int64)
     return index * size // target, -(-(index + 1) * size // target)
 
 
 class Resampler:
-    """Resamples one image ``(H, W, 3)`` to many sizes; see the module."""
+    """Resample one image to many sizes by area; see the module's docstring.
+
+    Args:
+        image: ``(H, W, 3)``.
+        dtype: Of the results: float32 or float64.
+    """
 
     def __init__(self, image: Tensor, dtype: torch.dtype) -> None:
-        """`dtype` is that of the results, float32 or float64."""
         self.image = image
         self.dtype = dtype
         rows = image.reshape(len(image), -1)
-        # An embedding table of bytes ends each row with what its values are multiplied by and
-        # what is added: 1 and 0. A quarter of the memory to read, which is what takes the time.
+        # Reading memory takes most of the time, so uint8 images stay uint8 (a quarter of the
+        # bytes) and are averaged by the operator for quantised embedding tables. Each row of such
+        # a table ends with its scale and its offset: 1 and 0. See EmbeddingBag in
+        # https://github.com/pytorch/pytorch/blob/v2.1.0/aten/src/ATen/native/quantized/cpu/qembeddingbag.cpp
         self._bytes = (image.device.type, image.dtype, dtype) == ("cpu", torch.uint8, torch.float32)
         if self._bytes:
             unit = torch.tensor([1.0, 0.0]).view(torch.uint8).expand(len(image), -1)
@@ -41,13 +53,17 @@ class Resampler:
         else:
             self._rows = rows.to(dtype)
 
-    def transposed(self, height: int, width: int, first: int, end: int) -> Tensor:
-        """Rows `first` to `end` of the image at ``(height, width)``, as ``(width, rows, 3)``."""
+    def resample_transposed(self, height: int, width: int, first: int, end: int) -> Tensor:
+        """Resample the image to ``(height, width)`` and return a strip of it, transposed.
+
+        Returns:
+            Rows `first` up to but without `end`, as ``(width, end - first, 3)``.
+        """
         rows, columns, channels = self.image.shape
-        starts, ends = bounds(rows, height)
+        starts, ends = pixel_bounds(rows, height)
         narrow = self._means_of_image_rows(starts[first:end], ends[first:end])
         turned = narrow.reshape(end - first, columns, channels).transpose(0, 1)
-        level = self._means(turned.reshape(columns, -1), *bounds(columns, width))
+        level = self._means(turned.reshape(columns, -1), *pixel_bounds(columns, width))
         return level.reshape(width, end - first, channels)
 
     def _means_of_image_rows(self, starts: np.ndarray, ends: np.ndarray) -> Tensor:
@@ -62,15 +78,15 @@ class Resampler:
         return means
 
     def _means(self, rows: Tensor, starts: np.ndarray, ends: np.ndarray) -> Tensor:
-        """``(H, N)`` to ``(T, N)``: the means of rows `starts` to `ends`, T of each."""
-        # An embedding is a row, a bag of them what is averaged.
+        """Return the means of `rows` ``(H, N)`` from `starts` to `ends` ``(T,)``: ``(T, N)``."""
+        # In torch's terms, each row is an embedding, and the rows to average are a bag.
         index, offsets = self._bags(starts, ends, np.int64)
         return F.embedding_bag(index, rows, offsets, mode="mean")
 
     def _bags(
         self, starts: np.ndarray, ends: np.ndarray, dtype: type[np.integer]
     ) -> tuple[Tensor, Tensor]:
-        """The rows of all bags in one list, and where in it each bag begins."""
+        """Return the row numbers of all bags in one list, and where each bag begins in it."""
         counts = ends - starts
         offsets = np.cumsum(counts) - counts
         index = np.arange(counts.sum()) - np.repeat(offsets - starts, counts)
@@ -81,12 +97,18 @@ class Resampler:
         )
 
 
-def crops(image: Tensor, boxes: np.ndarray, size: int, dtype: torch.dtype) -> Tensor:
-    """The parts of ``(H, W, 3)`` in `boxes`: ``(N, 3, size, size)`` of `dtype`, channels last.
+def resample_crops(image: Tensor, boxes: np.ndarray, size: int, dtype: torch.dtype) -> Tensor:
+    """Cut `boxes` out of an image and resample each to a square.
 
     Args:
+        image: ``(H, W, 3)``, contiguous.
         boxes: ``(N, 4)`` whole pixels within the image, none empty: left, top, right, bottom;
-            right and bottom are outside.
+            right and bottom are exclusive.
+        size: Edge of the squares, in pixels.
+        dtype: Of the result: float32 or float64.
+
+    Returns:
+        ``(N, 3, size, size)`` in channels-last memory.
     """
     out = torch.empty(len(boxes), size, size, 3, dtype=dtype, device=image.device)
     edges = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
@@ -94,37 +116,50 @@ def crops(image: Tensor, boxes: np.ndarray, size: int, dtype: torch.dtype) -> Te
     start = 0
     while start < len(order):
         smallest = int(edges[order[start]])
-        end = int(np.searchsorted(edges[order], max(smallest * BUCKET, size), side="right"))
-        end = min(end, start + max(1, PIXELS // int(edges[order[end - 1]]) ** 2))
+        end = int(np.searchsorted(edges[order], max(smallest * MAX_EDGE_RATIO, size), side="right"))
+        end = min(end, start + max(1, MAX_PIXELS // int(edges[order[end - 1]]) ** 2))
         chosen = order[start:end]
-        part = _crops(image, boxes[chosen], int(edges[order[end - 1]]), size, dtype)
+        part = _resample_similar(image, boxes[chosen], int(edges[order[end - 1]]), size, dtype)
         out[torch.from_numpy(chosen).to(image.device)] = part
         start = end
     return out.permute(0, 3, 1, 2)
 
 
-def _crops(image: Tensor, boxes: np.ndarray, edge: int, size: int, dtype: torch.dtype) -> Tensor:
-    """`crops` of boxes that fit into a square of `edge` pixels: ``(N, size, size, 3)``."""
+def _resample_similar(
+    image: Tensor, boxes: np.ndarray, edge: int, size: int, dtype: torch.dtype
+) -> Tensor:
+    """Resample `boxes` that fit into a square of `edge` pixels: ``(N, size, size, 3)``."""
     height, width = image.shape[:2]
-    tall, wide = min(edge, height), min(edge, width)
-    top = np.minimum(boxes[:, 1], height - tall)
-    left = np.minimum(boxes[:, 0], width - wide)
-    pixels = _windows(image, top, left, tall, wide).to(dtype)
-    down = _weights(boxes[:, 1] - top, boxes[:, 3] - top, tall, size, dtype).to(pixels)
-    across = _weights(boxes[:, 0] - left, boxes[:, 2] - left, wide, size, dtype).to(pixels)
-    with torch.autocast(image.device.type, enabled=False):  # for the nets, not for pixels
-        flat = torch.bmm(down, pixels).reshape(-1, size, wide, 3)
-        turned = flat.permute(0, 2, 1, 3).reshape(-1, wide, size * 3)
+    window_height, window_width = min(edge, height), min(edge, width)
+    top = np.minimum(boxes[:, 1], height - window_height)
+    left = np.minimum(boxes[:, 0], width - window_width)
+    pixels = _windows(image, top, left, window_height, window_width).to(dtype)
+    down = _averaging_matrices(boxes[:, 1] - top, boxes[:, 3] - top, window_height, size, dtype).to(
+        pixels
+    )
+    across = _averaging_matrices(
+        boxes[:, 0] - left, boxes[:, 2] - left, window_width, size, dtype
+    ).to(pixels)
+    with torch.autocast(image.device.type, enabled=False):  # autocast would round the pixels
+        flat = torch.bmm(down, pixels).reshape(-1, size, window_width, 3)
+        turned = flat.permute(0, 2, 1, 3).reshape(-1, window_width, size * 3)
         return torch.bmm(across, turned).reshape(-1, size, size, 3).transpose(1, 2)
 
 
-def _windows(image: Tensor, top: np.ndarray, left: np.ndarray, tall: int, wide: int) -> Tensor:
-    """N windows of a contiguous image: ``(N, tall, wide * 3)``."""
+def _windows(
+    image: Tensor, top: np.ndarray, left: np.ndarray, window_height: int, window_width: int
+) -> Tensor:
+    """Return windows at N places of a contiguous image: ``(N, height, width * 3)``."""
     height, width, channels = image.shape
     row = width * channels
-    shape = (height - tall + 1, width - wide + 1, tall, wide * channels)
+    shape = (
+        height - window_height + 1,
+        width - window_width + 1,
+        window_height,
+        window_width * channels,
+    )
     strides = (row, channels, row, 1)
-    if image.device.type == "cpu":  # NumPy copies whole rows of a window: 4 times as fast
+    if image.device.type == "cpu":  # NumPy copies whole rows of a window, 4 times as fast as torch
         array = image.numpy()
         steps = [stride * array.itemsize for stride in strides]
         views = np.lib.stride_tricks.as_strided(array, shape, steps, writeable=False)
@@ -132,24 +167,25 @@ def _windows(image: Tensor, top: np.ndarray, left: np.ndarray, tall: int, wide: 
     return image.as_strided(shape, strides)[torch.from_numpy(top), torch.from_numpy(left)]
 
 
-def _weights(
+def _averaging_matrices(
     first: np.ndarray, end: np.ndarray, edge: int, size: int, dtype: torch.dtype
 ) -> Tensor:
-    """For each of N crops the matrix ``(size, edge)`` that takes means of pixels first to end."""
+    """Return matrices that average pixels `first` to `end` of each crop: ``(N, size, edge)``."""
     numbers = np.float64 if dtype == torch.float64 else np.float32
-    # Nearly all start at their window's first pixel, and many are equally long.
-    kinds, which = np.unique(first * (edge + 1) + end - first, return_inverse=True)
-    matrices = np.zeros((len(kinds), size, edge), numbers)
-    for matrix, kind in zip(matrices, kinds.tolist(), strict=True):
-        start, length = divmod(kind, edge + 1)
-        matrix[:, start : start + length] = _matrix(length, size)
-    return torch.from_numpy(matrices[which])
+    # Few spans are different: nearly all start at their window's first pixel, and many are
+    # equally long.
+    spans, span_of = np.unique(first * (edge + 1) + end - first, return_inverse=True)
+    matrices = np.zeros((len(spans), size, edge), numbers)
+    for matrix, span in zip(matrices, spans.tolist(), strict=True):
+        start, length = divmod(span, edge + 1)
+        matrix[:, start : start + length] = _averaging_matrix(length, size)
+    return torch.from_numpy(matrices[span_of])
 
 
 @lru_cache(maxsize=512)
-def _matrix(length: int, size: int) -> np.ndarray:
-    """What takes the means of one axis of `length` pixels: ``(size, length)``, float64."""
-    start, stop = (edge[:, None] for edge in bounds(length, size))
+def _averaging_matrix(length: int, size: int) -> np.ndarray:
+    """Return the matrix that averages `length` pixels to `size`: ``(size, length)``, float64."""
+    start, stop = (edge[:, None] for edge in pixel_bounds(length, size))
     pixel = np.arange(length)
     matrix: np.ndarray = ((pixel >= start) & (pixel < stop)) / (stop - start)
     return matrix

@@ -1,8 +1,10 @@
-"""Box arithmetic and non-maximum suppression, in NumPy and in the dtype of the boxes given.
+"""Box arithmetic and non-maximum suppression, in NumPy and in the dtype of the given boxes.
 
-Boxes are ``(N, 4)``: left, top, right, bottom in pixels, both corners inside (1-based, as in the
-MATLAB program that the original was translated from). Results depend on the dtype: facenet-pytorch
-computes in float32 and the original in float64, and both round to whole pixels in between.
+Boxes are ``(N, 4)``: left, top, right, bottom in pixels, counted from 1, with both corners inside
+the box, as in the MATLAB program that the original was translated from
+(https://github.com/kpzhang93/MTCNN_face_detection_alignment). Results depend on the dtype:
+facenet-pytorch computes in float32 and the original in float64, and both round to whole pixels in
+between.
 """
 
 from __future__ import annotations
@@ -15,35 +17,46 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 Indices = NDArray[np.intp]
 
-BLOCK = 64  # boxes that non-maximum suppression compares at a time; any number gives the same
+BLOCK = 64  # boxes that `nms` compares at a time; affects its speed alone
 STRIDE = 2  # pixels of the resampled image between two windows of P-Net
 CELL = 12  # pixels that one window of P-Net covers
 
 
 class NmsRule(NamedTuple):
-    """How non-maximum suppression measures an overlap.
+    """How non-maximum suppression measures an overlap and orders boxes.
 
-    `pixel`: what right - left lacks to be a width: 1 if both edges are inside, else 0.
-    `of`: the intersection is divided by the "union", or by the "smaller" of both boxes.
-    `last_first`: of boxes with equal scores, the one listed last is taken first.
+    Attributes:
+        pixel: Added to right - left to give a width: 1 if both edges are inside the box, else 0.
+        denominator: Divide the intersection by the "union", or by the "smaller" of both boxes.
+        last_first: Of boxes with equal scores, take the one listed last first.
     """
 
     pixel: int
-    of: str
+    denominator: str
     last_first: bool
 
 
-TORCHVISION = NmsRule(pixel=0, of="union", last_first=False)
-UNION = NmsRule(pixel=1, of="union", last_first=True)  # the original's "Union"
-SMALLER = NmsRule(pixel=1, of="smaller", last_first=True)  # the original's "Min"
+TORCHVISION = NmsRule(pixel=0, denominator="union", last_first=False)
+UNION = NmsRule(pixel=1, denominator="union", last_first=True)  # the original's "Union"
+SMALLER = NmsRule(pixel=1, denominator="smaller", last_first=True)  # the original's "Min"
 
 
 def nms(boxes: Array, scores: Array, threshold: float, rule: NmsRule) -> Indices:
-    """Indices of the boxes that no better kept box overlaps by more than `threshold`, best first.
+    """Keep the boxes that no better kept box overlaps by more than `threshold`.
 
     Args:
         boxes: ``(N, 4)``.
         scores: ``(N,)``.
+        threshold: Largest overlap of two kept boxes, 0 to 1.
+        rule: How an overlap is measured.
+
+    Returns:
+        Indices of the kept boxes, best first.
+
+    Example:
+        >>> pair = np.array([[0.0, 0, 10, 10], [1, 0, 11, 10]])
+        >>> nms(pair, np.array([0.8, 0.9]), 0.7, TORCHVISION).tolist()
+        [1]
     """
     if rule.last_first:
         order = np.argsort(scores, kind="stable")[::-1]
@@ -54,8 +67,8 @@ def nms(boxes: Array, scores: Array, threshold: float, rule: NmsRule) -> Indices
     kept: list[Indices] = []
     waiting = np.arange(len(order))
     while waiting.size:
-        # The best of them against each other, one after the other; then those kept of these
-        # against all the rest at once.
+        # Compare the best BLOCK boxes with each other, one after the other. Then compare those of
+        # them that are kept with all the rest at once.
         best, waiting = waiting[:BLOCK], waiting[BLOCK:]
         overlaps = _overlap(ranked, areas, best, best, threshold, rule)
         alive = np.ones(len(best), dtype=bool)
@@ -79,7 +92,7 @@ def _areas(boxes: Array, rule: NmsRule) -> Array:
 def _overlap(
     boxes: Array, areas: Array, rows: Indices, columns: Indices, threshold: float, rule: NmsRule
 ) -> NDArray[np.bool_]:
-    """Which of `rows` overlaps which of `columns` by more than `threshold`: a table."""
+    """Return which of `rows` overlaps which of `columns` by more than `threshold`, as a table."""
     left, top, right, bottom = boxes[rows].T[:, :, None]
     left2, top2, right2, bottom2 = boxes[columns].T[:, None]
     widths = np.minimum(right, right2) - np.maximum(left, left2)
@@ -88,22 +101,33 @@ def _overlap(
         widths += rule.pixel
         heights += rule.pixel
     shared = widths.clip(0, out=widths) * heights.clip(0, out=heights)
-    mine, theirs = areas[rows, None], areas[None, columns]
-    whole = mine + theirs - shared if rule.of == "union" else np.minimum(mine, theirs)
-    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 overlaps nothing, as in both
+    area, area2 = areas[rows, None], areas[None, columns]
+    whole = area + area2 - shared if rule.denominator == "union" else np.minimum(area, area2)
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 is NaN, which overlaps nothing
         shared /= whole
-    table: NDArray[np.bool_] = shared > _rounded_down(threshold, shared.dtype)
+    table: NDArray[np.bool_] = shared > _round_down(threshold, shared.dtype)
     return table
 
 
-def _rounded_down(value: float, dtype: np.dtype) -> np.floating:
-    """The number of `dtype` that the same numbers of `dtype` are greater than as than `value`."""
+def _round_down(value: float, dtype: np.dtype) -> np.floating:
+    """Return the largest number of `dtype` that is at most `value`.
+
+    A number of `dtype` is greater than the result if and only if it is greater than `value`.
+    NumPy would round `value` to the nearest number, and so compare with another threshold.
+    """
     rounded: np.floating = dtype.type(value)
     return rounded if float(rounded) <= value else np.nextafter(rounded, dtype.type(-np.inf))
 
 
 def windows(rows: Indices, columns: Indices, scale: float, dtype: np.dtype) -> Array:
-    """Boxes in the image of P-Net's windows `rows` and `columns` at `scale`: ``(N, 4)``."""
+    """Return the boxes in the image that P-Net's windows cover: ``(N, 4)``.
+
+    Args:
+        rows: ``(N,)``, the windows' places in P-Net's map.
+        columns: ``(N,)``.
+        scale: Of the pyramid's image; 0.5 is half the size.
+        dtype: Of the result, and of the arithmetic.
+    """
     corners = (STRIDE * np.stack([columns, rows], axis=1)).astype(dtype)
     factor = dtype.type(scale)
     first = np.floor((corners + dtype.type(1)) / factor)
@@ -112,14 +136,22 @@ def windows(rows: Indices, columns: Indices, scale: float, dtype: np.dtype) -> A
 
 
 def regress(boxes: Array, offsets: Array, pixel: int) -> Array:
-    """`boxes` with every edge moved by `offsets` ``(N, 4)``, in units of width and height."""
+    """Move every edge of `boxes` by `offsets` ``(N, 4)``, in units of width and height.
+
+    `pixel` is that of `NmsRule`.
+    """
     widths = boxes[:, 2] - boxes[:, 0] + pixel
     heights = boxes[:, 3] - boxes[:, 1] + pixel
     return boxes + offsets * np.stack([widths, heights, widths, heights], axis=1)
 
 
 def square(boxes: Array) -> Array:
-    """Squares about the centres of `boxes`, as wide as their longer edge."""
+    """Return squares with the centres of `boxes`, as wide as their longer edges.
+
+    Example:
+        >>> square(np.array([[0.0, 0, 10, 20]])).tolist()
+        [[-5.0, 0.0, 15.0, 20.0]]
+    """
     widths = boxes[:, 2] - boxes[:, 0]
     heights = boxes[:, 3] - boxes[:, 1]
     edges = np.maximum(widths, heights)
@@ -130,7 +162,7 @@ def square(boxes: Array) -> Array:
 
 
 def landmarks(boxes: Array, points: Array) -> Array:
-    """O-Net's `points` ``(N, 10)`` in pixels: ``(N, 5, 2)``, x and y."""
+    """Convert O-Net's `points` ``(N, 10)`` from units of the box to pixels ``(N, 5, 2)``."""
     widths = (boxes[:, 2] - boxes[:, 0] + 1)[:, None]
     heights = (boxes[:, 3] - boxes[:, 1] + 1)[:, None]
     x = widths * points[:, :5] + boxes[:, :1] - 1

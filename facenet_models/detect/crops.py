@@ -1,4 +1,4 @@
-"""Faces cut out of images, and how their values are scaled for the networks."""
+"""Cut faces out of images, and scale their values for the networks."""
 
 from __future__ import annotations
 
@@ -15,23 +15,36 @@ from torch.nn import functional as F
 
 from facenet_common.atomic import write_file
 from facenet_common.errors import UsageError
-from facenet_models.detect.images import is_pil, to_rgb
+from facenet_models.detect.images import is_batch, is_pil, to_rgb
 from facenet_models.detect.inter_area import inter_area
 
 AnyArray = TypeVar("AnyArray", np.ndarray, Tensor)
 
 
 def fixed_image_standardization(image: AnyArray) -> AnyArray:
-    """``(image - 127.5) / 128``: 0 to 255 becomes -1 to 1, as the published networks take it."""
+    """Return ``(image - 127.5) / 128``: values 0 to 255 become -1 to 1.
+
+    The published networks take images that are scaled in this way.
+
+    Example:
+        >>> fixed_image_standardization(np.array([0.0, 127.5, 255.0])).tolist()
+        [-0.99609375, 0.0, 0.99609375]
+    """
     return (image - 127.5) / 128.0
 
 
 def prewhiten(image: AnyArray, *, unbiased: bool = False) -> AnyArray:
-    """`image` less its mean, divided by its standard deviation, which is at least 1/sqrt(size).
+    """Subtract the mean of `image` and divide by its standard deviation, at least 1/sqrt(size).
 
-    By default the population deviation (divisor n), like the original ``facenet.prewhiten``.
-    ``unbiased=True`` takes the sample deviation (divisor n - 1), like facenet-pytorch's; for a
-    face of 160x160 the results differ by a factor of 1 - 7e-6.
+    Args:
+        image: An array or tensor of any shape.
+        unbiased: Use the sample deviation (divisor n - 1), as facenet-pytorch does. The default
+            is the population deviation (divisor n), as in the original ``facenet.prewhiten``. For
+            a face of 160x160 the results differ by a factor of 1 - 7e-6.
+
+    Example:
+        >>> prewhiten(np.array([1.0, 3.0])).tolist()
+        [-1.0, 1.0]
     """
     correction = int(unbiased)
     size = math.prod(image.shape)
@@ -50,25 +63,36 @@ def extract_face(
     margin: int = 0,
     save_path: str | os.PathLike[str] | None = None,
 ) -> Tensor:
-    """The face in `box` as ``(3, image_size, image_size)`` float32 with values 0 to 255.
+    """Cut the face in `box` out of an image and resample it to a square.
 
     Args:
         img: One image; see `facenet_models.detect.images`.
-        box: Left, top, right, bottom in pixels; the parts outside the image are left out.
+        box: Left, top, right, bottom in pixels. Parts outside the image are cut off.
+        image_size: Edge of the square, in pixels.
         margin: Pixels of the result, both sides together, to add around the box.
-        save_path: Where to write the face; its suffix gives the format, missing folders are made.
+        save_path: Write the face to this file too. Its suffix gives the format; missing folders
+            are created.
+
+    Returns:
+        ``(3, image_size, image_size)`` float32, values 0 to 255.
 
     The resampling depends on the kind of `img`, as in facenet-pytorch: Pillow's bilinear for a PIL
     image, OpenCV's INTER_AREA for an array, torch's area for a tensor. facenet-pytorch returns a
     tensor's face as height x width x 3; here it is 3 x height x width too.
 
     Raises:
-        UsageError: The box holds no pixel of the image, or the margin leaves no face.
+        UsageError: The box contains no pixel of the image, or the margin is as large as the face.
         OutputError: The file could not be written.
+
+    Example:
+        >>> extract_face(np.zeros((100, 200, 3), np.uint8), [10, 10, 50, 60]).shape
+        torch.Size([3, 160, 160])
     """
     if not 0 <= margin < image_size:
         raise UsageError(
-            "the margin must leave a face", expected=f"0 to {image_size - 1}", found=margin
+            "margin must be smaller than image_size",
+            expected=f"0 to {image_size - 1} pixels",
+            found=margin,
         )
     rgb = to_rgb(img)
     pixels = _pixels(box, image_size, margin, rgb.shape[1], rgb.shape[0])
@@ -83,8 +107,8 @@ def extract_face(
 def _pixels(
     box: Any, image_size: int, margin: int, width: int, height: int
 ) -> tuple[int, int, int, int]:
-    """`box` with its margin, in whole pixels of the image; right and bottom are outside."""
-    # Python floats would round elsewhere: the arithmetic is the box's own (float32) as before.
+    """Return `box` with its margin in whole pixels of the image, right and bottom exclusive."""
+    # Computed in the box's own dtype (float32): Python floats would round to other pixels.
     left, top, right, bottom = box
     wider = margin * (right - left) / (image_size - margin)
     higher = margin * (bottom - top) / (image_size - margin)
@@ -96,7 +120,7 @@ def _pixels(
     )
     if pixels[2] <= pixels[0] or pixels[3] <= pixels[1]:
         raise UsageError(
-            "the box holds no pixel of the image",
+            "the box contains no pixel of the image",
             expected=f"left < right and top < bottom within {width}x{height}",
             found=", ".join(f"{float(edge):g}" for edge in box),
         )
@@ -106,7 +130,7 @@ def _pixels(
 def _resize(
     img: Any, rgb: np.ndarray | Tensor, pixels: tuple[int, int, int, int], size: int
 ) -> np.ndarray | Tensor:
-    """The `pixels` of an image as ``(size, size, 3)`` uint8."""
+    """Resample the `pixels` of an image to ``(size, size, 3)`` uint8."""
     left, top, right, bottom = pixels
     part = rgb[top:bottom, left:right]
     if isinstance(part, Tensor):
@@ -124,10 +148,10 @@ def _resize(
 
 
 def save_face(face: np.ndarray | Tensor, path: Path) -> None:
-    """Write ``(H, W, 3)`` uint8 as an image file; its folders are made if they are missing.
+    """Write ``(H, W, 3)`` uint8 as an image file; create missing folders.
 
     Raises:
-        UsageError: The path's suffix is no image format of Pillow's.
+        UsageError: Pillow has no image format for the path's suffix.
         OutputError: The file could not be written.
     """
     from PIL import Image
@@ -136,7 +160,7 @@ def save_face(face: np.ndarray | Tensor, path: Path) -> None:
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind is None or kind not in Image.SAVE:
         raise UsageError(
-            "the file's name does not say what kind of image to write",
+            "unknown image format",
             file=path,
             expected="a suffix such as .png or .jpg",
         )
@@ -144,3 +168,26 @@ def save_face(face: np.ndarray | Tensor, path: Path) -> None:
     Image.fromarray(np.ascontiguousarray(array)).save(data, format=kind)
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
     write_file(path, data.getvalue())
+
+
+def face_paths(img: Any, save_path: Any) -> list[Path | None]:
+    """Return one path, or None, for each image of `MTCNN.forward`.
+
+    Raises:
+        UsageError: A batch has a single path, to which each face would be written in turn, or a
+            list of another length.
+    """
+    if not is_batch(img):
+        if isinstance(save_path, list | tuple) and len(save_path) == 1:
+            save_path = save_path[0]
+        return [None if save_path is None else Path(save_path)]
+    if save_path is None:
+        return [None] * len(img)
+    if isinstance(save_path, str | os.PathLike) or len(save_path) != len(img):
+        found = 1 if isinstance(save_path, str | os.PathLike) else len(save_path)
+        raise UsageError(
+            "a batch needs one save_path for each image, in a list",
+            expected=f"{len(img)} paths",
+            found=f"{found}: {save_path!r}" if found == 1 else found,
+        )
+    return [None if path is None else Path(path) for path in save_path]

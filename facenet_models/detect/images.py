@@ -1,8 +1,8 @@
-"""What MTCNN takes as images, brought to one form: RGB, height x width x 3, whole numbers.
+"""Convert the images that MTCNN accepts to one form: RGB, ``(H, W, 3)``, values 0 to 255.
 
-Accepted: PIL images of any mode; arrays and tensors ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)``,
-``(H, W, 4)`` and, where it can't be mistaken, ``(C, H, W)``; any dtype with values 0 to 255. Grey
-is repeated, alpha is dropped.
+Accepted are PIL images of any mode, and arrays and tensors ``(H, W)``, ``(H, W, 1)``,
+``(H, W, 3)``, ``(H, W, 4)`` and, where the shape is unambiguous, ``(C, H, W)``, of any dtype with
+values 0 to 255. Grey is repeated to three channels; alpha is dropped.
 """
 
 from __future__ import annotations
@@ -23,36 +23,51 @@ CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 
 
 def is_pil(image: object) -> bool:
-    """Whether `image` is one of Pillow's, without importing it."""
+    """Return whether `image` is a PIL image, without importing Pillow."""
     return any(cls.__module__.startswith("PIL.") for cls in type(image).__mro__)
 
 
 def is_batch(images: object) -> bool:
-    """Whether `images` is several: a list, a tuple, or an array or tensor of 4 dimensions."""
+    """Return whether `images` is a list, a tuple, or an array or tensor of 4 dimensions.
+
+    facenet-pytorch takes a tensor of 4 dimensions for one image:
+    https://github.com/timesler/facenet-pytorch/issues/114
+
+    Example:
+        >>> is_batch(np.zeros((1, 20, 20, 3))), is_batch(np.zeros((20, 20, 3)))
+        (True, False)
+    """
     if isinstance(images, list | tuple):
         return True
     return isinstance(images, np.ndarray | Tensor) and images.ndim == 4
 
 
 def as_list(images: Any) -> list[Any]:
-    """The single images in `images`, one or a batch."""
+    """Return the images of a batch, or one image, as a list."""
     return list(images) if is_batch(images) else [images]
 
 
 def to_rgb(image: Any) -> np.ndarray | Tensor:
-    """`image` as RGB, ``(H, W, 3)``: a tensor if it is one, where it is, else an array.
+    """Convert `image` to RGB, ``(H, W, 3)``.
 
-    uint8, except that an array or tensor of fractions keeps them: float32 or float64.
+    Returns:
+        A tensor on the same device for a tensor, else an array. uint8 where all values are whole
+        numbers, else float32 or float64.
 
     Raises:
-        UsageError: It is none of the kinds above, has no pixels, or values outside 0 to 255.
+        UsageError: `image` is of another kind or shape, has no pixels, or has values outside 0 to
+            255.
+
+    Example:
+        >>> to_rgb(np.zeros((20, 30), np.uint8)).shape
+        (20, 30, 3)
     """
     if is_pil(image):
         return _pil_to_rgb(image)
     if not isinstance(image, np.ndarray | Tensor):
         raise UsageError(
-            "this is no image",
-            expected="a PIL image, an array or tensor (H, W, 3), or a list of such",
+            f"expected an image, got {type(image).__name__}",
+            expected="a PIL image, an array or tensor (H, W, 3), or a list of these",
             found=type(image).__name__,
             next_step="open the file first: PIL.Image.open(path)",
         )
@@ -61,20 +76,20 @@ def to_rgb(image: Any) -> np.ndarray | Tensor:
 
 
 def _pil_to_rgb(image: Image) -> np.ndarray:
-    if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more, which convert() clips
+    if image.mode.startswith("I") or image.mode == "F":  # convert() would clip 16 bits and more
         return to_rgb_array(np.asarray(image))
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def to_rgb_array(array: np.ndarray) -> np.ndarray:
-    """`to_rgb` of an array."""
+    """Convert an array as `to_rgb` does; return an array."""
     rgb = to_rgb(array)
     assert isinstance(rgb, np.ndarray)
     return rgb
 
 
 def _to_channels_last(image: Any) -> Any:
-    """An array or tensor as ``(H, W, 3)``."""
+    """Convert an array or tensor to ``(H, W, 3)``."""
     shape = tuple(image.shape)
     if image.ndim == 2:
         image = image[:, :, None]
@@ -84,7 +99,7 @@ def _to_channels_last(image: Any) -> Any:
         )
     if image.ndim != 3 or image.shape[2] not in CHANNELS or 0 in shape:
         raise UsageError(
-            "this is no image",
+            "expected an image, got an array of another shape",
             expected="shape (H, W, 3); also (H, W), (H, W, 1), (H, W, 4), (3, H, W)",
             found=f"shape {shape}",
         )
@@ -94,7 +109,7 @@ def _to_channels_last(image: Any) -> Any:
 
 
 def _to_range(image: Any) -> Any:
-    """`image` as uint8, or as it is if it has fractions within 0 to 255."""
+    """Convert `image` to uint8, or to floats where it has fractions; check that it is 0 to 255."""
     if image.dtype in (torch.uint8, np.uint8):
         return image
     tensor = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
@@ -122,13 +137,13 @@ def _to_range(image: Any) -> Any:
 
 
 def to_tensors(images: Sequence[Any], device: torch.device) -> list[Tensor]:
-    """Each of `images` as a tensor ``(H, W, 3)`` on `device`; see `to_rgb`."""
+    """Convert each of `images` to a tensor ``(H, W, 3)`` on `device`; see `to_rgb`."""
     tensors = []
     for image in images:
         rgb = to_rgb(image)
         if isinstance(rgb, np.ndarray):
-            # torch warns of read-only memory (Pillow's); a copy is cheap beside the detection.
-            own = np.ascontiguousarray(rgb) if rgb.flags.writeable else np.array(rgb, order="C")
-            rgb = torch.from_numpy(own)
+            # torch warns of read-only memory such as Pillow's. A copy costs little here.
+            array = np.ascontiguousarray(rgb) if rgb.flags.writeable else np.array(rgb, order="C")
+            rgb = torch.from_numpy(array)
         tensors.append(rgb.to(device))
     return tensors

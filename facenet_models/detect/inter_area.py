@@ -1,9 +1,10 @@
-"""OpenCV's ``cv2.resize(..., interpolation=INTER_AREA)``, without OpenCV.
+"""Resampling as OpenCV's ``cv2.resize(..., interpolation=cv2.INTER_AREA)``, without OpenCV.
 
-The original detector resamples with it, and so does facenet-pytorch the faces of arrays. Written
-after what OpenCV 4 does (modules/imgproc/src/resize.cpp), operation by operation, so that uint8
-results are the same to the last bit: the mean of the area under an output pixel where both axes
-shrink; otherwise a linear interpolation whose weights are nearer to areas than INTER_LINEAR's.
+The original detector resamples images with it, and facenet-pytorch faces that it cuts out of
+arrays. The code repeats the operations of OpenCV 4 in their order, so that uint8 results are
+equal to the last bit. Where both axes shrink, an output pixel is the mean of the area under it;
+otherwise it is interpolated linearly, with weights closer to areas than INTER_LINEAR's. See
+https://github.com/opencv/opencv/blob/4.x/modules/imgproc/src/resize.cpp.
 """
 
 from __future__ import annotations
@@ -13,19 +14,29 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-FIXED = 2048  # OpenCV's fixed point for weights of uint8 images: 11 bits
-LEAST = 1e-3  # part of an input pixel that it leaves out
+FIXED_POINT_ONE = 2048  # a weight of 1 in OpenCV's fixed point for uint8 images: 11 bits
+MIN_COVER = 1e-3  # OpenCV leaves out input pixels of which it covers less
 
 
 class Taps(NamedTuple):
-    """For every output pixel the input pixels to add up, and their weights: ``(size, taps)``."""
+    """The input pixels that each output pixel adds up, and their weights: ``(size, taps)``."""
 
     pixels: NDArray[np.intp]
     weight: NDArray[np.number]
 
 
 def inter_area(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """`image` ``(H, W, C)``, uint8, float32 or float64, as ``(height, width, C)`` of its dtype."""
+    """Resample `image` to ``(height, width, C)``, in its own dtype.
+
+    Args:
+        image: ``(H, W, C)``; uint8, float32 or float64.
+        height: In pixels.
+        width: In pixels.
+
+    Example:
+        >>> inter_area(np.array([[[0], [90], [30]]], np.uint8), 1, 2).ravel().tolist()
+        [30, 50]
+    """
     rows, columns = image.shape[:2]
     if (rows, columns) == (height, width):
         return image.copy()
@@ -39,7 +50,7 @@ def inter_area(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _whole_blocks(image: np.ndarray, down: int, across: int) -> np.ndarray:
-    """Means of blocks of whole pixels."""
+    """Average blocks of ``down`` x ``across`` whole pixels."""
     rows, columns, channels = image.shape
     blocks = image.reshape(rows // down, down, columns // across, across, channels)
     share = np.float32(1 / (down * across))
@@ -48,13 +59,13 @@ def _whole_blocks(image: np.ndarray, down: int, across: int) -> np.ndarray:
         return means
     sums = blocks.sum(axis=(1, 3), dtype=np.int32)
     if (down, across) == (2, 2):
-        return _cast((sums + 2) >> 2, image.dtype)  # rounds halves up; all else to even
+        return _cast((sums + 2) >> 2, image.dtype)  # halves are rounded up here, elsewhere to even
     return _cast(sums.astype(np.float32) * share, image.dtype)
 
 
 def _area_taps(size: int, target: int) -> Taps:
-    """The input pixels under each output pixel, and which part of it each covers."""
-    scale = 1 / (target / size)  # as OpenCV rounds it
+    """Return the input pixels under each output pixel, weighted by the part that each covers."""
+    scale = 1 / (target / size)  # OpenCV computes it so, which differs from size / target
     taps = int(np.ceil(scale)) + 2
     index = np.zeros((target, taps), np.intp)
     weight = np.zeros((target, taps))
@@ -65,7 +76,7 @@ def _area_taps(size: int, target: int) -> Taps:
     first = np.minimum(np.ceil(start), last)
     before = first - start
     index[:, 0] = np.maximum(first - 1, 0)
-    weight[:, 0] = np.where(before > LEAST, before / whole, 0)
+    weight[:, 0] = np.where(before > MIN_COVER, before / whole, 0)
     for tap in range(taps - 2):
         full = first + tap
         index[:, tap + 1] = np.minimum(full, size - 1)
@@ -73,12 +84,12 @@ def _area_taps(size: int, target: int) -> Taps:
     after = end - last
     index[:, -1] = last
     part = np.minimum(np.minimum(after, 1), whole) / whole
-    weight[:, -1] = np.where(after > LEAST, part, 0)
+    weight[:, -1] = np.where(after > MIN_COVER, part, 0)
     return Taps(index, weight)
 
 
 def _linear_taps(size: int, target: int) -> Taps:
-    """Two input pixels for each output pixel; the second has a weight only where areas meet."""
+    """Return two input pixels for each output pixel; the second has a weight only at borders."""
     inverse = target / size
     scale = 1 / inverse
     output = np.arange(target)
@@ -95,7 +106,7 @@ def _linear_taps(size: int, target: int) -> Taps:
 def _linear(image: np.ndarray, down: Taps, across: Taps) -> np.ndarray:
     if image.dtype != np.uint8:
         return _weigh(image, down, across)
-    fixed = [np.rint(taps.weight * FIXED).astype(np.int64) for taps in (down, across)]
+    fixed = [np.rint(taps.weight * FIXED_POINT_ONE).astype(np.int64) for taps in (down, across)]
     wide = _weigh_columns(image.astype(np.int64), Taps(across.pixels, fixed[1])) >> 4
     upper, lower = (
         (wide[down.pixels[:, tap]] * fixed[0][:, tap, None, None]) >> 16 for tap in range(2)
@@ -104,7 +115,7 @@ def _linear(image: np.ndarray, down: Taps, across: Taps) -> np.ndarray:
 
 
 def _weigh(image: np.ndarray, down: Taps, across: Taps) -> np.ndarray:
-    """Weighted sums along both axes, columns first, in the image's dtype and OpenCV's order."""
+    """Add up pixels along both axes, columns first, in the image's dtype and OpenCV's order."""
     wide = _weigh_columns(image, across)
     total = np.zeros((len(down.pixels), *wide.shape[1:]), image.dtype)
     for tap in range(down.pixels.shape[1]):
@@ -122,5 +133,5 @@ def _weigh_columns(image: np.ndarray, across: Taps) -> np.ndarray:
 
 
 def _cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`values` as `dtype`; to uint8 they are rounded, halves to even."""
+    """Convert `values` to `dtype`; for uint8, round them, halves to even."""
     return np.rint(values).astype(np.uint8) if dtype == np.uint8 else values

@@ -1,7 +1,9 @@
-"""MTCNN: finds faces, their landmarks, and cuts them out.
+"""MTCNN: find faces and their landmarks, and cut the faces out.
 
-Takes facenet-pytorch's place: the same parameters, calls and answers (its version 2.6.0), without
-its pins and twice as fast. Zhang et al., arXiv:1604.02878.
+A replacement for facenet-pytorch's MTCNN, with the parameters, methods and results of its version
+2.6.0 (https://github.com/timesler/facenet-pytorch/blob/master/models/mtcnn.py). It is twice as fast
+and puts no upper bounds on the versions of torch, NumPy and Pillow. Zhang et al., "Joint Face
+Detection and Alignment using Multi-task Cascaded Convolutional Networks", arXiv:1604.02878.
 """
 
 from __future__ import annotations
@@ -17,17 +19,19 @@ from torch import Tensor, nn
 
 from facenet_common.errors import UsageError
 from facenet_models.detect import cascade, reference, selection
-from facenet_models.detect.crops import extract_face, fixed_image_standardization
+from facenet_models.detect.crops import extract_face, face_paths, fixed_image_standardization
 from facenet_models.detect.images import as_list, is_batch, to_tensors
 from facenet_models.detect.settings import Faces, Nets, Settings
 from facenet_models.detect.types import Backend, SelectionMethod
-from facenet_models.networks.mtcnn import ONet, PNet, RNet
+from facenet_models.networks.onet import ONet
+from facenet_models.networks.pnet import PNet
+from facenet_models.networks.rnet import RNet
 from facenet_models.weights.mtcnn import fill
 
 BACKENDS = {"facenet-pytorch": cascade.detect, "reference": reference.detect}
 assert set(BACKENDS) == set(get_args(Backend))
 
-Path_ = str | os.PathLike[str]
+StrPath = str | os.PathLike[str]
 
 
 class MTCNN(nn.Module):
@@ -36,28 +40,34 @@ class MTCNN(nn.Module):
     Args:
         image_size: Height and width of the faces that `forward` returns, in pixels.
         margin: Pixels of such a face, both sides together, to add around the box.
-        min_face_size: Smallest face to look for, in pixels; a smaller image holds none.
-        thresholds: Least probabilities of the three stages.
-        factor: By which the image is shrunk from one size of faces to the next.
-        post_process: Give faces as ``(pixel - 127.5) / 128``; else as 0 to 255.
+        min_face_size: Smallest face to look for, in pixels. In smaller images none is found.
+        thresholds: Minimum probabilities of the three stages.
+        factor: Scale factor between two sizes of the image pyramid.
+        post_process: Return faces as ``(pixel - 127.5) / 128``; else with values 0 to 255.
         select_largest: List the largest face first, else the most probable.
         selection_method: Which face `forward` keeps, see `select_boxes`; overrides select_largest.
-        keep_all: `forward` gives all faces of an image.
-        device: Where to compute; `to` moves it too.
-        backend: Whose arithmetic. "facenet-pytorch", or "reference": the original detector's of
-            davidsandberg/facenet, which with the same weights puts boxes up to 5 pixels elsewhere.
-        weights: Folder of ``pnet.pt``, ``rnet.pt`` and ``onet.pt`` (or .safetensors), held to its
-            ``manifest.json`` or ``SHA256SUMS`` where it has them. By default the published ones,
-            found or downloaded as `facenet_models.weights.pretrained` says.
+        keep_all: `forward` returns all faces of an image.
+        device: Device to compute on; `to` changes it too.
+        backend: "facenet-pytorch", or "reference" for the arithmetic of the original detector in
+            davidsandberg/facenet. With the same weights their boxes differ by up to 5 pixels.
+        weights: Folder of ``pnet.pt``, ``rnet.pt`` and ``onet.pt`` (or .safetensors), checked
+            against its ``manifest.json`` or ``SHA256SUMS`` if there is one. The default is the
+            published files, see `facenet_models.weights.pretrained`.
 
-    Images are RGB: one PIL image, array or tensor ``(H, W, 3)``, a list of such, of one size or
+    Images are RGB: one PIL image, array or tensor ``(H, W, 3)``, a list of these, of one size or
     several, or an array or tensor ``(N, H, W, 3)``. `facenet_models.detect.images` lists what else
-    is accepted. A list or 4-dimensional array is a batch even if it holds one image.
+    is accepted. A list or 4-dimensional array is a batch even if it has one image.
 
     Raises:
-        UsageError: A parameter makes no sense, or there are no weights in the folder.
-        WeightsError: A weight file is damaged, another net's, or has another hash.
-        DownloadError: The published weights are not here and can't be downloaded.
+        UsageError: A parameter is out of range, or the folder has no weights.
+        WeightsError: A weight file is damaged, of another network, or has another hash.
+        DownloadError: The published weights are not on this machine and can't be downloaded.
+
+    Example:
+        >>> mtcnn = MTCNN(keep_all=True)  # doctest: +SKIP
+        >>> boxes, probs = mtcnn.detect(Image.open("party.jpg"))  # doctest: +SKIP
+        >>> boxes.shape, probs.shape  # doctest: +SKIP
+        ((6, 4), (6,))
     """
 
     def __init__(
@@ -74,7 +84,7 @@ class MTCNN(nn.Module):
         device: torch.device | str | int | None = None,
         *,
         backend: Backend = "facenet-pytorch",
-        weights: Path_ | None = None,
+        weights: StrPath | None = None,
     ) -> None:
         super().__init__()
         self.image_size = image_size
@@ -87,9 +97,9 @@ class MTCNN(nn.Module):
         self.keep_all = keep_all
         self.selection_method = selection_method or ("largest" if select_largest else "probability")
         self.backend = backend
-        self._settings()  # refuses nonsense at once
+        self._settings()  # checks them
         if backend not in BACKENDS:
-            raise UsageError(f"there is no backend {backend!r}", expected=" or ".join(BACKENDS))
+            raise UsageError(f"unknown backend {backend!r}", expected=" or ".join(BACKENDS))
         selection.check_method(self.selection_method)
         self.pnet, self.rnet, self.onet = PNet(), RNet(), ONet()
         fill({"pnet": self.pnet, "rnet": self.rnet, "onet": self.onet}, weights)
@@ -99,30 +109,35 @@ class MTCNN(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the nets are."""
+        """Return the device of the networks."""
         return next(self.pnet.parameters()).device
 
     def forward(
         self,
         img: Any,
-        save_path: Path_ | Sequence[Path_ | None] | None = None,
+        save_path: StrPath | Sequence[StrPath | None] | None = None,
         return_prob: bool = False,
     ) -> Any:
-        """The faces in `img`, cut out.
+        """Find the faces in `img` and cut them out.
 
         Args:
             img: One image or a batch.
-            save_path: Where to write the face; for a batch a list of such. With `keep_all`, the
-                second face of ``name.png`` goes to ``name_2.png`` and so on.
-            return_prob: Give the probabilities too.
+            save_path: File to write the face to; for a batch, a list of these. With `keep_all`,
+                the second face of ``name.png`` goes to ``name_2.png`` and so on.
+            return_prob: Return the probabilities too.
 
         Returns:
             For one image a float32 tensor ``(3, image_size, image_size)``, with `keep_all` ``(N,
-            3, image_size, image_size)``, or None if there is no face; for a batch a list of such.
-            With `return_prob`, a pair: this, and for one image its probability (None without a
-            face), with `keep_all` an array ``(N,)`` (``[None]`` without); for a batch an array.
+            3, image_size, image_size)``, or None without a face; for a batch a list of these.
+            With `return_prob`, a pair of this and the probability: for one image a number (None
+            without a face), with `keep_all` an array ``(N,)`` (``[None]`` without a face); for a
+            batch an array of these.
+
+        Raises:
+            UsageError: `img` is not an image, or the paths do not match the images.
+            OutputError: A face could not be written.
         """
-        paths = _paths(img, save_path)  # before the work, so that a mistake costs none
+        paths = face_paths(img, save_path)  # checked before any work is done
         images = list(img) if is_batch(img) else img
         boxes, probs, points = self.detect(images, landmarks=True)
         if not self.keep_all:
@@ -133,22 +148,30 @@ class MTCNN(nn.Module):
         return (faces, probs) if return_prob else faces
 
     def detect(self, img: Any, landmarks: bool = False) -> tuple[Any, ...]:
-        """The boxes of the faces in `img`.
+        """Find the boxes of the faces in `img`.
+
+        Args:
+            img: One image or a batch.
+            landmarks: Return the landmarks too.
 
         Returns:
-            ``(boxes, probs)``, or ``(boxes, probs, points)`` if `landmarks`: for one image float32
-            arrays ``(N, 4)``: left, top, right, bottom; ``(N,)``; and ``(N, 5, 2)``: x and y of
-            left eye, right eye, nose, left and right mouth corner. Pixels, largest face first or
-            by `select_largest` most probable first. Without a face: None, ``[None]``, None. For a
-            batch, arrays of dtype object of such, one for each image.
+            ``(boxes, probs)``, or ``(boxes, probs, points)`` with `landmarks`. For one image these
+            are float32 arrays ``(N, 4)``: left, top, right, bottom; ``(N,)``; and ``(N, 5, 2)``: x
+            and y of left eye, right eye, nose, left and right mouth corner, in pixels. The largest
+            face comes first, or, without `select_largest`, the most probable. Without a face:
+            None, ``[None]``, None. For a batch, arrays of dtype object with one of these for each
+            image.
+
+        Raises:
+            UsageError: `img` is not an image.
         """
         images = as_list(img)
-        rows = [self._listed(faces) for faces in self._find(images)]
+        rows = [self._to_arrays(faces) for faces in self._find_faces(images)]
         columns = [list(column) for column in zip(*rows, strict=True)] or [[], [], []]
-        answer = [np.array(column, dtype=object) for column in columns]
+        results = [np.array(column, dtype=object) for column in columns]
         if not is_batch(img):
-            answer = [column[0] for column in columns]
-        return tuple(answer if landmarks else answer[:2])
+            results = [column[0] for column in columns]
+        return tuple(results if landmarks else results[:2])
 
     def select_boxes(
         self,
@@ -160,18 +183,27 @@ class MTCNN(nn.Module):
         threshold: float = 0.9,
         center_weight: float = 2.0,
     ) -> tuple[Any, Any, Any]:
-        """One face of each image, from what `detect` found.
+        """Choose one face of each image from the results of `detect`.
 
         Args:
+            all_boxes: Boxes, as `detect` returned them.
+            all_probs: Probabilities, as `detect` returned them.
+            all_points: Landmarks, as `detect` returned them.
+            imgs: The images that were passed to `detect`.
             method: "probability": the highest. "largest": the largest area.
                 "largest_over_threshold": the largest of those with a probability over `threshold`.
                 "center_weighted_size": the largest after `center_weight` times the squared
-                distance of the box's centre from the image's, in pixels, is taken off its area.
+                distance of the box's centre from the image's, in pixels, is subtracted.
+            threshold: See `method`.
+            center_weight: See `method`.
 
         Returns:
             Box ``(1, 4)``, probability and landmarks ``(1, 5, 2)``; None three times without a
             face. For a batch, arrays ``(B, 1, 4)``, ``(B, 1)`` and ``(B, 1, 5, 2)``, or, if a face
             is missing, of dtype object with None and ``[None]`` in its place.
+
+        Raises:
+            UsageError: The method is unknown.
         """
         selection.check_method(method)
         batch = is_batch(imgs)
@@ -183,9 +215,10 @@ class MTCNN(nn.Module):
             best = None
             if boxes is not None:
                 boxes, probs, points = (
-                    np.stack(list(part)).astype(float_type(part)) for part in (boxes, probs, points)
+                    np.stack(list(part)).astype(_float_dtype(part))
+                    for part in (boxes, probs, points)
                 )
-                best = selection.best(boxes, probs, image, method, threshold, center_weight)
+                best = selection.best_face(boxes, probs, image, method, threshold, center_weight)
             if best is None:
                 chosen.append((None, [None], None))
             else:
@@ -198,10 +231,13 @@ class MTCNN(nn.Module):
         return box, prob, point
 
     def extract(
-        self, img: Any, batch_boxes: Any, save_path: Path_ | Sequence[Path_ | None] | None
+        self, img: Any, batch_boxes: Any, save_path: StrPath | Sequence[StrPath | None] | None
     ) -> Any:
-        """The faces in `batch_boxes` (what `detect` or `select_boxes` gave); see `forward`."""
-        paths = _paths(img, save_path)
+        """Cut out the faces at `batch_boxes`, the boxes of `detect` or `select_boxes`.
+
+        Arguments and results are those of `forward`.
+        """
+        paths = face_paths(img, save_path)
         found = list(batch_boxes) if is_batch(img) else [batch_boxes]
         faces = [
             self._extract(image, boxes, path)
@@ -214,64 +250,48 @@ class MTCNN(nn.Module):
             return None
         faces = []
         for number, box in enumerate(boxes if self.keep_all else boxes[:1], start=1):
-            own = path
+            target = path
             if path is not None and number > 1:
-                own = path.with_name(f"{path.stem}_{number}{path.suffix}")
-            face = extract_face(image, box, self.image_size, self.margin, own)
+                target = path.with_name(f"{path.stem}_{number}{path.suffix}")
+            face = extract_face(image, box, self.image_size, self.margin, target)
             faces.append(fixed_image_standardization(face) if self.post_process else face)
         return torch.stack(faces) if self.keep_all else faces[0]
 
     @torch.inference_mode()
-    def _find(self, images: list[Any]) -> list[Faces]:
+    def _find_faces(self, images: list[Any]) -> list[Faces]:
         nets = Nets(self.pnet, self.rnet, self.onet)
         return BACKENDS[self.backend](to_tensors(images, self.device), nets, self._settings())
 
-    def _listed(self, faces: Faces) -> tuple[Any, Any, Any]:
-        """`faces` as `detect` returns them for one image."""
+    def _to_arrays(self, faces: Faces) -> tuple[Any, Any, Any]:
+        """Order `faces`, and return them as `detect` does for one image."""
         if not len(faces.boxes):
             return None, [None], None
         if not self.select_largest:
             return faces.boxes, faces.scores, faces.points
-        order = selection.descending(selection.areas(faces.boxes))
+        order = selection.argsort_descending(selection.box_areas(faces.boxes))
         boxes, scores, points = (part[order] for part in faces)
         return boxes, scores, points
 
     def _settings(self) -> Settings:
-        """The parameters as they are now: attributes may be set at any time."""
+        """Return the present parameters, whose attributes may be set at any time.
+
+        Raises:
+            UsageError: One is out of range.
+        """
         return Settings.checked(self.min_face_size, self.thresholds, self.factor)
 
 
-def float_type(part: Any) -> np.dtype:
+def _float_dtype(part: Any) -> np.dtype:
     return np.result_type(np.asarray(part[0]).dtype if len(part) else np.float32, np.float32)
 
 
 def _stack(parts: list[Any]) -> np.ndarray:
-    """`parts` as one array, or, if a face is missing, one of dtype object with `parts` in it."""
+    """Stack `parts` to one array, or, if a face is missing, to one of dtype object.
+
+    facenet-pytorch raises ValueError then: https://github.com/timesler/facenet-pytorch/issues/224
+    """
     if all(isinstance(part, np.ndarray) for part in parts):
         return np.array(parts)
     array = np.empty(len(parts), dtype=object)
     array[:] = parts
     return array
-
-
-def _paths(img: Any, save_path: Any) -> list[Path | None]:
-    """One path, or None, for each image.
-
-    Raises:
-        UsageError: A batch with one path, in which each face would overwrite the one before; or
-            a list of another length.
-    """
-    if not is_batch(img):
-        if isinstance(save_path, list | tuple) and len(save_path) == 1:
-            save_path = save_path[0]
-        return [None if save_path is None else Path(save_path)]
-    if save_path is None:
-        return [None] * len(img)
-    if isinstance(save_path, str | os.PathLike) or len(save_path) != len(img):
-        found = 1 if isinstance(save_path, str | os.PathLike) else len(save_path)
-        raise UsageError(
-            "a batch needs one save_path for each image, in a list",
-            expected=f"{len(img)} paths",
-            found=f"{found}: {save_path!r}" if found == 1 else found,
-        )
-    return [None if path is None else Path(path) for path in save_path]

@@ -1,4 +1,4 @@
-"""Which of several faces in an image to keep."""
+"""Choose which of several faces in an image to keep."""
 
 from __future__ import annotations
 
@@ -15,25 +15,30 @@ METHODS: tuple[str, ...] = get_args(SelectionMethod)
 
 
 def check_method(method: str) -> None:
-    """UsageError unless `method` is one of `METHODS`."""
+    """Raise UsageError unless `method` is one of `METHODS`."""
     if method not in METHODS:
         raise UsageError(
-            f"there is no selection method {method!r}", expected=" or ".join(map(repr, METHODS))
+            f"unknown selection method {method!r}", expected=" or ".join(map(repr, METHODS))
         )
 
 
-def areas(boxes: np.ndarray) -> np.ndarray:
-    """Width x height of boxes ``(N, 4)``."""
+def box_areas(boxes: np.ndarray) -> np.ndarray:
+    """Return the areas of boxes ``(N, 4)``.
+
+    Example:
+        >>> box_areas(np.array([[0, 0, 10, 20]])).tolist()
+        [200]
+    """
     found: np.ndarray = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     return found
 
 
-def descending(values: np.ndarray) -> Indices:
-    """Indices that sort `values` from the greatest down."""
+def argsort_descending(values: np.ndarray) -> Indices:
+    """Return the indices that sort `values` in descending order."""
     return np.argsort(values)[::-1]
 
 
-def best(
+def best_face(
     boxes: np.ndarray,
     scores: np.ndarray,
     image: Any,
@@ -41,34 +46,36 @@ def best(
     threshold: float,
     center_weight: float,
 ) -> int | None:
-    """Index of the face to keep; None if there is none that `method` accepts.
+    """Return the index of the face to keep; None if `method` accepts none.
 
     Args:
         boxes: ``(N, 4)``, N at least 1.
         scores: ``(N,)``.
-        image: Whose size says where the centre is.
+        image: The image of the faces; its size gives its centre.
         method: "probability": the highest. "largest": the largest area.
             "largest_over_threshold": the largest of those with a probability over `threshold`.
             "center_weighted_size": the largest after `center_weight` times the squared distance
-            of the box's centre from the image's, in pixels, is taken off its area.
+            of the box's centre from the image's, in pixels, is subtracted from its area.
+        threshold: See `method`.
+        center_weight: See `method`.
     """
     if method == "probability":
         merit = scores
     elif method == "center_weighted_size":
-        height, width = size_of(image)
+        height, width = image_size(image)
         middles = np.stack([boxes[:, 0] + boxes[:, 2], boxes[:, 1] + boxes[:, 3]], axis=1) / 2
         distances = np.sum((middles - (width / 2, height / 2)) ** 2, axis=1)
-        merit = areas(boxes) - distances * center_weight
+        merit = box_areas(boxes) - distances * center_weight
     else:
-        merit = areas(boxes)
+        merit = box_areas(boxes)
     if method == "largest_over_threshold":
         good = np.flatnonzero(scores > threshold)
-        return int(good[descending(merit[good])[0]]) if good.size else None
-    return int(descending(merit)[0])
+        return int(good[argsort_descending(merit[good])[0]]) if good.size else None
+    return int(argsort_descending(merit)[0])
 
 
-def size_of(image: Any) -> tuple[int, int]:
-    """Height and width of an image of any accepted kind."""
+def image_size(image: Any) -> tuple[int, int]:
+    """Return height and width of an image of any accepted kind."""
     if is_pil(image):
         return image.height, image.width
     height, width = to_rgb(image).shape[:2]

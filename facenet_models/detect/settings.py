@@ -1,4 +1,4 @@
-"""What the stages of the detector share: their settings, nets and answer."""
+"""What the stages of the detector share: settings, networks and results."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from facenet_common.errors import UsageError
 from facenet_models.detect.boxes import CELL
 
-CHUNK = 1 << 17  # pixels of crops that R-Net and O-Net are given at a time: 16 MB in a layer
+CHUNK = 1 << 17  # pixels of crops in one batch of R-Net or O-Net: 16 MB in a layer
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`MTCNN`'s parameters of the same names."""
+    """The parameters of `MTCNN` with the same names."""
 
     min_face_size: float
     thresholds: tuple[float, float, float]
@@ -26,31 +26,45 @@ class Settings:
 
     @classmethod
     def checked(cls, min_face_size: float, thresholds: Sequence[float], factor: float) -> Settings:
-        """Raises UsageError where a search with these could not work or would never end."""
+        """Return settings after checking them.
+
+        Raises:
+            UsageError: A parameter is out of range. With a factor of 1, say, the search would
+                never end.
+        """
         if not min_face_size >= 1:
-            raise UsageError("min_face_size", expected="1 pixel or more", found=min_face_size)
+            raise UsageError("min_face_size must be at least 1 (pixels)", found=min_face_size)
         if not 0 < factor < 1:
-            raise UsageError("factor", expected="more than 0, less than 1", found=factor)
+            raise UsageError("factor must be between 0 and 1, both exclusive", found=factor)
         if len(thresholds) != 3 or not all(0 <= value <= 1 for value in thresholds):
             raise UsageError(
-                "thresholds", expected="three numbers of 0 to 1", found=f"{[*thresholds]}"
+                "thresholds must be three numbers from 0 to 1", found=f"{[*thresholds]}"
             )
         first, second, third = map(float, thresholds)
         return cls(float(min_face_size), (first, second, third), float(factor))
 
 
 class Nets(NamedTuple):
+    """The three networks of the detector, all of one dtype."""
+
     pnet: nn.Module
     rnet: nn.Module
     onet: nn.Module
 
     @property
     def dtype(self) -> torch.dtype:
+        """Return the dtype of the parameters."""
         return next(self.pnet.parameters()).dtype
 
 
 class Faces(NamedTuple):
-    """What was found in an image, best first: ``(N, 4)``, ``(N,)`` and ``(N, 5, 2)``."""
+    """The faces found in an image, best first.
+
+    Attributes:
+        boxes: ``(N, 4)``: left, top, right, bottom in pixels.
+        scores: ``(N,)``, probabilities.
+        points: ``(N, 5, 2)``: x and y of the landmarks in pixels.
+    """
 
     boxes: np.ndarray
     scores: np.ndarray
@@ -61,21 +75,30 @@ class Faces(NamedTuple):
         return cls(np.empty((0, 4), dtype), np.empty(0, dtype), np.empty((0, 5, 2), dtype))
 
 
-def working_dtype(model: torch.dtype) -> torch.dtype:
-    """What boxes and resampling are computed in: a float16 can't count pixels beyond 2,048."""
+def compute_dtype(model: torch.dtype) -> torch.dtype:
+    """Return the dtype for boxes and resampling: float64 for float64 networks, else float32.
+
+    float16 is too short: it can't represent odd pixel numbers above 2,048.
+    """
     return torch.float64 if model == torch.float64 else torch.float32
 
 
 def normalise_(pixels: Tensor) -> Tensor:
-    """Pixels of 0 to 255 as the nets take them, in place."""
+    """Scale pixels of 0 to 255 in place to the range that the networks take."""
     return pixels.sub_(127.5).mul_(0.0078125)
 
 
 def run_net(net: nn.Module, crops: Tensor, dtype: torch.dtype) -> list[np.ndarray]:
-    """The outputs of R-Net or O-Net for any number of `crops` (overwritten), each as one array.
+    """Run R-Net or O-Net on any number of crops, in batches of bounded size.
 
-    `crops` are ``(N, 3, size, size)``, channels last, as the kernels are here: 3 to 4 times as
-    fast on a CPU.
+    Args:
+        net: R-Net or O-Net.
+        crops: ``(N, 3, size, size)``, values 0 to 255, channels last; overwritten. With kernels in
+            the same memory format, a CPU is 3 to 4 times as fast.
+        dtype: Of the network.
+
+    Returns:
+        Each output as one array, in the dtype of `crops`.
     """
     working = crops.dtype
     kernels = {
@@ -92,7 +115,14 @@ def run_net(net: nn.Module, crops: Tensor, dtype: torch.dtype) -> list[np.ndarra
 
 
 def scales(height: int, width: int, settings: Settings) -> list[float]:
-    """Scales of the pyramid, biggest image first; none if the image is smaller than a face."""
+    """Return the scales of the pyramid, largest image first; none if the image is below face size.
+
+    facenet-pytorch fails on such images: https://github.com/timesler/facenet-pytorch/issues/176
+
+    Example:
+        >>> scales(20, 500, Settings(20, (0.6, 0.7, 0.7), 0.709))
+        [0.6]
+    """
     scale = CELL / settings.min_face_size
     shorter = min(height, width) * scale
     found = []

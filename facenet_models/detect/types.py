@@ -1,4 +1,4 @@
-"""Names of the choices that `MTCNN` offers."""
+"""Types of the options of `MTCNN` that take one of a few strings."""
 
 from typing import Literal
 

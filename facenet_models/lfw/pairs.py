@@ -1,8 +1,9 @@
-"""``pairs.txt`` of Labeled Faces in the Wild: read it, and find its images or embeddings.
+"""Read ``pairs.txt`` of Labeled Faces in the Wild, and find its images or embeddings.
 
-The first line holds the number of folds and N (or N alone, for one fold); then each fold has N
-lines ``person number number``, two images of one person, and N lines
-``person number person number``, of two. The image's file is ``person/person_0001.jpg``.
+The first line gives the number of folds and N (or only N, for one fold). Each fold then has N
+lines ``person number number``, for two images of one person, and N lines
+``person number person number``, for images of two people. An image's file is
+``person/person_0001.jpg``.
 """
 
 from __future__ import annotations
@@ -19,20 +20,25 @@ from facenet_common.errors import FacenetError, UsageError
 from facenet_common.text import check_path
 from facenet_models.recognition.embeddings import Embeddings
 
-SUFFIXES = (".jpg", ".png")  # the original's, in its order
-MAX_PROBLEMS = 5  # named in one message
+SUFFIXES = (".jpg", ".png")  # the original looks for them in this order
+MAX_PROBLEMS = 5  # in one message
 _NUMBER = re.compile(r"[0-9]{1,6}", re.ASCII)
 
 
 class Face(NamedTuple):
-    """An image of LFW."""
+    """An image of LFW: a person, and the image's number from 1."""
 
     person: str
     number: int
 
     @property
     def stem(self) -> str:
-        """Its path in LFW's folder, without the ending."""
+        """Return its path in LFW's folder, without suffix.
+
+        Example:
+            >>> Face("Ann", 1).stem
+            'Ann/Ann_0001'
+        """
         return f"{self.person}/{self.person}_{self.number:04d}"
 
 
@@ -45,7 +51,7 @@ class Pair(NamedTuple):
 
     @property
     def same(self) -> bool:
-        """Whether both show one person."""
+        """Return whether both images show the same person."""
         return self.first.person == self.second.person
 
     def __str__(self) -> str:
@@ -54,19 +60,19 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs in the file's order, and the number of folds that it declares."""
+    """The pairs of a file in their order, and the number of folds that the file declares."""
 
     folds: int
     pairs: tuple[Pair, ...]
 
     @property
     def faces(self) -> tuple[Face, ...]:
-        """Each image once, in the order in which the pairs name them."""
+        """Return each image once, in the order of the pairs."""
         return tuple(dict.fromkeys(face for pair in self.pairs for face in pair[:2]))
 
 
 class LeftOut(NamedTuple):
-    """A pair that can't be judged, and why."""
+    """A pair that can't be evaluated, and the reason."""
 
     pair: Pair
     reason: str
@@ -74,10 +80,14 @@ class LeftOut(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """Pairs whose embeddings are there.
+    """The M pairs that have embeddings.
 
-    `places` (in `Pairs.pairs`), `first` and `second` (rows of the embeddings) and `same` are
-    arrays with one entry for each such pair.
+    Attributes:
+        places: ``(M,)``: indices in `Pairs.pairs`.
+        first: ``(M,)``: row of the first image's embedding.
+        second: ``(M,)``: row of the second image's embedding.
+        same: ``(M,)`` bool: whether both images show the same person.
+        left_out: The other pairs.
     """
 
     places: np.ndarray
@@ -91,17 +101,21 @@ def read_pairs(path: str | Path) -> Pairs:
     """Read and check ``pairs.txt``.
 
     Raises:
-        UsageError: no such file.
-        FacenetError: it is not of the form above; the message names the lines.
+        UsageError: There is no such file.
+        FacenetError: The file has another format; the message names the lines.
+
+    Example:
+        >>> read_pairs("pairs.txt").folds  # doctest: +SKIP
+        10
     """
     path = Path(path)
     if not path.is_file():
-        raise UsageError("no such file of pairs", file=path, next_step=check_path(path))
+        raise UsageError("no such pairs file", file=path, next_step=check_path(path))
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise FacenetError(
-            "the file of pairs is not UTF-8 text",
+            "the pairs file is not UTF-8 text",
             file=path,
             next_step="fetch LFW's pairs.txt again",
         ) from error
@@ -121,7 +135,7 @@ def read_pairs(path: str | Path) -> Pairs:
         if len(problems) > MAX_PROBLEMS:
             shown.append(f"and {len(problems) - MAX_PROBLEMS} more")
         raise FacenetError(
-            "the file of pairs is damaged, or of another form",
+            "the pairs file is damaged, or has another format",
             file=path,
             expected="person number number, or person number person number",
             found="; ".join(shown),
@@ -130,10 +144,16 @@ def read_pairs(path: str | Path) -> Pairs:
 
 
 def locate(folder: str | Path, faces: Iterable[Face]) -> dict[str, Path]:
-    """The files of those faces that are in `folder`: name in it to path.
+    """Find the files of `faces` in `folder`; leave out those that are missing.
+
+    Returns:
+        Name in the folder to path.
 
     Raises:
-        UsageError: no such folder, or none of the faces is in it.
+        UsageError: There is no such folder, or it has none of the images.
+
+    Example:
+        >>> files = locate("lfw", read_pairs("pairs.txt").faces)  # doctest: +SKIP
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -148,7 +168,7 @@ def locate(folder: str | Path, faces: Iterable[Face]) -> dict[str, Path]:
             found[name] = folder / name
     if not found:
         raise UsageError(
-            "the folder holds none of the images that the pairs name",
+            "the folder has none of the images that the pairs name",
             file=folder,
             expected=f"files such as {stem}.jpg",
         )
@@ -156,14 +176,18 @@ def locate(folder: str | Path, faces: Iterable[Face]) -> dict[str, Path]:
 
 
 def match(embeddings: Embeddings, pairs: Pairs) -> Matched:
-    """Find each pair's embeddings by name; leave out the pairs that lack one, and say why.
+    """Find the embeddings of each pair by name.
 
-    The last two parts of an embedding's name count, without the ending:
-    ``lfw/Ann/Ann_0001.jpg`` is ``Ann/Ann_0001``.
+    The last two parts of an embedding's name are compared, without suffix:
+    ``lfw/Ann/Ann_0001.jpg`` is ``Ann/Ann_0001``. A pair without both embeddings is left out, with
+    the reason.
 
     Raises:
-        FacenetError: two embeddings have a name of one image that the pairs need, or no pair
-            has its embeddings.
+        FacenetError: Two embeddings are of the same image of a pair, or no pair has both
+            embeddings.
+
+    Example:
+        >>> matched = match(Embeddings.load("lfw.npz"), read_pairs("pairs.txt"))  # doctest: +SKIP
     """
     needed = {face.stem for face in pairs.faces}
     rows: dict[str, int] = {}
@@ -181,9 +205,9 @@ def match(embeddings: Embeddings, pairs: Pairs) -> Matched:
     found: list[tuple[int, int, int]] = []
     left_out: list[LeftOut] = []
     for place, pair in enumerate(pairs.pairs):
-        lacking = [face.stem for face in pair[:2] if face.stem not in rows]
-        if lacking:
-            why = (f"{stem}: {reasons.get(stem, 'no such image')}" for stem in lacking)
+        missing = [face.stem for face in pair[:2] if face.stem not in rows]
+        if missing:
+            why = (f"{stem}: {reasons.get(stem, 'no such image')}" for stem in missing)
             left_out.append(LeftOut(pair, "; ".join(why)))
         else:
             found.append((place, rows[pair.first.stem], rows[pair.second.stem]))
@@ -204,21 +228,21 @@ def _stem(name: str) -> str:
 
 
 def _read_header(lines: list[str], path: Path) -> tuple[int, int]:
-    """The number of folds, and of same pairs, and of different ones, in each."""
+    """Return the number of folds, and that of same (and of different) pairs in each."""
     fields = lines[0].split() if lines else []
     numbers = [int(field) for field in fields if _NUMBER.fullmatch(field)]
     if len(numbers) != len(fields) or len(fields) not in (1, 2) or 0 in numbers:
         raise FacenetError(
-            "the first line of the file of pairs must hold its numbers of folds and of pairs",
+            "the first line of the pairs file must give the numbers of folds and of pairs",
             file=path,
-            expected="10 300, say: 10 folds, each of 300 same and 300 different pairs",
+            expected="for example 10 300: 10 folds, each of 300 same and 300 different pairs",
             found=lines[0][:80] if lines else "an empty file",
         )
     return (1, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
 def _read_pair(fields: list[str], line: int) -> Pair:
-    """Raises ValueError that says what is wrong."""
+    """Parse a line; raise ValueError with the reason if it is wrong."""
     if len(fields) not in (3, 4):
         raise ValueError(f"{len(fields)} fields, expected 3 or 4")
     person, other = fields[0], fields[0] if len(fields) == 3 else fields[2]
@@ -232,7 +256,7 @@ def _read_pair(fields: list[str], line: int) -> Pair:
     if first == second:
         raise ValueError(f"{first.stem} is paired with itself")
     if len(fields) == 4 and person == other:
-        raise ValueError(f"{person} twice in a pair of different people")
+        raise ValueError(f"{person} appears twice in a pair of different people")
     return Pair(first, second, line)
 
 

@@ -1,54 +1,69 @@
-"""The ROC curve of `facenet_models.lfw.protocol.evaluate` as a picture."""
+"""Plot the ROC curve of an evaluation on LFW."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from facenet_common.atomic import check_target, write_file
 from facenet_common.errors import UsageError
 from facenet_common.optional import require
-from facenet_models.lfw.protocol import LfwResult
+from facenet_models.lfw.result import LfwResult
 
 FORMATS = (".png", ".pdf", ".svg")
-LOWEST_RATE = 1e-4  # left end: LFW has 3,000 different pairs, so one of them is 3e-4
+LOWEST_RATE = 1e-4  # left end of the axis: one of LFW's 3,000 different pairs is 3e-4
 INK, LINE, SOFT = "#1f2933", "#1f5fa8", "#9aa5b1"
 
 
 def check_plot(path: Path, *, overwrite: bool) -> None:
-    """Find out before any work whether the curve can be drawn and written.
+    """Check that the plot can be drawn and written, before any work is done.
 
     Raises:
-        UsageError: another ending, no such folder, or the file exists.
-        ImportError: matplotlib is not installed; the message says how to install it.
+        UsageError: The suffix is unknown, the folder does not exist, or the file exists.
+        MissingPackageError: matplotlib is not installed.
     """
     if path.suffix.lower() not in FORMATS:
-        raise UsageError(
-            "the plot's ending does not say its format",
-            file=path,
-            expected=" or ".join(FORMATS),
-        )
+        raise UsageError("unknown suffix for a plot", file=path, expected=" or ".join(FORMATS))
     require("matplotlib", "drawing the ROC curve")
     check_target(path, overwrite=overwrite)
 
 
 def plot_roc(result: LfwResult, path: str | Path, *, overwrite: bool = False) -> None:
-    """Draw true over false accept rate, the latter's axis logarithmic, and write the picture.
+    """Plot the true accept rate over the false accept rate, on a logarithmic axis.
 
-    Marked are the validation rate at the false accept rate that was aimed at, and the point of
-    equal error. Raises what `check_plot` does, and OutputError.
+    The validation rate at the target false accept rate and the equal error rate are marked.
+
+    Args:
+        result: Of `evaluate`.
+        path: NAME.png, .pdf or .svg.
+        overwrite: Replace an existing file.
+
+    Raises:
+        UsageError: As `check_plot`.
+        OutputError: The file could not be written.
+
+    Example:
+        >>> plot_roc(evaluate(embeddings, pairs), "roc.png")  # doctest: +SKIP
     """
     path = Path(path)
     check_plot(path, overwrite=overwrite)
     figure_module = require("matplotlib.figure", "drawing the ROC curve")
+    figure = _draw(result, figure_module)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix[1:].lower())
+    write_file(path, buffer.getvalue())
+
+
+def _draw(result: LfwResult, figure_module: Any) -> Any:
     figure = figure_module.Figure(figsize=(7, 5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     fpr = np.maximum(result.fpr, LOWEST_RATE)
     axes.plot(fpr, result.tpr, color=LINE, linewidth=2, zorder=3)
     chance = np.geomspace(LOWEST_RATE, 1, 200)
-    axes.plot(chance, chance, color=SOFT, linewidth=1, linestyle=":")
+    axes.plot(chance, chance, color=SOFT, linewidth=1, linestyle=":")  # random guesses
     axes.annotate("chance", (0.3, 0.3), (-8, 0), textcoords="offset points", ha="right", color=SOFT)
     marks = (
         (
@@ -83,6 +98,4 @@ def plot_roc(result: LfwResult, path: str | Path, *, overwrite: bool = False) ->
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:].lower())
-    write_file(path, buffer.getvalue())
+    return figure

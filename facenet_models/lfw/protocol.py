@@ -1,19 +1,22 @@
-"""The verification protocol of Labeled Faces in the Wild: are these two faces the same person?
+"""The verification protocol of Labeled Faces in the Wild: do two images show the same person?
 
-Huang et al., "Labeled Faces in the Wild", UMass Amherst 07-49, 2007; measured as
-davidsandberg/facenet does (``src/lfw.py``, ``src/facenet.py``, ``src/validate_on_lfw.py`` at
-096ed77, "the original" below), so that the figures can be compared with those that are published.
+Huang et al., "Labeled Faces in the Wild", UMass Amherst 07-49, 2007. The figures are computed as in
+davidsandberg/facenet ("the original" below: ``src/lfw.py``, ``src/facenet.py`` and
+``src/validate_on_lfw.py`` in
+https://github.com/davidsandberg/facenet/tree/096ed770f163957c1e56efa7feeb194773920f6e), so that
+they are comparable with published ones.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from facenet_common.errors import FacenetError, UsageError
+from facenet_common.text import count
 from facenet_models.lfw.pairs import Face, LeftOut, Matched, Pair, Pairs, locate, match, read_pairs
+from facenet_models.lfw.result import LfwResult
 from facenet_models.recognition.distances import Metric, distance
 from facenet_models.recognition.embeddings import Embeddings
 
@@ -30,95 +33,15 @@ __all__ = [
     "read_pairs",
 ]
 
-FAR_TARGET = 1e-3  # the original's
-# The original's thresholds, whatever the metric. Distances past 4 exist where flips are appended.
+FAR_TARGET = 1e-3  # as in the original
+# The original uses these thresholds for every metric. With embeddings of mirrored images appended,
+# distances above 4 occur.
 ROC_GRID = np.arange(0, 4, 0.01)
 VAL_GRID = np.arange(0, 4, 0.001)
 
 
-@dataclass(frozen=True, eq=False)
-class LfwResult:
-    """What `evaluate` found. Rates are parts of 1; deviations are the population's, over folds.
-
-    Attributes:
-        metric, subtract_mean, exact, far_target: As passed.
-        accuracy: For each fold, the part of its pairs that are judged rightly.
-        thresholds: For each fold, the distance below which two faces count as the same; the best
-            on all other folds.
-        val: For each fold, the part of its same pairs that are accepted (validation rate), at
-            the threshold at which the other folds have a false accept rate of `far_target`.
-        far: For each fold, the part of its different pairs that are accepted there: what the
-            false accept rate really was.
-        fpr, tpr: The ROC curve, mean over folds, from (0, 0) to (1, 1).
-        auc: The area under it.
-        eer: Equal error rate: where it has as many false accepts as false rejects.
-        same, different: How many pairs of each were judged.
-        left_out: Pairs without an image or embedding, not judged, and why.
-    """
-
-    metric: Metric
-    subtract_mean: bool
-    exact: bool
-    far_target: float
-    accuracy: np.ndarray
-    thresholds: np.ndarray
-    val: np.ndarray
-    far: np.ndarray
-    fpr: np.ndarray
-    tpr: np.ndarray
-    auc: float
-    eer: float
-    same: int
-    different: int
-    left_out: tuple[LeftOut, ...]
-
-    def summary(self) -> str:
-        """For a person, in the original's order and with its figures."""
-        rows = [
-            f"Accuracy  {self.accuracy.mean():.5f} ± {self.accuracy.std():.5f}",
-            f"VAL       {self.val.mean():.5f} ± {self.val.std():.5f} "
-            f"at FAR {self.far.mean():.5f} (target {self.far_target:g})",
-            f"AUC       {self.auc:.5f}",
-            f"EER       {self.eer:.5f}",
-            f"Threshold {self.thresholds.mean():.4f} ± {self.thresholds.std():.4f} ({self.metric})",
-            f"Pairs     {self.same} same, {self.different} different, "
-            f"{len(self.left_out)} left out; {len(self.accuracy)} folds",
-        ]
-        return "\n".join(rows)
-
-    def to_json(self) -> dict[str, object]:
-        """All but the curve, as plain values."""
-        folds = {
-            key: {
-                "mean": float(values.mean()),
-                "std": float(values.std()),
-                "folds": values.tolist(),
-            }
-            for key, values in (
-                ("accuracy", self.accuracy),
-                ("threshold", self.thresholds),
-                ("val", self.val),
-                ("far", self.far),
-            )
-        }
-        return {
-            "metric": self.metric,
-            "subtract_mean": self.subtract_mean,
-            "exact": self.exact,
-            "far_target": self.far_target,
-            **folds,
-            "auc": self.auc,
-            "eer": self.eer,
-            "pairs": {"same": self.same, "different": self.different},
-            "left_out": [
-                {"line": out.pair.line, "pair": str(out.pair), "reason": out.reason}
-                for out in self.left_out
-            ],
-        }
-
-
 class _Fold(NamedTuple):
-    """Sorted distances of same and of different pairs, to train on and to test on."""
+    """Sorted distances of same and of different pairs, for training and for testing."""
 
     train_same: np.ndarray
     train_different: np.ndarray
@@ -136,33 +59,37 @@ def evaluate(
     exact: bool = False,
     far_target: float = FAR_TARGET,
 ) -> LfwResult:
-    """Judge pairs by the distance of their embeddings, with a threshold from the other folds.
+    """Classify pairs by the distance of their embeddings, by cross-validation.
 
-    A pair is in the fold where its place in `pairs` puts it, whichever others are left out.
-    (The original deals out anew what is left; with all images there, that is the same.)
+    The threshold of each fold comes from the other folds. The fold of a pair depends on its place
+    in `pairs` only, not on pairs that are left out. (The original splits the remaining pairs
+    anew. With all images present, that is the same.)
 
     Args:
-        embeddings: Of the images that `pairs` names; see `match`. With those of the mirrored
-            images appended (``embed(..., flip=True)``) it is the original's
-            ``--use_flipped_images``.
-        pairs: Of `read_pairs`.
-        folds: In how many parts of equal size, in order, the pairs are split.
+        embeddings: Of the images that `pairs` names; see `match`. ``embed(..., flip=True)`` gives
+            those of the original's option ``--use_flipped_images``.
+        pairs: From `read_pairs`.
+        folds: Number of equal parts into which the pairs are split, in their order.
         metric: See `facenet_models.recognition.distance`.
-        subtract_mean: Subtract the other folds' mean embedding first.
-        exact: Try every threshold that matters. Default: the original's, 0 to 4 in steps of
-            0.01 (0.001 for VAL, interpolated), which are coarse for the metric ``"cosine"``.
-        far_target: False accept rate at which to measure the validation rate.
+        subtract_mean: Subtract the mean embedding of the other folds first.
+        exact: Try every threshold that makes a difference. The default are the original's, 0 to 4
+            in steps of 0.01 (0.001 for VAL, interpolated), which are coarse for the metric
+            ``"cosine"``.
+        far_target: False accept rate at which the validation rate is measured.
 
     Raises:
-        UsageError: fewer than 2 folds, or more than pairs; unknown metric.
-        FacenetError: a fold has no same or no different pair that can be judged.
+        UsageError: There are fewer than 2 folds, or more than pairs; or the metric is unknown.
+        FacenetError: All same or all different pairs of a fold are left out.
+
+    Example:
+        >>> pairs = read_pairs("pairs.txt")  # doctest: +SKIP
+        >>> result = evaluate(Embeddings.load("lfw.npz"), pairs)  # doctest: +SKIP
+        >>> print(result.summary())  # doctest: +SKIP
     """
     if not 2 <= folds <= len(pairs.pairs):
-        raise UsageError(
-            "the number of folds must be at least 2, and at most that of pairs", found=folds
-        )
+        raise UsageError("folds must be at least 2 and at most the number of pairs", found=folds)
     if not 0 < far_target < 1:
-        raise UsageError("far_target must lie between 0 and 1", found=far_target)
+        raise UsageError("far_target must be between 0 and 1, both exclusive", found=far_target)
     matched = match(embeddings, pairs)
     fold_of = _fold_of(len(pairs.pairs), folds)[matched.places]
     _check_folds(matched, fold_of, folds)
@@ -192,7 +119,7 @@ def evaluate(
 def _split(
     vectors: np.ndarray, matched: Matched, fold_of: np.ndarray, metric: Metric, subtract_mean: bool
 ) -> list[_Fold]:
-    """The distances, fold by fold: without their mean, which is each fold's own, all the same."""
+    """Compute the distances for each fold. They differ between folds if a mean is subtracted."""
     first, second = (vectors[rows].astype(np.float64) for rows in (matched.first, matched.second))
     mean: np.ndarray | float = 0.0
     split = []
@@ -206,10 +133,10 @@ def _split(
     return split
 
 
-def _fold_of(count: int, folds: int) -> np.ndarray:
-    """Each pair's fold: blocks in order, the first ones larger by 1 (scikit-learn's KFold)."""
-    sizes = np.full(folds, count // folds)
-    sizes[: count % folds] += 1
+def _fold_of(pairs: int, folds: int) -> np.ndarray:
+    """Return the fold of each pair, as scikit-learn's KFold: blocks, the first ones larger by 1."""
+    sizes = np.full(folds, pairs // folds)
+    sizes[: pairs % folds] += 1
     return np.repeat(np.arange(folds), sizes)
 
 
@@ -219,50 +146,51 @@ def _check_folds(matched: Matched, fold_of: np.ndarray, folds: int) -> None:
         counts = [int(np.sum(same)), int(np.sum(~same))]
         if 0 in counts:
             raise FacenetError(
-                f"fold {fold + 1} of {folds} can't be judged",
+                f"fold {fold + 1} of {folds} can't be evaluated",
                 expected="same and different pairs in each fold",
-                found=f"{counts[0]} same and {counts[1]} different; {len(matched.left_out)} pairs "
-                "were left out, because an image or embedding is missing",
+                found=f"{counts[0]} same and {counts[1]} different; in all folds "
+                f"{count(len(matched.left_out), 'pair')} left out, because an image or embedding "
+                "is missing",
                 next_step="add the missing images, or use fewer folds",
             )
 
 
 def _below(distances: np.ndarray, threshold: np.ndarray | float) -> np.ndarray:
-    """How many of the sorted `distances` are below each threshold."""
+    """Count the sorted `distances` below each threshold."""
     counts: np.ndarray = np.searchsorted(distances, threshold, side="left")
     return counts
 
 
 def _rate(distances: np.ndarray, threshold: np.ndarray | float) -> np.ndarray:
-    """The part of the sorted `distances` that is below each threshold."""
+    """Return the fraction of the sorted `distances` below each threshold."""
     return _below(distances, threshold) / len(distances)
 
 
 def _accuracy(same: np.ndarray, different: np.ndarray, threshold: np.ndarray | float) -> np.ndarray:
-    """The part of the pairs that each threshold judges rightly."""
-    right = _below(same, threshold) + len(different) - _below(different, threshold)
-    accuracy: np.ndarray = right / (len(same) + len(different))
+    """Return the fraction of pairs that each threshold classifies correctly."""
+    correct = _below(same, threshold) + len(different) - _below(different, threshold)
+    accuracy: np.ndarray = correct / (len(same) + len(different))
     return accuracy
 
 
 def _candidates(*distances: np.ndarray) -> np.ndarray:
-    """A threshold in each gap between distances, and one on either side of all."""
+    """Return a threshold in each gap between distances, and one below and one above all."""
     values = np.unique(np.concatenate(distances))
     return np.concatenate([values[:1], (values[1:] + values[:-1]) / 2, values[-1:] + 1])
 
 
 def _best_threshold(fold: _Fold, exact: bool) -> float:
-    """The first of the thresholds that judge the most training pairs rightly."""
+    """Return the smallest threshold that classifies the most training pairs correctly."""
     same, different = fold.train_same, fold.train_different
     grid = _candidates(same, different) if exact else ROC_GRID
     return float(grid[np.argmax(_accuracy(same, different, grid))])
 
 
 def _far_threshold(fold: _Fold, target: float, exact: bool) -> float:
-    """The threshold whose false accept rate on the training pairs is `target`.
+    """Return the threshold at which the training pairs have the false accept rate `target`.
 
-    Exact: the highest at which it is not above. The original's: 0 where the grid does not reach
-    the rate; else between the last step at or below it and the first above, linearly.
+    Exact: the largest threshold with at most that rate. The original's: interpolated linearly
+    between two steps of the grid, or 0 if no step of the grid reaches the rate.
     """
     if exact:
         allowed = int(target * len(fold.train_different) + 1e-9)  # 1e-9: 0.29 * 100 < 29
@@ -272,10 +200,10 @@ def _far_threshold(fold: _Fold, target: float, exact: bool) -> float:
 
 
 def _roc(split: list[_Fold], exact: bool) -> tuple[np.ndarray, np.ndarray]:
-    """False and true accept rates, mean over folds at the same threshold.
+    """Return false and true accept rates, means over folds at equal thresholds.
 
-    (1, 1) is appended: the original's curve ends before it, and its EER fails, where a distance
-    is past its last threshold.
+    The point (1, 1) is appended. Without it, as in the original, the curve is incomplete and the
+    EER fails if a distance is above the last threshold.
     """
     grid = ROC_GRID
     if exact:
@@ -288,8 +216,8 @@ def _roc(split: list[_Fold], exact: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _equal_error_rate(fpr: np.ndarray, tpr: np.ndarray) -> float:
-    """The false accept rate where the curve, taken as lines between its points, meets 1 - tpr."""
-    excess = 1.0 - tpr - fpr  # falls from 1 to -1
+    """Return the false accept rate at which the curve, interpolated linearly, meets 1 - tpr."""
+    excess = 1.0 - tpr - fpr  # decreases from 1 to -1
     after = int(np.argmax(excess <= 0))
     before = after - 1
     part = excess[before] / (excess[before] - excess[after])

@@ -8,6 +8,7 @@ Submodules carry facenet-pytorch's names, so state_dicts of either load into the
 forward hook on a submodule sees what the original calls an end point.
 """
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from os import PathLike
 from typing import NamedTuple
@@ -16,6 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from facenet_common.errors import UsageError
+from facenet_models.networks.folding import folded
+from facenet_models.networks.network import Network, OutputShape
 from facenet_models.networks.pretrained import load
 
 NAME = "InceptionResnetV1"  # of the class, as the registry of weights has it
@@ -90,6 +94,12 @@ class BasicConv2d(nn.Module):
         out: Tensor = self.relu(x)
         return out
 
+    def fold_batch_norm(self) -> None:
+        """Make `bn` part of `conv`; see `facenet_models.networks.folding`."""
+        self.conv = folded(self.conv, self.bn)
+        self.bn = nn.Identity()  # type: ignore[assignment] # it has the same call
+        self.relu.inplace = True
+
 
 class Branches(nn.Module):
     """Parallel branches over one input, concatenated along the channels.
@@ -138,7 +148,7 @@ class Residual(Branches):
         return f"scale={self.scale}"
 
 
-class InceptionResnetV1(nn.Module):
+class InceptionResnetV1(Network):
     """Face crops to embeddings of unit length or, with `classify`, to class logits.
 
     Args:
@@ -182,6 +192,9 @@ class InceptionResnetV1(nn.Module):
             1 or other than that of the weights, or a `dropout_prob` outside [0, 1].
         FacenetError: The weights can't be had, or are not those of this network.
     """
+
+    architecture = "inception_resnet_v1"
+    smallest_image = 75
 
     logits: nn.Linear | None
 
@@ -285,6 +298,53 @@ class InceptionResnetV1(nn.Module):
             )
         logits: Tensor = self.logits(x)  # (N, num_classes)
         return logits
+
+    def outputs(self) -> Mapping[str, OutputShape]:
+        """Return the embeddings, or with ``classify`` the logits.
+
+        Raises:
+            UsageError: ``classify`` is set on a model without a classifier.
+        """
+        if not self.classify:
+            return {"embeddings": (self.last_linear.out_features,)}
+        if self.logits is None:
+            raise UsageError(
+                "classify is set, but this model has no logits layer",
+                next_step="build it with num_classes, or set model.classify = False",
+            )
+        return {"logits": (self.logits.out_features,)}
+
+    def dims(self) -> dict[str, int]:
+        """Return ``embedding`` and, with a classifier, ``classes``."""
+        classes = {} if self.logits is None else {"classes": self.logits.out_features}
+        return {"embedding": self.last_linear.out_features, **classes}
+
+    @classmethod
+    def read_dims(cls, state: Mapping[str, Tensor]) -> dict[str, int] | None:
+        """Return the sizes in a state_dict; None where that of an embedding isn't there."""
+        names = {"embedding": "last_linear.weight", "classes": "logits.weight"}
+        found = {
+            dim: state[name].shape[0]
+            for dim, name in names.items()
+            if name in state and state[name].ndim == 2 and state[name].shape[0] > 0
+        }
+        return found if "embedding" in found else None
+
+    @classmethod
+    def from_dims(cls, dims: Mapping[str, int]) -> "InceptionResnetV1":
+        """Return a network of these sizes on the meta device; no or 0 classes: no classifier."""
+        with torch.device("meta"):
+            return cls(
+                num_classes=dims.get("classes") or None,
+                embedding_size=dims["embedding"],
+                device="meta",
+            )
+
+    def fold_batch_norm(self) -> None:
+        """Make `last_bn` part of `last_linear`; see `facenet_models.networks.folding`."""
+        self.last_linear = folded(self.last_linear, self.last_bn)
+        self.last_bn = nn.Identity()  # type: ignore[assignment] # it has the same call
+        self.dropout = nn.Identity()  # type: ignore[assignment] # it has the same call
 
 
 def _chain(in_channels: int, branch: Branch) -> nn.Module:

@@ -14,7 +14,7 @@ from torch import nn
 from facenet_common.atomic import check_target, write_file
 from facenet_common.errors import ExportError, UsageError
 from facenet_models.networks import PREPROCESSING
-from facenet_models.networks.architectures import Architecture, describe
+from facenet_models.networks.architectures import Description, describe
 from facenet_models.onnx.graph import DEFAULT_OPSET, INPUT, check_opset, to_onnx
 from facenet_models.onnx.runtime import make_session
 from facenet_models.optimize import check_eval
@@ -33,7 +33,7 @@ class Exported(NamedTuple):
     """
 
     path: Path
-    architecture: Architecture
+    architecture: Description
     opset: int
     image: tuple[int | str, ...]
     size: int
@@ -66,7 +66,7 @@ def export_onnx(
     """Write `model` to `path` as ONNX, once onnxruntime gives the same answers as torch.
 
     Args:
-        model: InceptionResnetV1, PNet, RNet or ONet; float32, in eval mode. With ``classify`` the
+        model: One of this package's networks; float32, in eval mode. With ``classify`` the
             file gives ``logits``, else ``embeddings``; MTCNN's networks give ``regression``,
             ``landmarks`` (O-Net) and ``probability``.
         path: Not there yet, unless `overwrite`.
@@ -109,7 +109,7 @@ def export_onnx(
     return Exported(path, described, opset, tuple(image), len(data), digest, difference)
 
 
-def metadata(described: Architecture) -> dict[str, str]:
+def metadata(described: Description) -> dict[str, str]:
     """What the file says about itself: architecture, sizes, outputs, preprocessing."""
     sizes = {f"facenet.{name}": str(size) for name, size in described.dims.items()}
     return sizes | {
@@ -173,7 +173,7 @@ def _difference(pairs: Mapping[str, tuple[Any, Any]]) -> float:
 
 
 def _checked_size(
-    described: Architecture, size: int | tuple[int, int] | None
+    described: Description, size: int | tuple[int, int] | None
 ) -> tuple[int, int] | None:
     if size is None:
         return None
@@ -191,7 +191,7 @@ def _checked_size(
 
 
 def _trials(
-    described: Architecture, batch: int | None, size: tuple[int, int] | None
+    described: Description, batch: int | None, size: tuple[int, int] | None
 ) -> list[tuple[int, int, int]]:
     """Two inputs that differ in all that is free."""
     least = described.smallest

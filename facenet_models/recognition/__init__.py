@@ -1,8 +1,10 @@
-"""Recognition: faces to embeddings, and embeddings to identities.
+"""Face recognition: compute embeddings of faces, store them, and compare them.
 
     from facenet_models.recognition import Embeddings, distance, embed, identify
 
-torch and Pillow are imported when `embed` runs; the rest needs NumPy only.
+`pipeline`: images to embeddings. `embeddings`: the result; `formats`: its files. `distances`:
+distances and nearest identities. `image_files`: find and read images. Only `embed` needs torch
+and Pillow, and imports them when it is called.
 """
 
 from facenet_models.recognition.distances import Match, Metric, distance, identify

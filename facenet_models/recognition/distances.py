@@ -1,4 +1,4 @@
-"""How far two embeddings are apart, and who is nearest."""
+"""Distances between embeddings, and the nearest identities."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ METRICS: tuple[str, ...] = get_args(Metric)
 
 
 class Match(NamedTuple):
-    """An identity, its image that is nearest to the query, and how far that is."""
+    """An identity near a query.
+
+    Attributes:
+        label: The identity.
+        name: Name of its image that is nearest to the query.
+        distance: Of that image to the query.
+    """
 
     label: str
     name: str
@@ -24,25 +30,35 @@ class Match(NamedTuple):
 
 
 def distance(a: ArrayLike, b: ArrayLike, metric: Metric = "euclidean") -> np.ndarray:
-    """Distances along the last axis, as the original's ``facenet.distance`` measures them.
+    """Compute distances along the last axis, as the original's ``facenet.distance`` does.
+
+    See ``src/facenet.py`` in
+    https://github.com/davidsandberg/facenet/tree/096ed770f163957c1e56efa7feeb194773920f6e.
 
     Args:
         a: ``(..., D)``.
         b: ``(..., D)``; the axes before the last are broadcast.
         metric: ``"euclidean"`` is the SQUARED Euclidean distance, 0 to 4 for embeddings of unit
-            length; ``"cosine"`` the angle as a part of a half turn, ``arccos(similarity) / pi``,
-            0 to 1.
+            length; ``"cosine"`` is the angle as a fraction of a half turn,
+            ``arccos(similarity) / pi``, 0 to 1.
 
     Returns:
-        float64 of the broadcast shape without the last axis. Similarities that rounding pushed
-        past 1 count as 1, where the original gives NaN.
+        float64 of the broadcast shape without the last axis. Similarities that are rounded above
+        1 count as 1; the original returns NaN for them.
 
     Raises:
-        UsageError: unknown metric, sizes that differ, or the angle of a vector of length zero.
+        UsageError: The metric is unknown, the sizes differ, or a vector of length zero has no
+            angle.
+
+    Example:
+        >>> float(distance([1, 0], [0, 1])), float(distance([1, 0], [0, 1], "cosine"))
+        (2.0, 0.5)
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-1]:
-        raise UsageError("the embeddings differ in size", found=f"shapes {a.shape} and {b.shape}")
+        raise UsageError(
+            "the embeddings have different sizes", found=f"shapes {a.shape} and {b.shape}"
+        )
     if metric == "euclidean":
         difference = a - b
         squared: np.ndarray = np.einsum("...i,...i->...", difference, difference)
@@ -50,7 +66,7 @@ def distance(a: ArrayLike, b: ArrayLike, metric: Metric = "euclidean") -> np.nda
     if metric == "cosine":
         lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
         if not np.all(lengths):
-            raise UsageError("an embedding of length zero has no direction: no cosine distance")
+            raise UsageError("an embedding of length zero has no cosine distance")
         similarity = np.einsum("...i,...i->...", a, b) / lengths
         angle: np.ndarray = np.arccos(np.clip(similarity, -1.0, 1.0)) / np.pi
         return angle
@@ -64,28 +80,34 @@ def identify(
     k: int = 1,
     metric: Metric = "euclidean",
 ) -> list[list[Match]]:
-    """The nearest identities for each query.
+    """Find the nearest identities for each query.
 
-    An identity (`Embeddings.labels`) is as near as the nearest of its images.
+    The distance of an identity (`Embeddings.labels`) is that of its nearest image.
 
     Args:
         query: Embeddings, or ``(M, D)``, or one embedding ``(D,)``.
-        gallery: Whom to look among.
-        threshold: Leave out identities that are not nearer than this; None keeps all. It is in
-            `metric`'s unit: `facenet_models.lfw.protocol` finds a good one.
-        k: How many identities at most.
+        gallery: Embeddings of known people.
+        threshold: Return only identities nearer than this; None returns all. The unit is that of
+            `metric`; `facenet_models.lfw.evaluate` finds a good value.
+        k: Maximum number of identities.
+        metric: See `distance`.
 
     Returns:
-        For each query its matches, nearest first, equal ones by label; empty where nobody is
-        near enough.
+        For each query its matches, nearest first, those at equal distances by label; empty if
+        nobody is near enough.
 
     Raises:
-        UsageError: `k` below 1, an empty gallery, or as `distance`.
+        UsageError: `k` is below 1 or the gallery is empty; and as `distance`.
+
+    Example:
+        >>> gallery = Embeddings(("Ann/1.jpg", "Bob/1.jpg"), np.eye(2, dtype=np.float32))
+        >>> identify([0.9, 0.1], gallery)[0][0].label
+        'Ann'
     """
     if k < 1:
         raise UsageError("k must be at least 1", found=k)
     if not len(gallery):
-        raise UsageError("the gallery is empty: nobody to look among")
+        raise UsageError("the gallery has no embeddings")
     vectors = query.vectors if isinstance(query, Embeddings) else np.asarray(query)
     return [
         list(_nearest(distance(vector, gallery.vectors, metric), gallery, threshold, k))
@@ -96,7 +118,7 @@ def identify(
 def _nearest(
     distances: np.ndarray, gallery: Embeddings, threshold: float | None, k: int
 ) -> Iterator[Match]:
-    """Matches of one query: walk the images outwards, and take each identity once."""
+    """Yield the matches of one query: go through the images by distance, each identity once."""
     labels = gallery.labels
     taken: set[str] = set()
     for i in sorted(range(len(distances)), key=lambda i: (distances[i], labels[i])):

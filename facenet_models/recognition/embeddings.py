@@ -1,39 +1,40 @@
-"""Embeddings with the names of the images that they belong to."""
+"""Embeddings, each with the name of its image."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 import numpy as np
 
 from facenet_common.errors import FacenetError, UsageError
+from facenet_models.recognition.formats import files
+from facenet_models.recognition.formats.table import Miss, Table
+
+__all__ = ["NO_FACE", "Embeddings", "Miss", "check_names", "label_of"]
 
 NO_FACE = "no face found"
 
 
-class Miss(NamedTuple):
-    """An image without an embedding, and why it has none."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, eq=False)  # arrays have no single answer to ==
+@dataclass(frozen=True, eq=False)  # comparing arrays with == gives an array
 class Embeddings:
-    """Embeddings of images, each beside its image's name.
+    """Embeddings of images, each with the name of its image.
 
     Attributes:
-        names: One name for each embedding, in the order in which the images came. Images of a
-            folder are named by their path in it, with ``/``: ``Ann/Ann_0001.jpg``.
+        names: One name for each embedding, in the order of the images. The name of an image in a
+            folder is its path in that folder, with ``/``: ``Ann/Ann_0001.jpg``.
         vectors: ``(N, D)`` float32, finite; row i belongs to ``names[i]``.
-        misses: The images that have no embedding, in the order in which they came.
+        misses: The images without an embedding, in their order.
 
     Raises:
-        FacenetError: names and vectors differ in number, a name is taken twice, empty, or holds
-            a NUL, or the vectors are not a finite float32 matrix.
+        FacenetError: The numbers of names and vectors differ, a name appears twice, is empty or
+            contains a NUL character, or the vectors are not a finite float32 matrix.
+
+    Example:
+        >>> vectors = np.eye(2, 512, dtype=np.float32)
+        >>> Embeddings(("Ann/1.jpg", "Bob/1.jpg"), vectors).labels
+        ('Ann', 'Bob')
     """
 
     names: tuple[str, ...]
@@ -50,7 +51,7 @@ class Embeddings:
             )
         if len(vectors) != len(self.names):
             raise FacenetError(
-                "names and embeddings differ in number",
+                "the numbers of names and embeddings differ",
                 expected=f"{len(self.names)} rows, one for each name",
                 found=f"{len(vectors)} rows",
             )
@@ -58,7 +59,7 @@ class Embeddings:
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if bad.size:
             raise FacenetError(
-                f"{bad.size} of {len(vectors)} embeddings hold NaN or infinity",
+                f"{bad.size} of {len(vectors)} embeddings contain NaN or infinity",
                 found=f"the first is that of {self.names[bad[0]]}",
                 next_step="check the weights of the model that computed them",
             )
@@ -68,39 +69,54 @@ class Embeddings:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Who each image shows: see `label_of`."""
+        """Return the person on each image; see `label_of`."""
         return tuple(map(label_of, self.names))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write to ``.npz`` or ``.parquet``, as the path ends; whole, or not at all.
+        """Write to a ``.npz`` or ``.parquet`` file, completely or not at all.
+
+        Args:
+            path: Its suffix selects the format.
+            overwrite: Replace an existing file.
 
         Raises:
-            UsageError: another ending, or the file exists and `overwrite` is not set.
-            OutputError: the file could not be written.
-            ImportError: Parquet needs pyarrow; the message says how to install it.
-        """
-        from facenet_models.recognition.embedding_files import save
+            UsageError: The suffix is unknown, or the file exists and `overwrite` is not set.
+            OutputError: The file could not be written.
+            MissingPackageError: Parquet needs pyarrow, which is not installed.
 
-        save(self, Path(path), overwrite=overwrite)
+        Example:
+            >>> embeddings.save("people.npz")  # doctest: +SKIP
+        """
+        table = Table(self.names, self.labels, self.vectors, self.misses)
+        files.save(table, Path(path), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> Embeddings:
-        """Read what `save` wrote. Nothing in the file is executed, and all of it is checked.
+        """Read a file that `save` wrote. Nothing in it is executed, and all of it is checked.
 
         Raises:
-            UsageError: another ending, or no such file.
-            FacenetError: damaged, or not a file of embeddings.
-            ImportError: Parquet needs pyarrow; the message says how to install it.
-        """
-        from facenet_models.recognition.embedding_files import load
+            UsageError: The suffix is unknown, or there is no such file.
+            FacenetError: The file is damaged, or of another kind.
+            MissingPackageError: Parquet needs pyarrow, which is not installed.
 
-        return load(Path(path))
+        Example:
+            >>> embeddings = Embeddings.load("people.npz")  # doctest: +SKIP
+        """
+        names, _, vectors, misses = files.load(Path(path))
+        try:
+            return cls(names, vectors, misses)
+        except FacenetError as error:
+            raise FacenetError(
+                error.problem, file=path, expected=error.expected, found=error.found
+            ) from error
 
 
 def label_of(name: str) -> str:
-    """Whom an image shows, by its name: its folder (``Ann/1.jpg`` is of ``Ann``).
+    """Return the person on an image: the folder in the image's name, else the file's stem.
 
-    An image in no folder is its own identity: ``Ann.jpg`` is of ``Ann``.
+    Example:
+        >>> label_of("Ann/1.jpg"), label_of("Bob.jpg")
+        ('Ann', 'Bob')
     """
     path = PurePosixPath(name)
     folder = path.parent.as_posix()
@@ -108,14 +124,17 @@ def label_of(name: str) -> str:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """FacenetError unless all names are different, and none is empty or holds a NUL.
+    """Check that all names differ, and that none is empty or contains a NUL character.
 
-    NumPy drops NULs at the end of a string.
+    NumPy drops NUL characters at the end of a string, so such a name could not be saved.
+
+    Raises:
+        UsageError: A name is not allowed.
     """
     seen: set[str] = set()
     for name in names:
         if not name or "\0" in name:
-            raise UsageError("a name is empty or holds a NUL character", found=repr(name))
+            raise UsageError("a name is empty or contains a NUL character", found=repr(name))
         if name in seen:
             raise UsageError("two images have the same name", found=name)
         seen.add(name)

@@ -1,4 +1,4 @@
-"""Find images in a folder, and read them; what can't be read is a miss, not an error."""
+"""Find images in a folder, and read them; an unreadable image is a miss, not an error."""
 
 from __future__ import annotations
 
@@ -20,13 +20,20 @@ SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", "
 
 
 def find_images(folder: str | Path) -> dict[str, Path]:
-    """The images in `folder` and in the folders in it: name to path, sorted by name.
+    """Find the images in `folder` and its subfolders.
 
-    A name is the path in `folder`, with ``/``. Hidden files and folders are left out. Links are
-    followed, but not in circles.
+    Hidden files and folders are left out. Links are followed, but a loop of links is entered
+    once only.
+
+    Returns:
+        Name to path, sorted by name. A name is the path in `folder`, with ``/``.
 
     Raises:
-        UsageError: no such folder, or no image in it.
+        UsageError: There is no such folder, or no image in it.
+
+    Example:
+        >>> list(find_images("people"))  # doctest: +SKIP
+        ['Ann/1.jpg', 'Bob/1.jpg']
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -44,7 +51,7 @@ def find_images(folder: str | Path) -> dict[str, Path]:
 def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
-    if here in above:  # a link to a folder that we are in
+    if here in above:  # a link to a folder above
         return
     for path in folder.iterdir():
         if path.name.startswith("."):
@@ -56,17 +63,24 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
 
 
 def read_image(source: Source, name: str) -> Image | Miss:
-    """An RGB image, turned upright as its EXIF data asks, or why it can't be read.
+    """Read an image as RGB, and turn it upright by its EXIF data.
+
+    Args:
+        source: A path, a PIL image, or an array ``(H, W, 3)`` or ``(H, W)`` uint8.
+        name: Of the image in messages and in the `Miss`.
+
+    Returns:
+        The image, or a `Miss` with the reason if it can't be read.
 
     Raises:
-        UsageError: an array that is not ``(H, W, 3)`` or ``(H, W)`` uint8.
+        UsageError: An array has another shape or dtype.
     """
     from PIL import Image, ImageOps
 
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.shape[2:] not in ((3,), ()) or source.ndim < 2:
             raise UsageError(
-                f"can't take the array {name} for an image",
+                f"expected an image, got the array {name}",
                 expected="uint8, (height, width, 3) or (height, width)",
                 found=f"{source.dtype}, {source.shape}",
             )
@@ -76,20 +90,24 @@ def read_image(source: Source, name: str) -> Image | Miss:
     try:
         with Image.open(source) as image:
             return _to_rgb(ImageOps.exif_transpose(image))
-    except MemoryError:  # says nothing about the file
+    except MemoryError:  # the file may be good
         raise
-    except Exception as error:  # Pillow's decoders raise whatever they stumble over
+    except Exception as error:  # Pillow's decoders raise errors of many types
         return Miss(name, f"unreadable: {_why(error)}")
 
 
 def _to_rgb(image: Image) -> Image:
-    """RGB, 8 bits. Of 16 bits the upper 8 are kept, where Pillow makes all above 255 white."""
+    """Convert to RGB with 8 bits.
+
+    Of 16 bits the upper 8 are kept. Pillow's convert() would make all values above 255 white:
+    https://github.com/python-pillow/Pillow/issues/3011
+    """
     from PIL import Image as PillowImage
 
     if image.mode.startswith("I;16"):
         return PillowImage.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of 32 bits (mode {image.mode})")
+        raise ValueError(f"its pixels have 32 bits (mode {image.mode})")
     return image.convert("RGB")
 
 

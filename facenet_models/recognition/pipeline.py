@@ -1,7 +1,8 @@
-"""Images to embeddings: read, detect, embed, and keep every name with its own vector.
+"""Compute embeddings of images: read them, detect faces, run the network.
 
-Each step hands on ``(name, value)`` pairs, and a miss is such a value too: nothing is ever put
-back together by its place in a list, so that an image that fails moves no other.
+The steps are generators of ``(name, value)`` pairs, in which a value may be a `Miss`. Names and
+vectors are never matched by their places in two lists, so an image that fails can't shift the
+names of others.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor, nn
 
-IMAGE_SIZE = 160  # pixels, as the published weights were trained
-DETECT_PIXELS = 8 * 1920 * 1080  # of all images in one call of the detector; bounds its memory
+IMAGE_SIZE = 160  # pixels; the published weights were trained with this size
+DETECT_PIXELS = 8 * 1920 * 1080  # of all images in one call of the detector, to bound its memory
 
 Detector = Callable[[Any], Any]
-Named = tuple[str, "Tensor | Miss"]
+NamedFace = tuple[str, "Tensor | Miss"]
 
 
 def embed(
@@ -43,68 +44,81 @@ def embed(
     image_size: int = IMAGE_SIZE,
     flip: bool = False,
 ) -> Embeddings:
-    """Embeddings of the faces in images, one face for each image.
+    """Compute the embeddings of the faces in images, one face for each image.
 
     Args:
-        images: A folder, searched as `find_images` does; or an image file; or images: paths,
-            Pillow images or ``(H, W, 3)`` uint8 RGB arrays.
-        model: ``(N, 3, H, W)`` standardised floats to ``(N, D)``: an InceptionResnetV1. Runs in
-            evaluation mode, and is put back to the mode it was in.
-        detector: Called with a list of Pillow images of equal size, gives for each a face
-            ``(3, H, W)``, standardised, or ``(n, 3, H, W)``, of which the first is taken, or
-            None: an `facenet_models.MTCNN`. None: the images are face crops already. These are
-            cut to `image_size` around the middle, as the original does (smaller ones are
-            enlarged first, where the original pads), and standardised, ``(x - 127.5) / 128``.
-        batch_size: Faces in one call of the model, images at most in one call of the detector.
-        device: Where to move `model` first; None leaves it where it is.
-        progress: Show a bar on standard error, where that is a terminal.
-        names: A name for each of `images`; the default is the path, else the place from 0. Not
-            for a folder, whose images are named by their paths in it.
-        image_size: Pixels, side of a cut face crop; see `detector`.
-        flip: Append to each embedding that of the mirrored face, as the original's
-            ``--use_flipped_images``: ``(N, 2 * D)``.
+        images: A folder, searched by `find_images`; an image file; or images: paths, PIL images
+            or ``(H, W, 3)`` uint8 RGB arrays.
+        model: An InceptionResnetV1, or another module that maps ``(N, 3, H, W)`` standardised
+            floats to ``(N, D)``. It runs in evaluation mode, and is then set back to its mode.
+        detector: An `facenet_models.MTCNN`, or another function that takes a list of PIL images of
+            equal size and returns for each a standardised face ``(3, H, W)``, or several
+            ``(n, 3, H, W)``, of which the first is used, or None. Without a detector, the images
+            must be face crops. Their middle `image_size` pixels are cut out, as the original does
+            (small images are enlarged first, where the original pads them), and standardised:
+            ``(x - 127.5) / 128``.
+        batch_size: Faces in one call of the model, and maximum of images in one call of the
+            detector.
+        device: Move `model` to this device first; None does not move it.
+        progress: Show a progress bar if standard error is a terminal.
+        names: A name for each of `images`. The default is its path, else its index. Not allowed
+            for a folder, where a name is the path in the folder.
+        image_size: Edge of the part of a face crop that is cut out, in pixels; see `detector`.
+        flip: Append the embedding of the mirrored face to each embedding, as the original's
+            ``--use_flipped_images`` does: ``(N, 2 * D)``.
 
     Returns:
-        Names and vectors in the order of `images`. An image that can't be read, or without a
-        face, is among `misses`, and nowhere else.
+        Names and vectors in the order of `images`. Images that can't be read or show no face are
+        listed in `misses` only.
 
     Raises:
-        UsageError: nothing to embed, names that don't fit, a wrong type of image, a model that
-            gives logits.
-        FacenetError: `model` gave NaN or a wrong shape.
-        ImportError: torch or Pillow is not installed.
+        UsageError: There is no image, the names do not match the images, an image has a wrong
+            type, or the model returns logits.
+        FacenetError: `model` returned NaN or a wrong shape.
+        MissingPackageError: torch or Pillow is not installed.
+
+    Example:
+        >>> gallery = embed("people", resnet, mtcnn)  # doctest: +SKIP
+        >>> gallery.vectors.shape  # doctest: +SKIP
+        (4, 512)
     """
     import torch
 
     if batch_size < 1 or image_size < 1:
         raise UsageError("batch_size and image_size must be at least 1")
     if getattr(model, "classify", False):
-        raise UsageError("the model gives logits", next_step="set model.classify = False")
-    sources = _named(images, names)
+        raise UsageError(
+            "the model returns logits, not embeddings", next_step="set model.classify = False"
+        )
+    sources = _name_sources(images, names)
     if device is not None:
         model.to(device)
     bar = progress_bar("Images", len(sources), shown=progress)
-    with _evaluating(model), torch.inference_mode(), bar as tick:
-        pictures = _read(sources)
-        faces = _detect(pictures, detector, batch_size) if detector else _cut(pictures, image_size)
-        return _collect(_run(faces, model, batch_size, flip, tick))
+    with _eval_mode(model), torch.inference_mode(), bar as advance:
+        pictures = _read_images(sources)
+        faces = (
+            _detect_faces(pictures, detector, batch_size)
+            if detector
+            else _crop_faces(pictures, image_size)
+        )
+        return _collect_results(_embed_faces(faces, model, batch_size, flip, advance))
 
 
-def _named(
+def _name_sources(
     images: str | Path | Iterable[Source], names: Sequence[str] | None
 ) -> list[tuple[str, Source]]:
-    """Each image with its name; UsageError if there are none or the names don't fit."""
+    """Return each image with its name; raise UsageError if there is none or a name is wrong."""
     if isinstance(images, str | Path):
         if Path(images).is_dir():
             if names is not None:
-                raise UsageError("the images of a folder have their names from it: pass no names")
+                raise UsageError("names are not allowed for a folder, whose paths are the names")
             return list(find_images(images).items())
         if not Path(images).is_file():
             raise UsageError("no such folder or file", file=images, next_step=check_path(images))
         images = [images]
     sources = list(images)
     if not sources:
-        raise UsageError("no image to embed")
+        raise UsageError("there is no image to embed")
     if names is None:
         names = [
             str(source) if isinstance(source, str | Path) else str(i)
@@ -112,7 +126,7 @@ def _named(
         ]
     if len(names) != len(sources):
         raise UsageError(
-            "names and images differ in number",
+            "the numbers of names and images differ",
             expected=f"{len(sources)} names",
             found=f"{len(names)}",
         )
@@ -120,19 +134,19 @@ def _named(
     return list(zip(names, sources, strict=True))
 
 
-def _read(sources: list[tuple[str, Source]]) -> Iterator[tuple[str, Image | Miss]]:
+def _read_images(sources: list[tuple[str, Source]]) -> Iterator[tuple[str, Image | Miss]]:
     for name, source in sources:
         yield name, read_image(source, name)
 
 
-def _detect(
+def _detect_faces(
     pictures: Iterator[tuple[str, Image | Miss]], detector: Detector, batch_size: int
-) -> Iterator[Named]:
-    """Faces. Images in a row that are equal in size go to the detector together."""
+) -> Iterator[NamedFace]:
+    """Yield faces. Consecutive images of equal size go to the detector in one call."""
     group: list[tuple[str, Image]] = []
     for name, picture in pictures:
         if isinstance(picture, Miss):
-            yield from _detected(group, detector)
+            yield from _detect_group(group, detector)
             group = []
             yield name, picture
             continue
@@ -140,20 +154,20 @@ def _detect(
         if group and (
             group[0][1].size != picture.size or len(group) == batch_size or pixels > DETECT_PIXELS
         ):
-            yield from _detected(group, detector)
+            yield from _detect_group(group, detector)
             group = []
         group.append((name, picture))
-    yield from _detected(group, detector)
+    yield from _detect_group(group, detector)
 
 
-def _detected(group: list[tuple[str, Image]], detector: Detector) -> Iterator[Named]:
+def _detect_group(group: list[tuple[str, Image]], detector: Detector) -> Iterator[NamedFace]:
     if not group:
         return
     faces = detector([picture for _, picture in group])
     if len(faces) != len(group):
         raise FacenetError(
-            "the detector did not answer for each image",
-            expected=f"{len(group)} answers",
+            "the detector did not return one result for each image",
+            expected=f"{len(group)} results",
             found=f"{len(faces)}",
         )
     for (name, _), face in zip(group, faces, strict=True):
@@ -163,23 +177,28 @@ def _detected(group: list[tuple[str, Image]], detector: Detector) -> Iterator[Na
             yield name, face[0] if face.ndim == 4 else face
 
 
-def _cut(pictures: Iterator[tuple[str, Image | Miss]], size: int) -> Iterator[Named]:
-    """Faces of images that are crops already."""
+def _crop_faces(pictures: Iterator[tuple[str, Image | Miss]], size: int) -> Iterator[NamedFace]:
+    """Yield the faces of images that are face crops."""
     import torch
 
     for name, picture in pictures:
         if isinstance(picture, Miss):
             yield name, picture
             continue
-        pixels = np.asarray(cut_middle(picture, size), np.float32)
+        pixels = np.asarray(center_crop(picture, size), np.float32)
         yield name, torch.from_numpy((pixels - 127.5) / 128.0).permute(2, 0, 1)
 
 
-def cut_middle(picture: Image, size: int) -> Image:
-    """The square of `size` pixels in the middle; a smaller picture is enlarged to it first.
+def center_crop(picture: Image, size: int) -> Image:
+    """Cut out the middle square of `size` pixels; enlarge a smaller picture first.
 
-    The upper left corner is at ``(side - size) // 2``, as TensorFlow's
-    ``resize_image_with_crop_or_pad`` has it.
+    The upper left corner is at ``(side - size) // 2``, as in TensorFlow's
+    ``resize_image_with_crop_or_pad``, which the original uses.
+
+    Example:
+        >>> from PIL import Image
+        >>> center_crop(Image.new("RGB", (250, 250)), 160).size
+        (160, 160)
     """
     from PIL.Image import Resampling
 
@@ -191,29 +210,29 @@ def cut_middle(picture: Image, size: int) -> Image:
     return picture.crop((left, top, left + size, top + size))
 
 
-def _run(
-    faces: Iterator[Named],
+def _embed_faces(
+    faces: Iterator[NamedFace],
     model: nn.Module,
     batch_size: int,
     flip: bool,
-    tick: Callable[[], None],
+    advance: Callable[[], None],
 ) -> Iterator[tuple[str, np.ndarray | Miss]]:
-    """Embeddings and misses; each with its name, misses ahead of the batch they fell into."""
+    """Yield embeddings and misses with their names; misses come before the batch around them."""
     batch: list[tuple[str, Tensor]] = []
     for name, face in faces:
         if isinstance(face, Miss):
-            tick()
+            advance()
             yield name, face
             continue
         batch.append((name, face))
         if len(batch) == batch_size:
-            yield from _embedded(batch, model, flip, tick)
+            yield from _embed_batch(batch, model, flip, advance)
             batch = []
-    yield from _embedded(batch, model, flip, tick)
+    yield from _embed_batch(batch, model, flip, advance)
 
 
-def _embedded(
-    batch: list[tuple[str, Tensor]], model: nn.Module, flip: bool, tick: Callable[[], None]
+def _embed_batch(
+    batch: list[tuple[str, Tensor]], model: nn.Module, flip: bool, advance: Callable[[], None]
 ) -> Iterator[tuple[str, np.ndarray | Miss]]:
     import torch
 
@@ -227,16 +246,16 @@ def _embedded(
     vectors = torch.cat(parts, dim=1).float().cpu().numpy()
     if vectors.ndim != 2 or len(vectors) != len(batch):
         raise FacenetError(
-            "the model did not give an embedding for each face",
+            "the model did not return one embedding for each face",
             expected=f"({len(batch)}, D)",
             found=vectors.shape,
         )
     for (name, _), vector in zip(batch, vectors, strict=True):
-        tick()
+        advance()
         yield name, vector
 
 
-def _collect(results: Iterator[tuple[str, np.ndarray | Miss]]) -> Embeddings:
+def _collect_results(results: Iterator[tuple[str, np.ndarray | Miss]]) -> Embeddings:
     names: list[str] = []
     vectors: list[np.ndarray] = []
     misses: list[Miss] = []
@@ -251,7 +270,7 @@ def _collect(results: Iterator[tuple[str, np.ndarray | Miss]]) -> Embeddings:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def _eval_mode(model: nn.Module) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:

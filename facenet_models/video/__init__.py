@@ -1,8 +1,9 @@
-"""Faces in videos: read frames, detect on every n-th, follow faces, write the result.
+"""Faces in videos: read frames, detect faces, track them, write the result.
 
-`files`: frames and videos, through PyAV. `fast`: `FastMTCNN`. `tracks`: one number for one face.
-`embed`: what a face that comes back is recognised by. `matching`: which box is which. What is
-drawn on a frame is in `facenet_models.draw`.
+`reader` and `writer`: videos, through PyAV. `fast`: `FastMTCNN`, which searches every n-th frame.
+`tracks`: numbers for faces. `recognition`: embeddings of faces, to recognise those that come back.
+`detections`: the faces of one frame. `matching`: assign the boxes of one frame to those of
+another. `facenet_models.draw` draws the result.
 
     detector = FastMTCNN(MTCNN())
     for frame, faces in follow(frames("in.mp4"), detector):
@@ -10,10 +11,11 @@ drawn on a frame is in `facenet_models.draw`.
 """
 
 from facenet_models.video.detections import Detections, Tracked
-from facenet_models.video.embed import embedder
 from facenet_models.video.fast import FastMTCNN
-from facenet_models.video.files import Frame, frames, video_info, write_video
+from facenet_models.video.reader import Frame, frames, video_info
+from facenet_models.video.recognition import embedder
 from facenet_models.video.tracks import follow, track
+from facenet_models.video.writer import write_video
 
 __all__ = [
     "Detections",

@@ -1,4 +1,4 @@
-"""The faces of one frame: before they have numbers, and after."""
+"""The faces of one frame, without and with the numbers of their tracks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Detections(NamedTuple):
     Attributes:
         boxes: ``(N, 4)`` float32: left, top, right, bottom in pixels.
         probs: ``(N,)`` float32.
-        points: ``(N, 5, 2)`` float32: the landmarks, as `facenet_models.MTCNN.detect` gives them.
-        embeddings: ``(N, D)`` of any length greater than 0, or None.
+        points: ``(N, 5, 2)`` float32: the landmarks, as `facenet_models.MTCNN.detect` returns them.
+        embeddings: ``(N, D)``, none of length 0; or None.
     """
 
     boxes: np.ndarray
@@ -23,8 +23,13 @@ class Detections(NamedTuple):
     embeddings: np.ndarray | None = None
 
     @classmethod
-    def of(cls, boxes: Any, probs: Any, points: Any) -> Detections:
-        """What `MTCNN.detect(image, landmarks=True)` answers for one image."""
+    def from_mtcnn(cls, boxes: Any, probs: Any, points: Any) -> Detections:
+        """Convert the results of `MTCNN.detect(image, landmarks=True)` for one image.
+
+        Example:
+            >>> len(Detections.from_mtcnn(None, [None], None).boxes)
+            0
+        """
         if boxes is None:
             boxes = probs = points = ()
         return cls(
@@ -33,14 +38,19 @@ class Detections(NamedTuple):
             np.asarray(points, np.float32).reshape(-1, 5, 2),
         )
 
-    def take(self, rows: Any) -> Detections:
-        """Only `rows`, an index of any kind."""
+    def select(self, rows: Any) -> Detections:
+        """Return the faces at `rows`, any index of NumPy."""
         vectors = None if self.embeddings is None else self.embeddings[rows]
         return Detections(self.boxes[rows], self.probs[rows], self.points[rows], vectors)
 
 
 class Tracked(NamedTuple):
-    """Faces of one frame with their numbers: `Detections`, and ``ids (N,)`` int64 from 1."""
+    """Faces of one frame with numbers.
+
+    Attributes:
+        ids: ``(N,)`` int64: the numbers of the tracks, from 1.
+        boxes: As in `Detections`; so are `probs` and `points`.
+    """
 
     ids: np.ndarray
     boxes: np.ndarray

@@ -1,7 +1,7 @@
-"""MTCNN on a video: the whole of it on every n-th frame, R-Net and O-Net alone in between.
+"""MTCNN for videos: all three stages on every n-th frame, only R-Net and O-Net in between.
 
-P-Net's search through the whole frame is what takes the time. Between two frames that were
-searched, faces are near where these show them: there R-Net and O-Net look again.
+P-Net's search of the whole frame takes most of the time. Faces between two searched frames are
+near their places in these frames, so R-Net and O-Net are run there.
 """
 
 from __future__ import annotations
@@ -18,37 +18,45 @@ from facenet_models.video.matching import Pairs, match
 if TYPE_CHECKING:
     from facenet_models.detect.mtcnn import MTCNN
 
-# What R-Net is shown of a guess: the box, and the box moved by a tenth of its edge. On the
-# reference video, stride 4, against the full search: 1 crop misses 17 % of the faces, these 5 miss
-# 9 %, 27 (three sizes, nine places) 5 % at five times the cost. Mean IoU is 0.91 with each.
+# R-Net gets each guessed box, and the box moved by a tenth of its edge in four directions. On the
+# reference video with stride 4, compared with the full search, 1 crop misses 17 % of the faces,
+# these 5 crops miss 9 %, and 27 (three sizes, nine places) 5 % at five times the cost. The mean IoU
+# is 0.91 with each.
 SHIFTS = ((0.0, 0.0), (0.1, 0.0), (-0.1, 0.0), (0.0, 0.1), (0.0, -0.1))
-SAME = 0.3  # IoU from which boxes in two frames are taken for one face
+MIN_IOU = 0.3  # of boxes in two frames that count as one face
 
 
 class FastMTCNN:
-    """Detects faces in the frames of a video.
+    """Detect faces in the frames of a video.
+
+    The detector searches every `stride`-th frame and the last one. In the frames between, the
+    place of a face is interpolated from the searched frames before and after, or is its place in
+    one of them if the other does not show it. R-Net and O-Net run there, with the detector's
+    thresholds. A face in both searched frames is never dropped: if the networks don't find it, its
+    box, landmarks and probability are interpolated. A face that appears and disappears between
+    two searched frames is missed.
 
     Args:
-        detector: Searches every `stride`-th frame, and the last.
-        stride: 1 searches all, with the detector's own answers.
-
-    In the frames between, a face is looked for on the line from its place in the searched frame
-    before to that in the one after, or, if only one of them shows it, where that does. R-Net and
-    O-Net judge it with the detector's thresholds. What both searched frames show is never
-    dropped: where the nets don't see it, box, landmarks and probability are interpolated.
-    A face that comes and goes between two searched frames is missed.
+        detector: Of the backend "facenet-pytorch", unless `stride` is 1.
+        stride: 1 searches every frame, and returns the detector's results.
 
     Raises:
-        UsageError: `stride` is less than 1, or more than 1 with a detector of another backend
-            than "facenet-pytorch", whose R-Net and O-Net stages are the ones that are run here.
+        UsageError: `stride` is below 1, or above 1 with a detector of another backend, whose
+            R-Net and O-Net stages differ from those used here.
+
+    Example:
+        >>> detector = FastMTCNN(MTCNN(), stride=4)  # doctest: +SKIP
+        >>> images = (frame.image for frame in frames("street.mp4"))  # doctest: +SKIP
+        >>> for faces in detector.detect(images):  # doctest: +SKIP
+        ...     print(faces.boxes)
     """
 
     def __init__(self, detector: MTCNN, stride: int = 4) -> None:
         if stride < 1:
-            raise UsageError("stride", expected="1 or more", found=stride)
+            raise UsageError("stride must be at least 1", found=stride)
         if stride > 1 and detector.backend != "facenet-pytorch":
             raise UsageError(
-                "only the backend facenet-pytorch can look again between searched frames",
+                "a stride above 1 needs the backend facenet-pytorch",
                 found=detector.backend,
                 next_step="pass stride=1, or a detector of that backend",
             )
@@ -56,10 +64,10 @@ class FastMTCNN:
         self.stride = stride
 
     def detect(self, images: Iterable[np.ndarray]) -> Iterator[Detections]:
-        """The faces in each of `images`, ``(H, W, 3)`` uint8 RGB, in their order.
+        """Yield the faces in each of `images`, ``(H, W, 3)`` uint8 RGB, in their order.
 
-        Reads ahead `stride` images, and holds no more. Searched images are handed to the detector
-        one by one: it is as fast so as with a batch.
+        At most `stride` images are read ahead and held in memory. The detector gets images one by
+        one, which is as fast as batches.
         """
         before: Detections | None = None
         between: list[np.ndarray] = []
@@ -78,23 +86,23 @@ class FastMTCNN:
             yield last
 
     def _search(self, image: np.ndarray) -> Detections:
-        return Detections.of(*self.detector.detect(image, landmarks=True))
+        return Detections.from_mtcnn(*self.detector.detect(image, landmarks=True))
 
     def _fill(
         self, first: Detections, images: list[np.ndarray], last: Detections
     ) -> Iterator[Detections]:
-        """The faces in `images`, which lie between two frames with the faces `first` and `last`."""
-        pairs = match(first.boxes, last.boxes, SAME)
+        """Yield the faces in `images` between two frames with the faces `first` and `last`."""
+        pairs = match(first.boxes, last.boxes, MIN_IOU)
         for step, image in enumerate(images, start=1):
-            sure = interpolated(first, last, pairs, step / (len(images) + 1))
-            guesses = np.concatenate([sure.boxes, *_unpaired(first, last, pairs)])
-            found = self._look(image, guesses)
-            seen = {row for row, _ in match(sure.boxes, found.boxes, SAME)}
-            unseen = [row for row in range(len(sure.boxes)) if row not in seen]
-            yield self._ordered(_joined(found, sure.take(unseen)))
+            expected = interpolate_faces(first, last, pairs, step / (len(images) + 1))
+            guesses = np.concatenate([expected.boxes, *_unpaired(first, last, pairs)])
+            found = self._refine(image, guesses)
+            seen = {row for row, _ in match(expected.boxes, found.boxes, MIN_IOU)}
+            unseen = [row for row in range(len(expected.boxes)) if row not in seen]
+            yield self._sort(_join(found, expected.select(unseen)))
 
-    def _look(self, image: np.ndarray, guesses: np.ndarray) -> Detections:
-        """What R-Net and O-Net find around `guesses`, ``(N, 4)``."""
+    def _refine(self, image: np.ndarray, guesses: np.ndarray) -> Detections:
+        """Run R-Net and O-Net around `guesses`, ``(N, 4)``."""
         import torch
 
         from facenet_models.detect import cascade
@@ -110,26 +118,28 @@ class FastMTCNN:
                 pixels = to_tensors([image], detector.device)[0].contiguous()
                 boxes = cascade.refine(pixels, boxes, nets, second)
             if not len(boxes):
-                return Detections.of(None, None, None)
-            return Detections.of(*cascade.finish(pixels, boxes, nets, third))
+                return Detections.from_mtcnn(None, None, None)
+            return Detections.from_mtcnn(*cascade.finish(pixels, boxes, nets, third))
 
-    def _ordered(self, found: Detections) -> Detections:
-        """As the detector lists faces."""
+    def _sort(self, found: Detections) -> Detections:
+        """Return faces in the detector's order."""
         from facenet_models.detect import selection
 
-        merit = selection.areas(found.boxes) if self.detector.select_largest else found.probs
-        return found.take(selection.descending(merit))
+        merit = selection.box_areas(found.boxes) if self.detector.select_largest else found.probs
+        return found.select(selection.argsort_descending(merit))
 
 
-def interpolated(first: Detections, last: Detections, pairs: Pairs, weight: float) -> Detections:
-    """The faces of `pairs` at the time `weight`, 0 being `first`'s and 1 `last`'s."""
+def interpolate_faces(
+    first: Detections, last: Detections, pairs: Pairs, weight: float
+) -> Detections:
+    """Interpolate the faces of `pairs` linearly: weight 0 gives `first`, 1 gives `last`."""
     rows, columns = [row for row, _ in pairs], [column for _, column in pairs]
-    ends = zip(first.take(rows)[:3], last.take(columns)[:3], strict=True)
-    return Detections.of(*((1 - weight) * a + weight * b for a, b in ends))
+    ends = zip(first.select(rows)[:3], last.select(columns)[:3], strict=True)
+    return Detections.from_mtcnn(*((1 - weight) * a + weight * b for a, b in ends))
 
 
 def _unpaired(first: Detections, last: Detections, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    """The boxes that only `first`, and those that only `last` shows."""
+    """Return the boxes in `first` only, and those in `last` only."""
     rows, columns = {row for row, _ in pairs}, {column for _, column in pairs}
     return (
         first.boxes[[row for row in range(len(first.boxes)) if row not in rows]],
@@ -138,7 +148,7 @@ def _unpaired(first: Detections, last: Detections, pairs: Pairs) -> tuple[np.nda
 
 
 def _proposals(guesses: np.ndarray) -> np.ndarray:
-    """Squares for R-Net, ``(len(SHIFTS) * N, 4)``, as P-Net would have proposed them."""
+    """Return squares around `guesses` for R-Net, ``(len(SHIFTS) * N, 4)``, in place of P-Net's."""
     from facenet_models.detect.boxes import square
 
     squares = square(guesses)
@@ -147,6 +157,6 @@ def _proposals(guesses: np.ndarray) -> np.ndarray:
     return np.concatenate(moved)
 
 
-def _joined(found: Detections, more: Detections) -> Detections:
+def _join(found: Detections, more: Detections) -> Detections:
     parts = zip(found[:3], more[:3], strict=True)
     return Detections(*(np.concatenate(part) for part in parts))

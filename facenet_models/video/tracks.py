@@ -1,7 +1,7 @@
-"""Faces followed through a video: one number for one face, from its first frame to its last.
+"""Track faces through a video: each face gets one number, from its first frame to its last.
 
-A box goes to the track whose last box it overlaps most, all boxes of a frame together
-(`matching.assign`). The same detections always give the same numbers.
+All boxes of a frame are assigned together to the tracks whose last boxes they overlap most
+(`matching.assign`). Equal detections always give equal numbers.
 """
 
 from __future__ import annotations
@@ -15,28 +15,35 @@ import numpy as np
 
 from facenet_common.errors import UsageError
 from facenet_models.video.detections import Detections, Tracked
-from facenet_models.video.files import Frame
 from facenet_models.video.matching import assign, match
+from facenet_models.video.reader import Frame
 
 
 class VideoDetector(Protocol):
-    """What gives `Detections` for each image, in order: a `FastMTCNN`."""
+    """A detector for the frames of a video, such as `FastMTCNN`."""
 
-    def detect(self, images: Iterable[np.ndarray]) -> Iterator[Detections]: ...
+    def detect(self, images: Iterable[np.ndarray]) -> Iterator[Detections]:
+        """Yield the faces in each image, in order."""
+        ...
 
 
 Embedder = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-@dataclass(eq=False)  # each is itself only
+@dataclass(eq=False)  # two tracks are never equal
 class _Track:
+    """A face that is followed.
+
+    `hits` counts the frames in which it was found; `misses` those since it was last found.
+    """
+
     box: np.ndarray
     vector: np.ndarray | None  # mean of its unit embeddings
     hits: int = 1
     misses: int = 0
     number: int = 0  # 0 until it is confirmed
 
-    def take(self, box: np.ndarray, vector: np.ndarray | None) -> None:
+    def update(self, box: np.ndarray, vector: np.ndarray | None) -> None:
         self.box, self.misses = box, 0
         if vector is not None and self.vector is not None:
             self.vector = self.vector + (vector - self.vector) / (self.hits + 1)
@@ -53,33 +60,40 @@ def track(
     max_misses: int = 12,
     min_similarity: float = 0.6,
 ) -> Iterator[Tracked]:
-    """Number the faces in a video's `detections`, one item for each frame.
+    """Number the faces in a video.
 
     Args:
-        min_iou: Least overlap of a face's boxes in consecutive frames, more than 0.
-        min_hits: Frames in a row in which a face must be found before it counts. Then it is
-            numbered from its first frame on; one that is found in fewer is left out.
-        max_misses: Frames in a row in which a face may be missing and keep its number, if it
-            comes back where it was. It isn't listed while it is missing.
-        min_similarity: With embeddings: a face that no track continues, and whose embedding has
-            this cosine similarity or more to an earlier one's mean, takes that one's number,
-            however long ago and wherever that was.
+        detections: One item for each frame.
+        min_iou: Minimum overlap of a face's boxes in consecutive frames, above 0.
+        min_hits: Consecutive frames in which a face must be found to be confirmed. It is then
+            numbered from its first frame on. A face found in fewer frames is left out.
+        max_misses: Consecutive frames in which a face may be missing and keep its number, if it
+            returns to the same place. It is not listed in these frames.
+        min_similarity: Used with embeddings. A face that continues no track gets the number of an
+            earlier face if their cosine similarity is at least this, whatever the time and place.
+            The earlier face's embedding is the mean over its frames.
 
     Yields:
         For each frame its faces, in the order of its detections. Numbers count from 1 in the
-        order in which faces are confirmed. An item comes `min_hits` - 1 frames late.
+        order in which faces are confirmed. Frames are delayed by `min_hits` - 1.
 
     Raises:
-        UsageError: a parameter makes no sense, or there are not as many embeddings as faces.
+        UsageError: A parameter is out of range, or the numbers of embeddings and faces differ.
+
+    Example:
+        >>> box = np.array([[0, 0, 10, 10]], np.float32)
+        >>> found = Detections(box, np.ones(1, np.float32), np.zeros((1, 5, 2), np.float32))
+        >>> [faces.ids.tolist() for faces in track([found] * 3)]
+        [[1], [1], [1]]
     """
     if not 0 < min_iou <= 1 or not 0 < min_similarity <= 1:
-        raise UsageError("min_iou and min_similarity", expected="more than 0, at most 1")
+        raise UsageError("min_iou and min_similarity must be above 0 and at most 1")
     if min_hits < 1 or max_misses < 0:
         raise UsageError("min_hits must be at least 1, max_misses at least 0")
-    return _track(detections, _Tracker(min_iou, min_hits, max_misses, min_similarity))
+    return _number_frames(detections, _Tracker(min_iou, min_hits, max_misses, min_similarity))
 
 
-def _track(detections: Iterable[Detections], tracker: _Tracker) -> Iterator[Tracked]:
+def _number_frames(detections: Iterable[Detections], tracker: _Tracker) -> Iterator[Tracked]:
     waiting: deque[tuple[Detections, list[_Track]]] = deque()
     for found in detections:
         waiting.append((found, tracker.advance(found)))
@@ -91,13 +105,13 @@ def _track(detections: Iterable[Detections], tracker: _Tracker) -> Iterator[Trac
 
 def _numbered(found: Detections, owners: list[_Track]) -> Tracked:
     numbers = np.array([owner.number for owner in owners], dtype=np.int64)
-    sure = found.take(numbers > 0)
-    return Tracked(numbers[numbers > 0], sure.boxes, sure.probs, sure.points)
+    confirmed = found.select(numbers > 0)
+    return Tracked(numbers[numbers > 0], confirmed.boxes, confirmed.probs, confirmed.points)
 
 
 @dataclass
 class _Tracker:
-    """The tracks as they are after the last frame; parameters as `track`'s."""
+    """The tracks after the frames so far; parameters as those of `track`."""
 
     min_iou: float
     min_hits: int
@@ -108,75 +122,75 @@ class _Tracker:
     confirmed: int = 0
 
     def advance(self, found: Detections) -> list[_Track]:
-        """Take the next frame's faces; each one's track."""
+        """Assign the next frame's faces to tracks; return the track of each face."""
         vectors = None
         if found.embeddings is not None and len(found.boxes):
             if np.shape(found.embeddings)[:-1] != found.probs.shape:
                 raise UsageError(
-                    "an embedding for each face",
+                    "expected one embedding for each face",
                     expected=f"({len(found.boxes)}, D)",
                     found=np.shape(found.embeddings),
                 )
-            vectors = _units(found.embeddings)
+            vectors = _to_unit_length(found.embeddings)
         owner: dict[int, _Track] = {}
-        boxes = np.array([each.box for each in self.live]).reshape(-1, 4)
+        boxes = np.array([known.box for known in self.live]).reshape(-1, 4)
         for row, column in match(boxes, found.boxes, self.min_iou):
             owner[column] = self.live[row]
         if vectors is not None:
             self._recognise(vectors, owner)
-        for column, one in owner.items():
-            one.take(found.boxes[column], None if vectors is None else vectors[column])
-        self._miss({id(one) for one in owner.values()})
+        for column, face in owner.items():
+            face.update(found.boxes[column], None if vectors is None else vectors[column])
+        self._count_misses({id(face) for face in owner.values()})
         for column in range(len(found.boxes)):
             if column not in owner:
                 vector = None if vectors is None else vectors[column]
                 owner[column] = _Track(found.boxes[column], vector)
                 self.live.append(owner[column])
         ordered = [owner[column] for column in range(len(found.boxes))]
-        for one in ordered:
-            if not one.number and one.hits >= self.min_hits:
+        for face in ordered:
+            if not face.number and face.hits >= self.min_hits:
                 self.confirmed += 1
-                one.number = self.confirmed
+                face.number = self.confirmed
         return ordered
 
     def _recognise(self, vectors: np.ndarray, owner: dict[int, _Track]) -> None:
-        """Give faces that no track continues to confirmed tracks that they resemble."""
-        taken = {id(one) for one in owner.values()}
+        """Assign faces without a track to confirmed tracks with a similar embedding."""
+        taken = {id(face) for face in owner.values()}
         known = [
-            one
-            for one in self.live + self.lost
-            if one.number and one.vector is not None and id(one) not in taken
+            face
+            for face in self.live + self.lost
+            if face.number and face.vector is not None and id(face) not in taken
         ]
         new = [column for column in range(len(vectors)) if column not in owner]
         if not known or not new:
             return
-        means = _units(np.array([one.vector for one in known]))
+        means = _to_unit_length(np.array([face.vector for face in known]))
         for row, column in assign(means @ vectors[new].T, self.min_similarity):
-            one = known[row]
-            owner[new[column]] = one
-            if one in self.lost:
-                self.lost.remove(one)
-                self.live.append(one)
+            face = known[row]
+            owner[new[column]] = face
+            if face in self.lost:
+                self.lost.remove(face)
+                self.live.append(face)
 
-    def _miss(self, found: set[int]) -> None:
-        """Count a miss for every live track that is not `found`, and let go of what is over."""
+    def _count_misses(self, found: set[int]) -> None:
+        """Count a miss for each live track that is not `found`, and end tracks with too many."""
         live = []
-        for one in self.live:
-            if id(one) in found:
-                live.append(one)
+        for face in self.live:
+            if id(face) in found:
+                live.append(face)
                 continue
-            one.misses += 1
-            if one.number and one.misses <= self.max_misses:
-                live.append(one)
-            elif one.number and one.vector is not None:
-                self.lost.append(one)
+            face.misses += 1
+            if face.number and face.misses <= self.max_misses:
+                live.append(face)
+            elif face.number and face.vector is not None:
+                self.lost.append(face)
         self.live = live
 
 
-def _units(vectors: np.ndarray) -> np.ndarray:
-    """`vectors` ``(N, D)`` with length 1."""
-    wide = np.asarray(vectors, np.float64)
-    units: np.ndarray = wide / np.linalg.norm(wide, axis=1, keepdims=True).clip(1e-12)
+def _to_unit_length(vectors: np.ndarray) -> np.ndarray:
+    """Scale `vectors` ``(N, D)`` to length 1."""
+    exact = np.asarray(vectors, np.float64)
+    units: np.ndarray = exact / np.linalg.norm(exact, axis=1, keepdims=True).clip(1e-12)
     return units
 
 
@@ -186,14 +200,20 @@ def follow(
     embed: Embedder | None = None,
     **options: float,
 ) -> Iterator[tuple[Frame, Tracked]]:
-    """Each of `frames` with its numbered faces.
+    """Detect and track the faces in `frames`, and yield each frame with its numbered faces.
+
+    As many frames are held in memory as `detector` and `track` look ahead.
 
     Args:
-        embed: Embeddings ``(N, D)`` of the faces in an image at boxes ``(N, 4)``, by which faces
-            that come back are recognised; `embedder` makes one of an InceptionResnetV1.
-        options: As `track`'s.
+        frames: Of one video, in order.
+        detector: Such as `FastMTCNN`.
+        embed: A function that returns the embeddings ``(N, D)`` of the faces in an image at boxes
+            ``(N, 4)``. With it, faces that come back are recognised; see `embedder`.
+        options: Those of `track`.
 
-    Holds back as many frames as `detector` and `track` look ahead.
+    Example:
+        >>> for frame, faces in follow(frames("street.mp4"), detector):  # doctest: +SKIP
+        ...     print(frame.time, faces.ids)
     """
     held: deque[Frame] = deque()
     undetected: deque[np.ndarray] = deque()

@@ -11,14 +11,18 @@ from facenet_common.errors import UsageError, WeightsError
 from facenet_models.networks.pretrained import Loaded
 from facenet_models.weights.files import load_state_dict
 from facenet_models.weights.pretrained import load
+from facenet_models.weights.registry import Pretrained
 from facenet_models.weights.releases import find_in
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
-MTCNN_SOURCES = {"pnet": "det1.npy", "rnet": "det2.npy", "onet": "det3.npy"}
+DETECTOR = {
+    entry.value.name: entry.value for entry in (Pretrained.PNET, Pretrained.RNET, Pretrained.ONET)
+}
+"""The published weights of the three networks, by name, in the order of the stages."""
 
 
 def fill(nets: dict[str, nn.Module], folder: str | os.PathLike[str] | None) -> None:
-    """Load weights into the networks, whose keys are "pnet", "rnet" and "onet".
+    """Load weights into the networks, whose keys are those of `DETECTOR`.
 
     With `folder`, the files of these names in it, checked against its hashes
     (`facenet_models.weights.releases.find_in`); without, those that
@@ -47,13 +51,13 @@ def fill(nets: dict[str, nn.Module], folder: str | os.PathLike[str] | None) -> N
 def _files(folder: Path) -> dict[str, Path]:
     """Return the file of each network."""
     _check_folder(folder)
-    found = {net: find_in(folder, f"{net}.pt", SUFFIXES) for net in MTCNN_SOURCES}
+    found = {net: find_in(folder, f"{net}.pt", SUFFIXES) for net in DETECTOR}
     missing = [net for net, file in found.items() if file is None]
     if not missing:
         return {net: file for net, file in found.items() if file is not None}
     commands = [
-        f"convert --checkpoint {source} --out {folder / net}.pt"
-        for net, source in MTCNN_SOURCES.items()
+        f"convert --checkpoint {weights.source} --out {folder / net}.pt"
+        for net, weights in DETECTOR.items()
     ]
     raise UsageError(
         "MTCNN's weights were not found",

@@ -28,7 +28,9 @@ class Weights:
 
     `sha256` is None where no trustworthy hash is known; then that of the first download is kept
     (see `facenet_models.weights.cache`). `classes`, `embedding_size` and `lfw_accuracy` (share of
-    6,000 pairs, from the README of davidsandberg/facenet) are None where they don't apply.
+    6,000 pairs, from the README of davidsandberg/facenet) are None where they don't apply. `source`
+    is the file or folder of the original that they were converted from, `source_sha256` its hash;
+    there is none for the two large ones.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Weights:
     training_set: str
     origin: str
     licence: str
+    source: str
+    source_sha256: str | None = None
     classes: int | None = None
     embedding_size: int | None = None
     lfw_accuracy: float | None = None
@@ -53,7 +57,9 @@ def _licence(data: str, where: str) -> str:
     )
 
 
-def _mtcnn(name: str, architecture: str, size: int, sha256: str) -> Weights:
+def _mtcnn(
+    name: str, architecture: str, size: int, sha256: str, source: str, source_sha256: str
+) -> Weights:
     return Weights(
         name=name,
         architecture=architecture,
@@ -63,6 +69,8 @@ def _mtcnn(name: str, architecture: str, size: int, sha256: str) -> Weights:
         training_set="WIDER FACE and CelebA",  # arXiv:1604.02878, section III
         origin="kpzhang93/MTCNN_face_detection_alignment, by way of " + _CONVERTED,
         licence=_licence("WIDER FACE and CelebA", "arXiv:1511.06523, arXiv:1411.7766"),
+        source=source,  # in src/align, at 096ed77
+        source_sha256=source_sha256,
         image_size=(size, size),
     )
 
@@ -84,6 +92,7 @@ class Pretrained(Enum):
         training_set="VGGFace2",
         origin=_CONVERTED,
         licence=_licence("VGGFace2", "https://www.robots.ox.ac.uk/~vgg/data/vgg_face2/"),
+        source="20180402-114759",
         classes=8631,
         embedding_size=512,
         lfw_accuracy=0.9965,
@@ -98,19 +107,35 @@ class Pretrained(Enum):
         training_set="CASIA-WebFace",
         origin=_CONVERTED,
         licence=_licence("CASIA-WebFace", "arXiv:1411.7923"),
+        source="20180408-102900",
         classes=10575,
         embedding_size=512,
         lfw_accuracy=0.9905,
         image_size=(160, 160),
     )
     PNET = _mtcnn(
-        "pnet", "PNet", 12, "a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f"
+        name="pnet",
+        architecture="PNet",
+        size=12,
+        sha256="a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f",
+        source="det1.npy",
+        source_sha256="3285cf7a3de2651c5784cb9e32013f5919aae95fd1ed1bc371dd9691affb39af",
     )
     RNET = _mtcnn(
-        "rnet", "RNet", 24, "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86"
+        name="rnet",
+        architecture="RNet",
+        size=24,
+        sha256="bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86",
+        source="det2.npy",
+        source_sha256="716b8b83e42476791c9096f14dbb09fefc88bf5c7ec876b1683f9acd52b3f39c",
     )
     ONET = _mtcnn(
-        "onet", "ONet", 48, "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d"
+        name="onet",
+        architecture="ONet",
+        size=48,
+        sha256="165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d",
+        source="det3.npy",
+        source_sha256="396ead803d85d3443307ff8f45fb6aed2536579b415a4f4d4cb8f93ea6b1476a",
     )
 
 

@@ -1,6 +1,6 @@
 """Places where releases are published: one module per kind of place, all with the same verbs.
 
-The beginning of an address tells the kind: ``github:owner/repo@v1.0``, ``oci://host/name:tag``,
+The beginning of an address is its kind: ``github:owner/repo@v1.0``, ``oci://host/name:tag``,
 ``hf:owner/repo`` (optionally ``@revision``); anything else is a folder.
 """
 

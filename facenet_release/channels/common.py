@@ -189,19 +189,13 @@ def refusal(
     """Make the error for an answer of status 400 or above; `message` is the server's own."""
     token = token_of(variables)
     found = f"{status} {message.replace(token, '***') if token else message}".strip()
-    names = " or ".join(variables)
     if status == 429 or "rate limit" in message.lower():
         return ChannelError(f"{problem}: too many requests", found=found, next_step=AGAIN)
-    if status == 401 or (status == 403 and token is None):
-        step = f"make a new one and put it into {names}" if token else f"put one into {names}"
-        fault = "the token has expired or is wrong" if token else "a token is needed"
+    if status in (401, 403):
+        fault = "not allowed to do this" if status == 403 else "wrong, or has expired"
+        fault = f"the token is {fault}" if token else "a token is needed"
+        step = f"put one into {' or '.join(variables)} that is allowed to {need}"
         return TokenError(f"{problem}: {fault}", found=found, next_step=step)
-    if status == 403:
-        return TokenError(
-            f"{problem}: the token is not allowed to do this",
-            found=found,
-            next_step=f"give the token in {names} what it needs: {need}",
-        )
     if status in (404, 410):
         return AbsentError(f"{problem}: there is no such thing", found=found)
     if status >= 500:
@@ -246,8 +240,8 @@ def download(
 ) -> None:
     """Write `source` to `target`; go on after breaks.
 
-    `address` and `credentials` are named by the errors: ChannelError, TokenError. They leave
-    nothing behind.
+    Errors name `address` and `credentials`: ChannelError, TokenError. After one nothing is
+    left behind.
     """
     part, counter = Part(target), ByteCounter(on_progress)
 

@@ -247,7 +247,7 @@ class GitHub:
         retry = GithubRetry(
             total=3,
             backoff_factor=1,
-            allowed_methods=None,  # all: `_fill` and `_draft` find out what a lost answer said
+            allowed_methods=None,  # all: what a lost answer has made is found later
             max_rate_limit_wait=60,
             raise_on_status=False,  # else the answer, with its message, is lost
         )

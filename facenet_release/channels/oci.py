@@ -7,7 +7,7 @@ second run goes on where the first was broken off.
 
 A tag that holds another manifest is not changed. The protocol has no way to write only where
 nothing is: two who publish different releases under one tag at the same moment can both find it
-free. The tag is then read again, and an error tells the one whose manifest isn't there.
+free. The tag is then read again, and the one whose manifest is not there gets an error.
 
 Credentials are those in ``OCI_USERNAME`` and ``OCI_PASSWORD``; or ``GITHUB_TOKEN`` for ghcr.io; or
 what ``docker login`` has written to ``config.json`` (in ``DOCKER_CONFIG``, else ``~/.docker``)
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 CREDENTIALS = "OCI_USERNAME and OCI_PASSWORD (for ghcr.io GITHUB_TOKEN), or docker login"
 ARTIFACT_TYPE = "application/vnd.facenet-parity.release.v1"
-# Everything else is bytes: a registry that answers with text/html can't be told from a login page.
+# Everything else is bytes: a registry that answers with text/html looks like a login page.
 MEDIA_TYPES = {".json": "application/json", ".md": "text/markdown"}
 BYTES = "application/octet-stream"
 _EMPTY = b"{}"  # the configuration of an artifact that has none: image specification 1.1

@@ -1,86 +1,103 @@
-"""Which network an ONNX file holds: what it says itself, else what its shapes say."""
+"""Find which network an ONNX file holds: by its metadata, else by the shapes of its outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from converter.architectures import ARCHITECTURES
+from converter.architectures.record import Output
 from facenet_common.errors import ParityError
 from facenet_common.text import printable
 
-# Each network's answers in its order, with their numbers an image (P-Net: a window). None is the
-# embedding's size.
-OUTPUTS: Mapping[str, Mapping[str, int | None]] = {
-    "inception_resnet_v1": {"embeddings": None},
-    "pnet": {"regression": 4, "probability": 2},
-    "rnet": {"regression": 4, "probability": 2},
-    "onet": {"regression": 4, "landmarks": 10, "probability": 2},
-}
 MAX_SIZE = 10**7  # of an embedding or of the classes: beyond all use, and not yet harmful
 _PREFIX = "facenet."  # of the keys that facenet_models.onnx.export writes
 
 
-def facts_of(path: Path, proto: Any) -> tuple[str, dict[str, int]]:
-    """The architecture and the sizes of the model `proto`, read from `path`.
+def facts_of(path: Path, proto: Any, like: str | None = None) -> tuple[str, dict[str, int]]:
+    """Return the architecture and the sizes of the model `proto`, read from `path`.
+
+    Networks with equal outputs can't be told apart by shapes: a file without metadata is then of
+    the architecture `like`, if that is one of them, else of the first in
+    `converter.architectures.ARCHITECTURES`.
 
     Raises:
-        ParityError: It is of no known network, or says something impossible about itself.
+        ParityError: It is of no known network, or its metadata are impossible.
     """
-    said = {prop.key: prop.value for prop in proto.metadata_props}
-    if f"{_PREFIX}architecture" in said:
-        return _from_metadata(path, said)
-    return _from_shapes(path, proto.graph)
+    metadata = {prop.key: prop.value for prop in proto.metadata_props}
+    if f"{_PREFIX}architecture" in metadata:
+        return _from_metadata(path, metadata)
+    return _from_shapes(path, proto.graph, like)
 
 
-def _from_metadata(path: Path, said: Mapping[str, str]) -> tuple[str, dict[str, int]]:
-    architecture = said[f"{_PREFIX}architecture"]
-    names = ("embedding", "classes") if architecture == "inception_resnet_v1" else ()
-    texts = {name: said[_PREFIX + name] for name in names if _PREFIX + name in said}
+def _from_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[str, dict[str, int]]:
+    architecture = metadata[f"{_PREFIX}architecture"]
+    known = ARCHITECTURES.get(architecture)
+    names = known.dims if known else ()
+    texts = {name: metadata[_PREFIX + name] for name in names if _PREFIX + name in metadata}
     dims = {name: int(text) for name, text in texts.items() if text.isdecimal() and len(text) < 9}
     possible = all(0 < size <= MAX_SIZE for size in dims.values()) and dims.keys() == texts.keys()
-    complete = "embedding" in dims or not names
-    if architecture not in OUTPUTS or not possible or not complete:
+    if not known or not possible or not dims.keys() >= set(known.required_dims):
+        found = ", ".join(f"{key}: {metadata[key]}" for key in metadata if _PREFIX in key)
         raise ParityError(
             "the ONNX file's metadata make no sense",
             file=path,
-            expected=f"{_PREFIX}architecture: one of {', '.join(OUTPUTS)}; whole numbers as sizes",
-            found=printable(", ".join(f"{key}: {said[key]}" for key in said if _PREFIX in key)),
+            expected=f"{_PREFIX}architecture: one of {', '.join(ARCHITECTURES)}; "
+            "whole numbers as sizes",
+            found=printable(found),
             next_step="export it again",
         )
     return architecture, dims
 
 
-def _from_shapes(path: Path, graph: Any) -> tuple[str, dict[str, int]]:
+def _from_shapes(path: Path, graph: Any, like: str | None) -> tuple[str, dict[str, int]]:
     declared = {value.name: _shape(value) for value in graph.output}
-    ranks = {len(shape) for shape in declared.values()}
-    sizes = sorted(shape[1] for shape in declared.values() if len(shape) > 1)
-    if ranks == {4} and sizes == [2, 4]:
-        return "pnet", {}
-    if ranks == {2} and sizes == [2, 4]:
-        return "rnet", {}
-    if ranks == {2} and sizes == [2, 4, 10]:
-        return "onet", {}
-    size = _shape_of_embedding(declared)
-    if 0 < size <= MAX_SIZE:
-        return "inception_resnet_v1", {"embedding": size}
+    fitting = {
+        name: dims
+        for name, known in ARCHITECTURES.items()
+        if (dims := _dims(known.outputs, declared)) is not None
+    }
+    if fitting:
+        architecture = like if like in fitting else next(iter(fitting))
+        return architecture, fitting[architecture]
     raise ParityError(
         "the ONNX file's outputs are those of no network known here",
         file=path,
-        expected="embeddings (N, size); or (N, 4) and (N, 2), and (N, 10) for O-Net; "
-        "or (N, 4, H, W) and (N, 2, H, W)",
+        expected="; ".join(
+            f"{name}: {', '.join(map(_text, known.outputs))}"
+            for name, known in ARCHITECTURES.items()
+        ),
         found=printable(", ".join(f"{name} {shape}" for name, shape in declared.items())),
         next_step="declare the outputs' shapes in the file (onnx.shape_inference)",
     )
 
 
-def _shape_of_embedding(declared: Mapping[str, tuple[int, ...]]) -> int:
-    """The length of the only row, or of that named embeddings; 0 if there is none."""
-    name = "embeddings" if "embeddings" in declared else next(iter(declared), "")
-    if len(declared) != 1 and name != "embeddings":
-        return 0
-    shape = declared.get(name, ())
-    return shape[1] if len(shape) == 2 else 0
+def _dims(
+    outputs: Sequence[Output], declared: Mapping[str, tuple[int, ...]]
+) -> dict[str, int] | None:
+    """The sizes that a network with `outputs` has, by the declared shapes; None: they don't fit.
+
+    A network of one output may be part of a file that gives others too, if its name is there.
+    """
+    shapes = list(declared.values())
+    if len(outputs) == 1 and outputs[0].name in declared:
+        shapes = [declared[outputs[0].name]]
+    dims: dict[str, int] = {}
+    for output in sorted(outputs, key=lambda output: isinstance(output.size, str)):
+        sizes = range(1, MAX_SIZE + 1) if isinstance(output.size, str) else (output.size,)
+        rank = 4 if output.is_map else 2
+        shape = next((s for s in shapes if len(s) == rank and s[1] in sizes), None)
+        if shape is None:
+            return None
+        shapes.remove(shape)
+        if isinstance(output.size, str):
+            dims[output.size] = shape[1]
+    return None if shapes else dims
+
+
+def _text(output: Output) -> str:
+    return f"{output.name} (N, {output.size}{', H, W' if output.is_map else ''})"
 
 
 def _shape(value: Any) -> tuple[int, ...]:

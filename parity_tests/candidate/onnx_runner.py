@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converter.architectures import ARCHITECTURES
 from facenet_common.errors import ParityError, UsageError
 from facenet_common.text import printable
-from parity_tests.candidate.onnx_facts import OUTPUTS, facts_of
+from parity_tests.candidate.onnx_facts import facts_of
+from parity_tests.probes import FROM_TORCH, TO_TORCH, images_layout
 
 Array = npt.NDArray[Any]
 
@@ -34,8 +36,8 @@ class OnnxCandidate:
 
     Args:
         path: The file. Its input is ``(N, 3, H, W)``; N, H and W may be fixed.
-        architecture: "inception_resnet_v1", "pnet", "rnet" or "onet".
-        dims: ``embedding`` of InceptionResnetV1.
+        architecture: A name of `converter.architectures.ARCHITECTURES`.
+        dims: Its ``required_dims``.
 
     Entering loads it and raises `ParityError` where it can't be run, or gives something else than
     the architecture's answers. `dtypes` then names the floating point types of its weights,
@@ -84,17 +86,15 @@ class OnnxCandidate:
         Raises:
             ParityError: The file does not take images of this size, or failed on them.
         """
-        there, back = (0, 3, 1, 2), (0, 2, 3, 1)
-        if self._architecture != "inception_resnet_v1":
-            there = back = (0, 3, 2, 1)  # as in CandidateRunner
+        layout = images_layout(self._architecture)
         source = self._session.get_inputs()[0]
-        batch = np.ascontiguousarray(images.transpose(there), _INPUT_TYPES[source.type])
+        batch = np.ascontiguousarray(images.transpose(TO_TORCH[layout]), _INPUT_TYPES[source.type])
         self._check_size(source, batch)
         parts = [self._run(source.name, part) for part in _split(batch, source.shape[0])]
         arrays = [np.concatenate(column)[: len(batch)] for column in zip(*parts, strict=True)]
         wide = np.float64 if source.type == "tensor(double)" else np.float32
         arrays = [np.asarray(array, wide) for array in arrays]
-        return tuple(a.transpose(back) if a.ndim == 4 else a for a in arrays)
+        return tuple(a.transpose(FROM_TORCH[layout]) if a.ndim == 4 else a for a in arrays)
 
     def _run(self, name: str, batch: Array) -> list[Array]:
         try:
@@ -120,14 +120,16 @@ class OnnxCandidate:
             )
 
 
-def onnx_facts(path: Path) -> tuple[str, dict[str, int]]:
-    """The architecture and its sizes: from the file's metadata, else from its shapes.
+def onnx_facts(path: Path, like: str | None = None) -> tuple[str, dict[str, int]]:
+    """Return the architecture and its sizes: from the file's metadata, else from its shapes.
+
+    `like` is the architecture to prefer where the shapes fit several.
 
     Raises:
         UsageError: There is no such file.
         ParityError: It is no ONNX file, or of no known network.
     """
-    return facts_of(path, _read(path)[0])
+    return facts_of(path, _read(path)[0], like)
 
 
 def _read(path: Path) -> tuple[Any, bytes]:
@@ -239,12 +241,12 @@ def _match_outputs(
 ) -> list[str]:
     """The file's names of the architecture's answers, in their order: by name, else by shape."""
     declared = {output.name: output.shape for output in session.get_outputs()}
-    wanted = OUTPUTS[architecture]
+    wanted = {output.name: output.size for output in ARCHITECTURES[architecture].outputs}
     if set(wanted) <= set(declared):
         return list(wanted)
     matched = []
-    for name, channels in wanted.items():
-        size = dims.get("embedding") if channels is None else channels
+    for name, dim in wanted.items():
+        size = dims.get(dim) if isinstance(dim, str) else dim
         fitting = [key for key, shape in declared.items() if shape[1:2] == [size or 0]]
         if len(fitting) != 1 or fitting[0] == "logits":
             raise ParityError(

@@ -1,6 +1,6 @@
 """The PyTorch side: converted weights in their facenet_models network."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converter.architectures import ARCHITECTURES
 from facenet_common.errors import ParityError, UsageError
+from parity_tests.candidate.precision import DTYPES, answer_type
 from parity_tests.frameworks import torch
-from parity_tests.precision import DTYPES, answer_type
+from parity_tests.probes import FROM_TORCH, TO_TORCH, images_layout
 
 Array = npt.NDArray[Any]
-
-_MTCNN_CLASSES = {"pnet": "PNet", "rnet": "RNet", "onet": "ONet"}
 
 
 class CandidateRunner:
@@ -25,10 +25,10 @@ class CandidateRunner:
     Args:
         weights: The file, whatever its name.
         weights_format: "torch" or "safetensors".
-        architecture: "inception_resnet_v1", "pnet", "rnet" or "onet".
-        dims: ``embedding`` and ``classes`` of InceptionResnetV1. Without classes, or without
-            ``logits.*`` in the file, the model is built without its classifier.
-        dtype: One of `parity_tests.precision.DTYPES`: what the model computes in. float64 answers
+        architecture: A name of `converter.architectures.ARCHITECTURES`.
+        dims: Its sizes. Without those of the classifier, or without the classifier's tensors in
+            the file, the model is built without it.
+        dtype: One of `candidate.precision.DTYPES`: what the model computes in. float64 answers
             come as float64, all others as float32, since NumPy has no bfloat16.
         device: "cpu", "cuda", "cuda:1", "mps". On CUDA, TF32 is off while the runner is entered:
             it would round products to 10 bits.
@@ -103,19 +103,17 @@ class CandidateRunner:
         Images of another floating point type are taken in the runner's `dtype`.
         """
         th = torch()
-        to_torch, to_tensorflow = (0, 3, 1, 2), (0, 2, 3, 1)
-        if self._architecture in _MTCNN_CLASSES:
-            # MTCNN's kernels are transposed on conversion, so that the network takes upright
-            # images where the original takes them with height and width exchanged.
-            to_torch = to_tensorflow = (0, 3, 2, 1)
+        layout = images_layout(self._architecture)
         dtype = getattr(th, self._dtype)
         with th.inference_mode():
-            wide = np.ascontiguousarray(images.transpose(to_torch), answer_type(self._dtype))
+            wide = np.ascontiguousarray(
+                images.transpose(TO_TORCH[layout]), answer_type(self._dtype)
+            )
             batch = th.from_numpy(wide)
             outputs = self._call(batch.to(self._device, dtype))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         arrays = [output.cpu().to(batch.dtype).numpy() for output in outputs]
-        return tuple(a.transpose(to_tensorflow) if a.ndim == 4 else a for a in arrays)
+        return tuple(a.transpose(FROM_TORCH[layout]) if a.ndim == 4 else a for a in arrays)
 
 
 def require_device(device: str) -> None:
@@ -158,8 +156,7 @@ def network(architecture: str, dims: Mapping[str, int], state: Mapping[str, Any]
     Raises:
         ParityError: They do not fit, or there is no such network.
     """
-    with torch().device("meta"):  # no random weights, which take a second
-        model = _build(architecture, dims, classifier="logits.weight" in state)
+    model = _build(architecture, dims, state.keys())
     try:
         model.load_state_dict(dict(state), strict=True, assign=True)
     except RuntimeError as error:
@@ -169,23 +166,20 @@ def network(architecture: str, dims: Mapping[str, int], state: Mapping[str, Any]
     return model.eval()
 
 
-def _build(architecture: str, dims: Mapping[str, int], *, classifier: bool) -> Any:
-    """The network, on torch's current device."""
+def _build(architecture: str, dims: Mapping[str, int], names: Collection[str]) -> Any:
+    """The network without weights, for a state_dict of these names."""
     torch()  # its own message if it is missing
-    import facenet_models
+    from facenet_models.networks.registry import networks
 
-    if architecture in _MTCNN_CLASSES:
-        return getattr(facenet_models, _MTCNN_CLASSES[architecture])()
-    if architecture != "inception_resnet_v1":
+    known = ARCHITECTURES.get(architecture)
+    built = next((net for net in networks() if net.architecture == architecture), None)
+    if known is None or built is None:
         raise ParityError(f"there is no PyTorch network for the architecture {architecture!r}")
-    if "embedding" not in dims:
-        raise ParityError("the size of an embedding must be known to build InceptionResnetV1")
-    classes = dims.get("classes", 0)
-    return facenet_models.InceptionResnetV1(
-        num_classes=classes if classifier and classes else None,
-        embedding_size=dims["embedding"],
-        device="meta",
-    )
+    missing = [dim for dim in known.required_dims if dim not in dims]
+    if missing:
+        raise ParityError(f"sizes must be known to build {known.class_name}: {', '.join(missing)}")
+    used = {d for row in known.rows if row.target in names for d in row.shape}
+    return built.from_dims({d: n for d, n in dims.items() if d in {*known.required_dims, *used}})
 
 
 def _load(path: Path, weights_format: str) -> dict[str, Any]:

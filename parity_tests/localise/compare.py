@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from parity_tests.metrics import compare, ulp_histogram
+from parity_tests.localise.metrics import compare, ulp_histogram
 from parity_tests.model import Comparison, Measure, Tolerance
 
 Array = npt.NDArray[Any]
@@ -40,7 +40,7 @@ def absolute(expected: Array, relative: float) -> Tolerance:
 
 
 def compare_activations(expected: Array, found: Array | None, tolerance: Tolerance) -> Comparison:
-    """As `parity_tests.metrics.compare`, in slices; the ULP histogram is of a sample.
+    """As `parity_tests.localise.metrics.compare`, in slices; the ULP histogram is of a sample.
 
     It counts `_SAMPLE` elements at most, evenly spaced, and only where both are float32.
     """

@@ -23,7 +23,7 @@ from parity_tests.localise.hints import Suspect, hint
 from parity_tests.localise.modules import cumulative, from_torch, isolated, to_torch
 from parity_tests.model import Comparison, ProbeResult, Tolerance, Verdict
 from parity_tests.probes import IMAGES, Layout, Probe, images_layout, require_complete
-from parity_tests.protocol import Activations
+from parity_tests.reference.protocol import Activations
 
 Array = npt.NDArray[Any]
 

@@ -5,7 +5,7 @@ Nothing here changes the network for longer than a call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -14,14 +14,10 @@ import numpy.typing as npt
 
 from parity_tests.batches import is_out_of_memory
 from parity_tests.frameworks import torch
-from parity_tests.probes import PASS, Isolation, Layout, Probe
+from parity_tests.probes import FROM_TORCH, PASS, TO_TORCH, Isolation, Layout, Probe
 
 Array = npt.NDArray[Any]
 See = Callable[[Probe, Any], None]
-
-# torch's axes of a feature map are NCHW.
-_TO_TORCH: Mapping[Layout, tuple[int, ...]] = {"NHWC": (0, 3, 1, 2), "NWHC": (0, 3, 2, 1)}
-_FROM_TORCH: Mapping[Layout, tuple[int, ...]] = {"NHWC": (0, 2, 3, 1), "NWHC": (0, 3, 2, 1)}
 
 
 class _Reached(BaseException):
@@ -30,7 +26,7 @@ class _Reached(BaseException):
 
 def to_torch(model: Any, array: Array, layout: Layout) -> Any:
     """`array` as a tensor of the model's type and device, in torch's layout."""
-    axes = _TO_TORCH.get(layout)
+    axes = TO_TORCH.get(layout)
     array = array if axes is None else array.transpose(axes)
     tensor = torch().from_numpy(np.ascontiguousarray(array))
     first = next(model.parameters())
@@ -46,7 +42,7 @@ def from_torch(model: Any, tensor: Any, layout: Layout, dtype: Any) -> Array:
     if layout == "NC":
         tensor = tensor.flatten(2).squeeze(2) if _is_vector(tensor) else tensor
     elif tensor.ndim == 4:
-        tensor = tensor.permute(_FROM_TORCH[layout])
+        tensor = tensor.permute(FROM_TORCH[layout])
     own = tensor.dtype == next(model.parameters()).dtype
     if own and tensor.dtype == torch().bfloat16:
         tensor = tensor.float()  # NumPy has no bfloat16

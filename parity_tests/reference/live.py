@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog
 from converter.compare import tensors_by_name
 from converter.resolve import Source
@@ -34,7 +35,7 @@ Array = npt.NDArray[Any]
 class LiveReference:
     """A checkpoint, frozen graph or ``.npy`` file whose graph TensorFlow runs.
 
-    A `parity_tests.protocol.Reference`.
+    A `parity_tests.reference.protocol.Reference`.
     """
 
     probes: Which | None = "all"
@@ -89,8 +90,10 @@ class LiveReference:
     def rounding(self) -> Array:
         """With the reference's own weights, whatever the candidate has."""
         th, state = torch(), {}
+        rows = ARCHITECTURES[self.architecture].rows
+        classifier = {row.target for row in rows if row.part == "logits"}
         for name, ref in tensors_by_name(self._catalog, "torch").items():
-            if name.startswith("logits."):  # no embedding is computed from the classifier
+            if name in classifier:  # no embedding is computed from it
                 continue
             value = np.array(ref.load())  # torch takes over the memory
             state[name] = th.from_numpy(value if value.dtype.kind in "iu" else value.astype("f4"))

@@ -69,7 +69,7 @@ def original(
         ParityError: There is no graph for this format, or it can't be read or is refused.
     """
     if source_format == frozen_graph.FORMAT:
-        return read_frozen(source), weights_in_graph
+        return read_frozen(source, architecture), weights_in_graph
     if source_format == mtcnn_npy.FORMAT:
         folder = original_available()
         served = (
@@ -78,5 +78,5 @@ def original(
         return served, weights_from_arrays(dict(values), str(source))
     if source_format != bundle.FORMAT:
         raise ParityError("there is no graph for this format", file=source, found=source_format)
-    served = own_graph(architecture, dims) if graph is None else read_meta(graph)
+    served = own_graph(architecture, dims) if graph is None else read_meta(graph, architecture)
     return served, weights_from_bundle(source)

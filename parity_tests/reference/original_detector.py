@@ -27,11 +27,10 @@ Array = npt.NDArray[Any]
 
 FOLDER_VARIABLE = "FACENET_ORIGINAL_DIR"
 ORIGINAL_GRAPH = "the original's own detect_face"
-_SUBMODULE = Path(__file__).parents[1] / "third_party" / "davidsandberg_facenet"
+_SUBMODULE = Path(__file__).parents[2] / "third_party" / "davidsandberg_facenet"
 _SOURCE = Path("src", "align", "detect_face.py")
-_CLASSES = {"pnet": "PNet", "rnet": "RNet", "onet": "ONet"}
 _OTHER_WEIGHTS = "give det1.npy, det2.npy and det3.npy of davidsandberg/facenet (src/align)"
-_NAMES = (*_CLASSES.values(), "create_mtcnn", "detect_face")
+_NAMES = (*(net.original for net in MTCNN_NETS.values()), "create_mtcnn", "detect_face")
 
 
 def original_available() -> Path | None:
@@ -77,7 +76,7 @@ def load_detect_face(folder: Path) -> ModuleType:
 
 
 def original_graph(net: str, folder: Path) -> ServingGraph:
-    """P-, R- or O-Net (`net`: ``pnet``, ``rnet``, ``onet``) as the original's own code builds it.
+    """Return P-, R- or O-Net as the original's own code builds it; `net` is a key of `MTCNN_NETS`.
 
     Raises:
         ParityError: As `load_detect_face`; the code fails; or the graph is refused (see
@@ -85,15 +84,15 @@ def original_graph(net: str, folder: Path) -> ServingGraph:
     """
     tf = tensorflow().compat.v1
     module = load_detect_face(folder)
-    size = MTCNN_NETS[net].size
+    known = MTCNN_NETS[net]
     with tf1_graph() as graph, tf.variable_scope(net):
-        images = tf.placeholder(tf.float32, (None, size, size, 3), "input")
+        images = tf.placeholder(tf.float32, (None, known.size, known.size, 3), "input")
         try:
-            getattr(module, _CLASSES[net])({"data": images})
+            getattr(module, known.original)({"data": images})
         except Exception as error:  # whatever foreign code raises
             raise _failed(f"build {net}", folder, error) from error
-    outputs = tuple(MTCNN_NETS[net].outputs.values())
-    return cut(graph.as_graph_def(), ORIGINAL_GRAPH, images=(f"{net}/input",), outputs=outputs)
+    outputs = tuple(known.outputs.values())
+    return cut(graph.as_graph_def(), ORIGINAL_GRAPH, images=known.images, outputs=outputs)
 
 
 class OriginalDetector:

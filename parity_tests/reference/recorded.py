@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog
 from converter.compare import tensors_by_name
 from facenet_common.errors import ParityError
@@ -118,7 +119,7 @@ def _fingerprints(catalog: Catalog) -> tuple[Fingerprint, ...]:
 
 
 class StoredReference:
-    """What `capture` recorded. A `parity_tests.protocol.Reference`.
+    """What `capture` recorded. A `parity_tests.reference.protocol.Reference`.
 
     Raises:
         ParityError: The file is damaged, foreign, or of another version.
@@ -140,8 +141,9 @@ class StoredReference:
                     _text(key): _text(value) for key, value in about["versions"].items()
                 }
                 self.probes = _which(about["probes"])
-                if self.architecture != "inception_resnet_v1" and self.probes:
-                    self.probes = "all"  # these have one table for both
+                known = ARCHITECTURES[self.architecture]
+                if self.probes and known.blocks == known.layers:
+                    self.probes = "all"
                 self._title = f"{_text(about['name'])}, {_text(about['graph'])}"
                 self._weights = tuple(
                     Fingerprint(_text(n), _text(d), tuple(map(_size, s)), _text(h))

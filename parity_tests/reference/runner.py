@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy.typing as npt
 
+from converter.architectures import ARCHITECTURES
 from facenet_common.errors import ParityError
 from parity_tests.frameworks import quiet_tensorflow, tensorflow
-from parity_tests.tf_graphs import MTCNN_NETS, inference_graph, mtcnn_net
+from parity_tests.tf_graphs import GRAPHS, NetworkGraph
 from parity_tests.tf_graphs.serving import VARIABLE_OPS, ServingGraph, cut
 
 Array = npt.NDArray[Any]
@@ -18,56 +19,63 @@ Weights = Callable[[Any, Mapping[str, Any]], None]
 """Gives a session's variables, by name, their values."""
 
 OWN_GRAPH = "the project's own graph"
-_IMAGES = ("input", "image_batch")  # facenet.py feeds the first; old graphs have only the second
-_EMBEDDINGS = ("embeddings:0",)
 
 
-def read_meta(path: Path) -> ServingGraph:
-    """The graph in a ``.meta`` file, cut down to its embeddings.
+def read_meta(path: Path, architecture: str) -> ServingGraph:
+    """Return the graph in a ``.meta`` file, cut down to the outputs of `architecture`.
 
     Raises:
-        ParityError: The file can't be read, is no MetaGraphDef, or its graph is refused
+        ParityError: The file can't be read, is not a MetaGraphDef, or its graph is refused
             (see `parity_tests.tf_graphs.serving`).
     """
+    network = _network(architecture)
     meta = tensorflow().compat.v1.MetaGraphDef()
     _parse(meta, path, "a TensorFlow MetaGraphDef")
     info = meta.meta_info_def
     producer_ops = info.stripped_op_list if info.HasField("stripped_op_list") else None
     return cut(
-        meta.graph_def, path.name, images=_IMAGES, outputs=_EMBEDDINGS, producer_ops=producer_ops
+        meta.graph_def,
+        path.name,
+        images=network.images,
+        outputs=tuple(network.outputs.values()),
+        producer_ops=producer_ops,
     )
 
 
-def read_frozen(path: Path) -> ServingGraph:
-    """The graph in a frozen ``.pb`` file, weights and all, cut down to its embeddings.
+def read_frozen(path: Path, architecture: str) -> ServingGraph:
+    """Return the graph in a frozen ``.pb`` file, weights and all, cut down as by `read_meta`.
 
     Raises:
         ParityError: As `read_meta`.
     """
+    network = _network(architecture)
     graph_def = tensorflow().compat.v1.GraphDef()
     _parse(graph_def, path, "a TensorFlow GraphDef")
-    return cut(graph_def, path.name, images=_IMAGES, outputs=_EMBEDDINGS)
+    outputs = tuple(network.outputs.values())
+    return cut(graph_def, path.name, images=network.images, outputs=outputs)
 
 
 def own_graph(architecture: str, dims: Mapping[str, int]) -> ServingGraph:
-    """The project's own graph of `architecture`; the classifier is left out, nothing needs it.
+    """Return the project's own graph of `architecture`, without its classifier.
 
     Raises:
-        ParityError: There is no such architecture, or `dims` lacks ``embedding``.
+        ParityError: There is no such architecture, or `dims` lacks a size of it.
     """
-    tf = tensorflow().compat.v1
-    if architecture in MTCNN_NETS:
-        net = MTCNN_NETS[architecture]
-        with tf.Graph().as_default() as graph:
-            mtcnn_net(net)
-        images, outputs = (f"{architecture}/input",), tuple(net.outputs.values())
-        return cut(graph.as_graph_def(), OWN_GRAPH, images=images, outputs=outputs)
-    if architecture != "inception_resnet_v1":
+    network = _network(architecture)
+    missing = [dim for dim in ARCHITECTURES[architecture].required_dims if dim not in dims]
+    if missing:
+        raise ParityError(
+            f"sizes must be known to build the project's own graph: {', '.join(missing)}"
+        )
+    graph_def = network.build(dims).as_graph_def()
+    outputs = tuple(network.outputs.values())
+    return cut(graph_def, OWN_GRAPH, images=network.images, outputs=outputs)
+
+
+def _network(architecture: str) -> NetworkGraph:
+    if architecture not in GRAPHS:
         raise ParityError(f"there is no TensorFlow graph for the architecture {architecture!r}")
-    if "embedding" not in dims:
-        raise ParityError("the size of an embedding must be known to build the project's own graph")
-    graph_def = inference_graph(dims["embedding"]).as_graph_def()
-    return cut(graph_def, OWN_GRAPH, images=_IMAGES, outputs=_EMBEDDINGS)
+    return GRAPHS[architecture]
 
 
 def weights_in_graph(session: Any, variables: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog, TensorRef
 from converter.dtypes import FLOAT32
 from facenet_common.errors import ParityError, UsageError
@@ -194,7 +195,7 @@ class _Judge:
             yield float32_gate(
                 self._expected, narrow, self._oracle, self._samples, scale=self._scale
             )
-        if self._architecture != "inception_resnet_v1":
+        if not ARCHITECTURES[self._architecture].is_embedding:
             return
         if isinstance(narrow, str):
             yield errored("task", narrow)

@@ -196,6 +196,21 @@ def inference_graph(embedding_size: int, classes: int = 0, size: int = IMAGE_SIZ
     return graph
 
 
+class _Graph:
+    """A `parity_tests.tf_graphs.network.NetworkGraph`."""
+
+    name = "inception_resnet_v1"
+    images = ("input", "image_batch")  # facenet.py feeds the first; old graphs have only the second
+    outputs: Mapping[str, str] = {"embeddings": "embeddings:0"}
+
+    def build(self, dims: Mapping[str, int]) -> Tensor:
+        """Return a new ``tf.Graph`` without the classifier, which no answer needs."""
+        return inference_graph(dims["embedding"])
+
+
+INCEPTION_RESNET_V1 = _Graph()
+
+
 def _step(net: Tensor, step: Conv | Pool | Repeat | Reduction, phase_train: Tensor) -> Tensor:
     tf = tensorflow().compat.v1
     match step:

@@ -1,4 +1,4 @@
-"""P-Net, R-Net and O-Net as TF1 graphs.
+"""Shared parts of P-Net, R-Net and O-Net as TF1 graphs.
 
 Layers and names: davidsandberg/facenet ``src/align/detect_face.py`` at 096ed77. Images are fed as
 the original feeds them: NHWC with height and width exchanged, ``(pixel - 127.5) / 128``.
@@ -51,6 +51,7 @@ class MtcnnNet:
 
     Attributes:
         name: Its variable scope.
+        original: Its class in the original's ``detect_face.py``.
         size: Height and width that it takes, or None: any, 12 and up.
         layers: From the image to the tensor that all heads share.
         heads: In the order in which the original creates them; probability first.
@@ -59,64 +60,23 @@ class MtcnnNet:
     """
 
     name: str
+    original: str
     size: int | None
     layers: tuple[Conv | Pool | Dense, ...]
     heads: tuple[Head, ...]
     outputs: Mapping[str, str]
 
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Return the name of the placeholder for images."""
+        return (f"{self.name}/input",)
 
-MTCNN_NETS: Mapping[str, MtcnnNet] = {
-    "pnet": MtcnnNet(
-        "pnet",
-        None,
-        (
-            Conv("conv1", 10, 3, "PReLU1"),
-            Pool("pool1", 2, "SAME"),
-            Conv("conv2", 16, 3, "PReLU2"),
-            Conv("conv3", 32, 3, "PReLU3"),
-        ),
-        (Head("conv4-1", "probability", 2), Head("conv4-2", "regression", 4)),
-        {"regression": "pnet/conv4-2/BiasAdd:0", "probability": "pnet/prob1:0"},
-    ),
-    "rnet": MtcnnNet(
-        "rnet",
-        24,
-        (
-            Conv("conv1", 28, 3, "prelu1"),
-            Pool("pool1", 3, "SAME"),
-            Conv("conv2", 48, 3, "prelu2"),
-            Pool("pool2", 3, "VALID"),
-            Conv("conv3", 64, 2, "prelu3"),
-            Dense("conv4", 128, "prelu4"),
-        ),
-        (Head("conv5-1", "probability", 2), Head("conv5-2", "regression", 4)),
-        {"regression": "rnet/conv5-2/conv5-2:0", "probability": "rnet/prob1:0"},
-    ),
-    "onet": MtcnnNet(
-        "onet",
-        48,
-        (
-            Conv("conv1", 32, 3, "prelu1"),
-            Pool("pool1", 3, "SAME"),
-            Conv("conv2", 64, 3, "prelu2"),
-            Pool("pool2", 3, "VALID"),
-            Conv("conv3", 64, 3, "prelu3"),
-            Pool("pool3", 2, "SAME"),
-            Conv("conv4", 128, 2, "prelu4"),
-            Dense("conv5", 256, "prelu5"),
-        ),
-        (
-            Head("conv6-1", "probability", 2),
-            Head("conv6-2", "regression", 4),
-            Head("conv6-3", "landmarks", 10),
-        ),
-        {
-            "regression": "onet/conv6-2/conv6-2:0",
-            "landmarks": "onet/conv6-3/conv6-3:0",
-            "probability": "onet/prob1:0",
-        },
-    ),
-}
+    def build(self, dims: Mapping[str, int]) -> Tensor:
+        """Return a new ``tf.Graph`` of it; it has no sizes that vary, so `dims` is ignored."""
+        del dims
+        with tensorflow().Graph().as_default() as graph:
+            mtcnn_net(self)
+        return graph
 
 
 def mtcnn_net(net: MtcnnNet) -> Mapping[str, Tensor]:

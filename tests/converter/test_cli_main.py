@@ -1,4 +1,4 @@
-"""Completion in the shell: docs/shell.md's lines work, and commands and options are listed."""
+"""The ``facenet`` group: commands, help, mistyped names, and completion in the shell."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 
 import pytest
 from support.absent import run_without
+from support.commands import run
 
 from converter.cli.main import COMMANDS
 
@@ -54,7 +55,7 @@ def test_values_of_an_option_are_offered() -> None:
 def test_other_shells_get_the_help_too(shell: str) -> None:
     offered = "\n".join(complete("facenet ", shell))
     assert "verify" in offered
-    assert "Show what a weight file holds." in offered
+    assert "List the contents of a weight file." in offered
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -63,3 +64,33 @@ def test_the_script_of_each_shell(shell: str) -> None:
     done = run_without(HEAVY, CODE, env=env)
     assert done.returncode == 0, done.stderr
     assert "_FACENET_COMPLETE=" + shell + "_complete" in done.stdout
+
+
+# --- help and mistyped names
+
+
+@pytest.mark.parametrize("command", ["convert", "inspect", "diff"])
+def test_help_has_examples(command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "Examples:" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("verfy", " Did you mean 'verify'?"), ("Convert", " Did you mean 'convert'?"), ("xyz", "")],
+)
+def test_a_mistyped_command_is_guessed_without_importing_any(
+    typed: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.metadata.EntryPoint.load", lambda _: pytest.fail("imported"))
+    result = run(typed)
+    assert result.exit_code == 2
+    assert result.stderr.endswith(f"Error: No such command {typed!r}.{meant}\n")
+
+
+def test_the_group_lists_its_commands() -> None:
+    listed = run("--help").stdout
+    assert all(command in listed for command in ("convert", "inspect", "diff"))
+    assert run("no-such-command").exit_code == 2
+    assert run("--version").stdout.startswith("facenet, version ")

@@ -10,7 +10,6 @@ from hypothesis.extra import numpy as hnp
 
 from converter import dtypes
 from converter.dtypes import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Array, DType
-from converter.layouts import AS_IS, HWIO_TO_OIHW, IO_TO_OI, WHIO_TO_OIHW, Layout
 
 FLOATING = (FLOAT64, FLOAT32, FLOAT16, BFLOAT16)
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, max_side=5)
@@ -146,10 +145,10 @@ def test_first_nonfinite_of_what_can_have_none() -> None:
         hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
     )
 )
-def test_as_bytes_is_the_array_in_c_order(array: Array) -> None:
+def test_as_bytes_and_as_bits_are_the_array_in_c_order(array: Array) -> None:
     for layout in (array, array.T, array[::-1] if array.ndim else array):
         assert bytes(dtypes.as_bytes(layout)) == layout.tobytes()
-        assert dtypes.as_words(layout).tobytes() == layout.tobytes()
+        assert dtypes.as_bits(layout).tobytes() == layout.tobytes()
 
 
 def test_codes_are_unique() -> None:
@@ -168,28 +167,3 @@ def test_tensorflow_codes_are_tensorflows() -> None:
     for dtype in dtypes.DTYPES:
         name = {"float32": "FLOAT", "float64": "DOUBLE", "float16": "HALF"}.get(dtype.name)
         assert types_pb2.DataType.Value(f"DT_{name or dtype.name.upper()}") == dtype.tensorflow
-
-
-@pytest.mark.parametrize("layout", [AS_IS, IO_TO_OI, HWIO_TO_OIHW, WHIO_TO_OIHW], ids=str)
-@given(data=st.data())
-def test_layout_inverts(layout: Layout, data: st.DataObject) -> None:
-    rank = len(layout.axes) or data.draw(st.integers(0, 4))
-    sides = st.tuples(*[st.integers(0, 4)] * rank)
-    array = data.draw(hnp.arrays(np.float32, sides, elements=st.floats(width=32, allow_nan=False)))
-    applied = layout.apply(array)
-    assert applied.shape == layout.shape(array.shape)
-    assert applied.flags.c_contiguous
-    for back in (layout.invert(applied), layout.inverse.apply(applied)):
-        assert back.shape == array.shape
-        assert back.tobytes() == array.tobytes()
-    assert layout.inverse.inverse.axes == layout.axes
-
-
-def test_layouts_move_the_axes_they_name() -> None:
-    kernel = np.arange(24).reshape(1, 2, 3, 4)
-    assert HWIO_TO_OIHW.apply(kernel)[3, 2, 0, 1] == kernel[0, 1, 2, 3]
-    assert WHIO_TO_OIHW.apply(kernel)[3, 2, 1, 0] == kernel[0, 1, 2, 3]
-    with pytest.raises(ValueError, match="axes"):
-        HWIO_TO_OIHW.apply(kernel[0])
-    with pytest.raises(ValueError, match="axes"):
-        IO_TO_OI.shape((1, 2, 3))

@@ -112,7 +112,7 @@ def test_a_step_that_is_not_there(tmp_path: Path) -> None:
     write_demo(tmp_path / "demo", embedding=4, classes=2)
     with pytest.raises(UsageError, match="no checkpoint of step 3") as caught:
         resolve(str(tmp_path / "demo"), 3)
-    assert caught.value.found == "one checkpoint, whose name has no step: model.ckpt"
+    assert caught.value.found == "one checkpoint, without a step in its name: model.ckpt"
     assert caught.value.next_step == "leave out --step"
 
 
@@ -135,7 +135,7 @@ def test_a_checkpoint_file_that_is_no_text(tmp_path: Path) -> None:
 def test_a_step_is_never_ignored(named: str, tmp_path: Path) -> None:
     folder = touch(model(tmp_path / "f", 1), "x.pt")
     assert resolve(str(folder / named)).path.name in ("model.ckpt-1", "x.pt")
-    with pytest.raises(UsageError, match="not of the step"):
+    with pytest.raises(UsageError, match="not of the requested step"):
         resolve(str(folder / named), 2)
 
 

@@ -316,9 +316,9 @@ def test_lfw_draws_the_curve(album: Path, pairs_file: Path, tmp_path: Path) -> N
         (("{album}", "--embeddings", "{tmp}/x.npz"), 2, "takes no FOLDER"),
         (("--flip", "--embeddings", "{tmp}/x.npz"), 2, "takes no FOLDER"),
         (("--embeddings", "{tmp}/absent.npz"), 2, "no such file"),
-        (("--embeddings", "{tmp}/x.npz"), 1, "not a file of embeddings"),
+        (("--embeddings", "{tmp}/x.npz"), 1, "expected a file of embeddings"),
         (("{tmp}", "--weights", "w.pt"), 2, "none of the images"),
-        (("{album}", "--weights", "w.pt", "--aligned", "--folds", "9"), 1, "can't be judged"),
+        (("{album}", "--weights", "w.pt", "--aligned", "--folds", "9"), 1, "can't be evaluated"),
         (("{album}", "--weights", "w.pt", "--plot", "{tmp}/x.gif"), 2, ".png or .pdf or .svg"),
     ],
 )

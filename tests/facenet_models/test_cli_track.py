@@ -216,7 +216,7 @@ def test_the_embedder_is_the_network_that_is_named(tmp_path: Path, built: Any) -
         (["{tmp}/no.mp4", "--out", "{tmp}/x.mp4"], "no such file"),
         (["{tmp}/no.mp4", "--out", "{tmp}/x.mp4"], "check the path"),
         (["{blank}", "--out", "{tmp}/old.mp4"], "pass --overwrite"),
-        (["{tmp}", "--out", "{tmp}/x.mp4"], "a folder is no video"),
+        (["{tmp}", "--out", "{tmp}/x.mp4"], "expected a video, got a folder"),
         (["{blank}", "--out", "{tmp}/x.gif"], ".mp4 or .mkv or .mov"),
         (["{blank}", "--out", "{tmp}/no/x.mp4"], "folder does not exist"),
         (["{blank}", "--out", "{tmp}/old.mp4"], "exists already"),
@@ -239,13 +239,13 @@ def test_wrong_usage_is_refused_before_any_work(
 
 
 @pytest.mark.parametrize("name", ["face.jpg", "face.png", "face.bmp", "face.webp", "face.tif"])
-def test_a_picture_is_no_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_picture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     image_module = pytest.importorskip("PIL.Image", reason="the picture needs Pillow")
     monkeypatch.setattr(module, "build_detector", lambda *args: pytest.fail(f"built: {args}"))
     image_module.new("RGB", (64, 48)).save(tmp_path / name)
     result = track(tmp_path / name, "--out", tmp_path / "x.mp4")
     assert result.exit_code == 2
-    assert "this is a picture, not a video" in result.stderr
+    assert "expected a video, got a picture" in result.stderr
     assert "facenet detect" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -271,7 +271,8 @@ def test_a_damaged_video_is_one_message_and_leaves_nothing(
     (tmp_path / "text.mp4").write_bytes(b"hello " * 99)
     result = track(tmp_path / "text.mp4", "--out", tmp_path / "x.mp4")
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: the file is no video, or is damaged\n  file: ")
+    problem = "expected a video; the file is of another kind, or damaged"
+    assert result.stderr.startswith(f"Error: {problem}\n  file: ")
     assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"]
 
 

@@ -49,7 +49,7 @@ def detector(reference_dir: Path) -> Counting:
 def searched(reference_dir: Path, images: list[np.ndarray]) -> list[Detections]:
     """The detector's answers on every frame."""
     detector = MTCNN(weights=reference_dir / "published")
-    return [Detections.of(*detector.detect(image, landmarks=True)) for image in images]
+    return [Detections.from_mtcnn(*detector.detect(image, landmarks=True)) for image in images]
 
 
 def assert_same(got: Detections, expected: Detections) -> None:
@@ -154,7 +154,7 @@ def test_faces_of_a_real_video_keep_their_numbers(
     detector: Counting, images: list[np.ndarray]
 ) -> None:
     got = list(track(FastMTCNN(detector, STRIDE).detect(images)))
-    # Nobody passes anybody in these frames: from left to right it is always the same people.
+    # The order of the people from left to right is the same in all these frames.
     rows = [[int(each.ids[at]) for at in np.argsort(each.boxes[:, 0])] for each in got]
     staying = set(rows[0]).intersection(*rows)
     assert len(staying) >= 4
@@ -166,9 +166,9 @@ def test_faces_of_a_real_video_keep_their_numbers(
 
 @pytest.mark.parametrize(
     ("stride", "backend", "message"),
-    [(0, "facenet-pytorch", "stride"), (2, "reference", "only the backend facenet-pytorch")],
+    [(0, "facenet-pytorch", "stride"), (2, "reference", "needs the backend facenet-pytorch")],
 )
-def test_nonsense_is_refused(
+def test_wrong_arguments_are_refused(
     reference_dir: Path, stride: int, backend: Backend, message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):

@@ -212,7 +212,7 @@ def test_embedder_cuts_out_faces(model: Any) -> None:
 
 
 def test_each_face_needs_an_embedding() -> None:
-    with pytest.raises(UsageError, match="an embedding for each face"):
+    with pytest.raises(UsageError, match="one embedding for each face"):
         list(track([faces([LEFT, RIGHT], [[1.0, 0.0]])]))
 
 
@@ -220,6 +220,6 @@ def test_each_face_needs_an_embedding() -> None:
     "options",
     [{"min_iou": 0}, {"min_iou": 1.1}, {"min_similarity": 0}, {"min_hits": 0}, {"max_misses": -1}],
 )
-def test_nonsense_is_refused_at_once(options: dict[str, float]) -> None:
+def test_wrong_arguments_are_refused_at_once(options: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         track([], **options)  # type: ignore[arg-type] # on purpose

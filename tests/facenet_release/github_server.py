@@ -1,8 +1,8 @@
 """A server on loopback that speaks GitHub's REST API for releases, well or badly.
 
 After https://docs.github.com/rest/releases: drafts are seen by writers only and are found by
-lists, not by tags; assets come in pages with a ``Link`` header; names are made safe; what an
-upload that breaks leaves is an asset in the state "starter"; a download redirects to another host.
+lists, not by tags; assets come in pages with a ``Link`` header; names are made safe; an
+broken upload leaves an asset in the state "starter"; a download redirects to another host.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WRITER, READER, SECRET_QUERY = "ghp_writer0123456789", "ghp_reader0123456789", "
 
 @dataclass
 class Asset:
-    """What is stored. `data` may have gone bad after `digest` was told."""
+    """What is stored. `data` may have gone bad since `digest` was sent."""
 
     id: int
     name: str
@@ -47,7 +47,7 @@ class Release:
 
 @dataclass
 class GitHubServer(Service):
-    """The repository ``owner/repo`` and everything that was asked."""
+    """The repository ``owner/repo`` and all requests."""
 
     releases: list[Release] = field(default_factory=list)
     digests: bool = True
@@ -86,12 +86,12 @@ class _Handler(Json, BaseHTTPRequestHandler):
 
     def refuse(self, status: int, message: str, *codes: str, **headers: str) -> None:
         errors = {"errors": [{"resource": "R", "code": c, "field": "name"} for c in codes]}
-        said = {"message": message, "documentation_url": "https://docs.github.com/rest"}
-        self.answer(status, said | (errors if codes else {}), **headers)
+        sent = {"message": message, "documentation_url": "https://docs.github.com/rest"}
+        self.answer(status, sent | (errors if codes else {}), **headers)
 
 
 class _Elsewhere(_Handler):
-    """The host that stores the bytes. It is told nothing but the signed address."""
+    """The host that stores the bytes. It gets the signed address only."""
 
     def do_POST(self) -> None:
         self.state.elsewhere_headers.append(dict(self.headers))
@@ -124,7 +124,7 @@ class _Api(_Handler):
         state, path = self.state, urlsplit(self.path).path
         self.query = {k: v[0] for k, v in parse_qs(urlsplit(self.path).query).items()}
         scheme, _, self.token = self.headers.get("Authorization", "").partition(" ")
-        self.fault = state.asked(self.command, path)
+        self.fault = state.note(self.command, path)
         if self.fault == "cut":
             return
         if self.fault == "500":
@@ -177,7 +177,7 @@ class _Api(_Handler):
             headers["Link"] = f'<{url}>; rel="next", <{url}>; rel="last"'
         self.answer(200, rows[(page - 1) * size : page * size], **headers)
 
-    def told(self, release: Release) -> dict[str, Any]:
+    def release_row(self, release: Release) -> dict[str, Any]:
         base = self.state.url.removesuffix(API)
         tail = f"/repos/owner/repo/releases/{release.id}"
         return {
@@ -189,10 +189,10 @@ class _Api(_Handler):
             "body": release.body,
             "draft": release.draft,
             "prerelease": False,
-            "assets": [self.told_asset(asset) for asset in release.assets[: self.state.page]],
+            "assets": [self.asset_row(asset) for asset in release.assets[: self.state.page]],
         }
 
-    def told_asset(self, asset: Asset) -> dict[str, Any]:
+    def asset_row(self, asset: Asset) -> dict[str, Any]:
         digest = "sha256:" + hashlib.sha256(asset.data).hexdigest()
         return {
             "url": f"{self.state.url}/repos/owner/repo/releases/assets/{asset.id}",
@@ -206,38 +206,38 @@ class _Api(_Handler):
 
     def list_releases(self) -> None:
         seen = [r for r in self.state.releases if not r.draft or self.token == WRITER]
-        self.paged([self.told(release) for release in reversed(seen)])
+        self.paged([self.release_row(release) for release in reversed(seen)])
 
     def get_release(self, number: str) -> None:
         release = self.find(number)
         if release:
-            self.answer(200, self.told(release))
+            self.answer(200, self.release_row(release))
 
     def get_by_tag(self, tag: str) -> None:
         found = [r for r in self.state.public() if r.tag == tag.replace("%2F", "/")]
         if found:
-            self.answer(200, self.told(found[0]))
+            self.answer(200, self.release_row(found[0]))
         else:
             self.refuse(404, "Not Found")
 
     def create(self) -> None:
-        said = self.body()
-        assert said["draft"] is True
-        release = self.state.add(said["tag_name"], said["body"], draft=True)
-        release.name = said["name"]
-        self.answer(201, self.told(release))
+        sent = self.body()
+        assert sent["draft"] is True
+        release = self.state.add(sent["tag_name"], sent["body"], draft=True)
+        release.name = sent["name"]
+        self.answer(201, self.release_row(release))
 
     def update(self, number: str) -> None:
-        release, said = self.find(number), self.body()
+        release, sent = self.find(number), self.body()
         if release is None:
             return
-        if not said["draft"] and any(
-            r.tag == said["tag_name"] and r is not release for r in self.state.public()
+        if not sent["draft"] and any(
+            r.tag == sent["tag_name"] and r is not release for r in self.state.public()
         ):
             self.refuse(422, "Validation Failed", "already_exists")
             return
-        release.draft, release.name, release.body = said["draft"], said["name"], said["body"]
-        self.answer(200, self.told(release))
+        release.draft, release.name, release.body = sent["draft"], sent["name"], sent["body"]
+        self.answer(200, self.release_row(release))
 
     def delete(self, number: str) -> None:
         release = self.find(number)
@@ -249,7 +249,7 @@ class _Api(_Handler):
     def list_assets(self, number: str) -> None:
         release = self.find(number)
         if release:
-            self.paged([self.told_asset(asset) for asset in release.assets])
+            self.paged([self.asset_row(asset) for asset in release.assets])
 
     def get_asset(self, number: str) -> None:
         for release in self.state.releases:
@@ -259,7 +259,7 @@ class _Api(_Handler):
                         where = f"{self.state.elsewhere}/{asset.id}?{SECRET_QUERY}"
                         self.answer(302, Location=where)
                     else:
-                        self.answer(200, self.told_asset(asset))
+                        self.answer(200, self.asset_row(asset))
                     return
         self.refuse(404, "Not Found")
 
@@ -298,7 +298,7 @@ class _Api(_Handler):
         if self.fault == "rename":
             asset.name = "renamed"
         asset.data, asset.state = data, "uploaded"
-        self.answer(201, self.told_asset(asset))
+        self.answer(201, self.asset_row(asset))
 
 
 _REPO = "/repos/owner/repo"

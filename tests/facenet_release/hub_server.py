@@ -53,7 +53,7 @@ class Repo:
 
 @dataclass
 class HubServer(Service):
-    """All repositories, large objects, and everything that was asked."""
+    """All repositories, large objects, and all requests."""
 
     repos: dict[str, Repo] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)
@@ -96,12 +96,12 @@ class _Handler(Json, BaseHTTPRequestHandler):
 
     def begin(self) -> str:
         path = unquote(urlsplit(self.path).path)
-        self.fault = self.state.asked(self.command, path)
+        self.fault = self.state.note(self.command, path)
         return path
 
 
 class _Elsewhere(_Handler):
-    """The host that stores large objects. It is told nothing but the signed address."""
+    """The host that stores large objects. It gets the signed address only."""
 
     def do_PUT(self) -> None:
         path = self.begin()
@@ -178,8 +178,8 @@ class _Api(_Handler):
         self.refuse(404, "Not Found")
 
     def create(self) -> None:
-        said = json.loads(self.read())
-        name = f"{said['organization']}/{said['name']}"
+        sent = json.loads(self.read())
+        name = f"{sent['organization']}/{sent['name']}"
         url = f"{self.state.url}/{name}"
         if name in self.state.repos:  # the hub says where, too
             self.answer(409, {"error": "You already created this model repo", "url": url})
@@ -228,10 +228,10 @@ class _Api(_Handler):
         self.answer(200, {"files": rows})
 
     def batch(self, _repo: Repo) -> None:
-        said = json.loads(self.read())
-        assert "xet" not in said["transfers"]
+        sent = json.loads(self.read())
+        assert "xet" not in sent["transfers"]
         objects = []
-        for wanted in said["objects"]:
+        for wanted in sent["objects"]:
             row = {"oid": wanted["oid"], "size": wanted["size"]}
             if wanted["oid"] not in self.state.objects:
                 to = f"{self.state.elsewhere}/{wanted['oid']}?{SECRET_QUERY}"
@@ -241,15 +241,15 @@ class _Api(_Handler):
         self.answer(200, {"transfer": "basic", "objects": objects})
 
     def verify(self, _repo: Repo) -> None:
-        said = json.loads(self.read())
-        data = self.state.objects.get(said["oid"], b"")
-        good = len(data) == said["size"]
+        sent = json.loads(self.read())
+        data = self.state.objects.get(sent["oid"], b"")
+        good = len(data) == sent["size"]
         if self.fault != "blind":
-            good = good and hashlib.sha256(data).hexdigest() == said["oid"]
+            good = good and hashlib.sha256(data).hexdigest() == sent["oid"]
         if good:
             self.answer(200, {})
         else:
-            self.state.objects.pop(said["oid"], None)
+            self.state.objects.pop(sent["oid"], None)
             self.refuse(422, "Object doesn't match its hash")
 
     def commit(self, repo: Repo, revision: str) -> None:
@@ -275,14 +275,14 @@ class _Api(_Handler):
         self.answer(200, {"commitUrl": f"{self.state.url}/c/{oid}", "commitOid": oid})
 
     def tag(self, repo: Repo, revision: str) -> None:
-        said = json.loads(self.read())
+        sent = json.loads(self.read())
         commit = self.find(repo, revision)
         if commit is None:
             return
-        if said["tag"] in repo.tags:
+        if sent["tag"] in repo.tags:
             self.refuse(409, "Tag reference exists already")
             return
-        repo.tags[said["tag"]] = commit
+        repo.tags[sent["tag"]] = commit
         self.answer(200, {})
 
     def resolve(self, repo: Repo, revision: str, name: str) -> None:

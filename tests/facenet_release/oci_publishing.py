@@ -46,13 +46,13 @@ def stored(address: str) -> bytes:
 
 
 def methods(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """The requests from now on: method, and what is asked for."""
-    asked: list[tuple[str, str]] = []
+    """Record requests from now on: method, and path below the repository."""
+    requests: list[tuple[str, str]] = []
     real = reading.Registry.request
 
     def request(self: reading.Registry, method: str, url: str, **details: Any) -> Any:
-        asked.append((method, url.partition("/v2/some/weights/")[2]))
+        requests.append((method, url.partition("/v2/some/weights/")[2]))
         return real(self, method, url, **details)
 
     monkeypatch.setattr(reading.Registry, "request", request)
-    return asked
+    return requests

@@ -37,7 +37,7 @@ def test_altered_and_missing_inputs_are_all_said_with_their_lines(inputs: Path) 
     (inputs / "det3.npy").unlink()
     said = wrong_inputs(recipe)
     assert "model[1].sha256: pnet: det1.npy is altered" in said
-    assert "model[3].source: onet: no checkpoint called" in said
+    assert "model[3].source: onet: found no checkpoint" in said
     assert f"nothing at {inputs / 'det3.npy'}" in said
     assert "rnet" not in said
 

@@ -107,13 +107,13 @@ def test_the_same_release_has_the_same_digest_everywhere(
     publish(tiny_release, registry.address("two", name="else"))
     data = stored(registry.address("one"))
     assert data == stored(registry.address("two", name="else"))
-    said = json.loads(data)
-    assert said["artifactType"] == channel_module.ARTIFACT_TYPE
-    assert json.dumps(said, sort_keys=True, separators=(",", ":")).encode() == data
-    types = {row["annotations"][reading.TITLE]: row["mediaType"] for row in said["layers"]}
+    content = json.loads(data)
+    assert content["artifactType"] == channel_module.ARTIFACT_TYPE
+    assert json.dumps(content, sort_keys=True, separators=(",", ":")).encode() == data
+    types = {row["annotations"][reading.TITLE]: row["mediaType"] for row in content["layers"]}
     assert types[MANIFEST] == "application/json"
     assert types["pnet.pt"] == "application/octet-stream"
-    assert said["annotations"]["org.opencontainers.image.version"] == "v1.0"
+    assert content["annotations"]["org.opencontainers.image.version"] == "v1.0"
     assert "created" not in data.decode()
 
 
@@ -126,9 +126,9 @@ def test_publishing_again_sends_nothing(
     registry: Registry, tiny_release: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(tiny_release, registry.address())
-    asked, recorded = methods(monkeypatch), Recorded()
+    requests, recorded = methods(monkeypatch), Recorded()
     publish(tiny_release, registry.address(), recorded)
-    assert asked == [("GET", "manifests/v1")]
+    assert requests == [("GET", "manifests/v1")]
     assert recorded.notes == [f"published already: {registry.address()}"]
 
 
@@ -136,10 +136,10 @@ def test_another_tag_needs_no_blob_again(
     registry: Registry, tiny_release: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(tiny_release, registry.address())
-    asked = methods(monkeypatch)
+    requests = methods(monkeypatch)
     publish(tiny_release, registry.address("v2"))
-    assert {method for method, _ in asked} == {"GET", "HEAD", "PUT"}
-    assert [what for method, what in asked if method == "PUT"] == ["manifests/v2"]
+    assert {method for method, _ in requests} == {"GET", "HEAD", "PUT"}
+    assert [what for method, what in requests if method == "PUT"] == ["manifests/v2"]
 
 
 # --- What is there already ------------------------------------------------------------------------
@@ -161,11 +161,11 @@ def test_another_release_under_the_tag_is_left_alone(
     publish(tiny_release, registry.address())
     before = stored(registry.address())
     other = tmp_path / "other", release_maker(tmp_path / "other", salt="x")
-    asked = methods(monkeypatch)
+    requests = methods(monkeypatch)
     with pytest.raises(TakenError, match="something else is published there") as caught:
         publish(other, registry.address())
     assert hashlib.sha256(before).hexdigest() in str(caught.value)
-    assert {method for method, _ in asked} == {"GET"}
+    assert {method for method, _ in requests} == {"GET"}
     assert stored(registry.address()) == before
 
 
@@ -196,11 +196,11 @@ def test_files_that_the_manifest_does_not_describe_are_not_sent(
     registry: Registry, tiny_release: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tiny_release[0] / "pnet.pt").write_bytes(b"altered")
-    asked = methods(monkeypatch)
+    requests = methods(monkeypatch)
     with pytest.raises(CheckFailedError, match="not what the manifest says") as caught:
         publish(tiny_release, registry.address())
     assert "pnet.pt" in str(caught.value)
-    assert asked == []
+    assert requests == []
 
 
 # --- Damage ---------------------------------------------------------------------------------------
@@ -316,11 +316,11 @@ def test_a_manifest_of_another_kind_is_refused(change: dict[str, Any], found: st
     layer |= {key: change[key] for key in ("size", "digest") if key in change}
     if "title" in change:
         layer["annotations"] = {reading.TITLE: change["title"]}
-    said = {"schemaVersion": 2, "layers": [layer] * (2 if "twice" in change else 1)}
-    said |= {key: change[key] for key in ("schemaVersion", "layers") if key in change}
+    content = {"schemaVersion": 2, "layers": [layer] * (2 if "twice" in change else 1)}
+    content |= {key: change[key] for key in ("schemaVersion", "layers") if key in change}
     registry = reading.Registry(reading.parse("oci://host/w:1"))
     with pytest.raises(reading.DownloadError, match="not one of files") as caught:
-        registry.files(json.dumps(said).encode())
+        registry.files(json.dumps(content).encode())
     assert found in str(caught.value)
 
 

@@ -106,10 +106,10 @@ def test_what_was_refused_without_a_token_is_sent_again_from_its_beginning(
     assert sum(sizes) == len(data)
 
 
-def write_docker(tmp_path: Path, said: object, monkeypatch: pytest.MonkeyPatch) -> Path:
+def write_docker(tmp_path: Path, content: object, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "docker"
     folder.mkdir()
-    text = said if isinstance(said, str) else json.dumps(said)
+    text = content if isinstance(content, str) else json.dumps(content)
     (folder / "config.json").write_text(text)
     monkeypatch.setenv("DOCKER_CONFIG", str(folder))
     return folder / "config.json"
@@ -139,13 +139,13 @@ def test_where_credentials_are_from(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "said",
+    "content",
     ["{", "[]", '{"auths": 3}', '{"auths": {"h": []}}', '{"auths": {"h": {"auth": "s3cret!"}}}'],
 )
 def test_a_damaged_file_of_credentials_is_named_not_shown(
-    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = write_docker(tmp_path, said, monkeypatch)
+    file = write_docker(tmp_path, content, monkeypatch)
     with pytest.raises(TokenError, match="is damaged") as caught:
         open_channel("oci://h/w:1").names()
     assert str(file) in str(caught.value)

@@ -1,4 +1,4 @@
-"""Publishing: to a folder for real, and through channels that lie, break off, or lose things."""
+"""Publishing: to a folder, and through channels that alter, add or lose files."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def test_a_name_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
         channel.download("../secret", tmp_path / "copy", 10, lambda _: None)
 
 
-class Lying(FolderChannel):
-    """A folder's channel that shows or sends something else."""
+class Altering(FolderChannel):
+    """A folder's channel that lists more files, or sends other bytes."""
 
     def __init__(
         self, folder: Path, edit: Callable[[str, bytes], bytes], more: Sequence[str]
@@ -145,15 +145,15 @@ def test_what_is_fetched_is_what_the_manifest_names(small_release: Path, tmp_pat
     def same(_: str, data: bytes) -> bytes:
         return data
 
-    fetched(Lying(small_release, same, ()), tmp_path / "a")
+    fetched(Altering(small_release, same, ()), tmp_path / "a")
     for number, name in enumerate(("../evil", "more.pt", "/etc/x")):
         folder = tmp_path / f"b{number}"
         with pytest.raises(CheckFailedError) as error:
-            fetched(Lying(small_release, same, [name]), folder)
+            fetched(Altering(small_release, same, [name]), folder)
         assert f"{name}: not a file of this release" in str(error.value)
         assert [path.name for path in folder.iterdir()] == [MANIFEST]
     with pytest.raises(AbsentError, match="holds no release"):
-        fetched(Lying(tmp_path / "a" / "..", same, ()), tmp_path / "c")
+        fetched(Altering(tmp_path / "a" / "..", same, ()), tmp_path / "c")
 
 
 def test_what_is_not_published_whole_is_said_whole(release_copy: Path, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_what_was_altered_on_the_way_is_noticed(small_release: Path, tmp_path: P
         return data[:-1] + bytes([data[-1] ^ 1]) if name == "rnet.pt" else data
 
     with pytest.raises(CheckFailedError) as error:
-        fetched(Lying(small_release, other, ()), tmp_path / "a")
+        fetched(Altering(small_release, other, ()), tmp_path / "a")
     assert "rnet.pt: altered" in str(error.value)
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from converter.architectures import ARCHITECTURES
 from facenet_common.errors import ParityError
-from parity_tests.feeds import SIZES, describe, face_feed, standard_feeds
+from parity_tests.feeds import describe, face_feed, standard_feeds
 
 
-@pytest.mark.parametrize("architecture", sorted(SIZES))
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_standard_feeds(architecture: str) -> None:
     every = standard_feeds(architecture, count=3)
     feeds = [feed for feed in every if not feed.optional]
@@ -20,7 +21,7 @@ def test_standard_feeds(architecture: str) -> None:
     assert len(set(names)) == len(names) >= 11
     for feed in feeds:
         assert feed.images.dtype == np.float32
-        assert feed.images.shape[1:] == (*SIZES[architecture], 3)
+        assert feed.images.shape[1:] == (*ARCHITECTURES[architecture].feed_size, 3)
         assert np.isfinite(feed.images).all()
         flat = feed.images.reshape(len(feed.images), -1)
         assert len(np.unique(flat, axis=0)) == len(flat)
@@ -37,7 +38,7 @@ def test_an_odd_size_that_is_not_square() -> None:
     assert not any(
         feed.optional for name in ("pnet", "rnet", "onet") for feed in standard_feeds(name)
     )
-    assert SIZES["pnet"] == (17, 23)  # P-Net's are odd and not square anyway
+    assert ARCHITECTURES["pnet"].feed_size == (17, 23)  # P-Net's are odd and not square anyway
 
 
 def test_a_seed_decides_everything() -> None:

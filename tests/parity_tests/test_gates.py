@@ -135,7 +135,7 @@ def catalog(refs: dict[str, TensorRef], naming: Naming) -> Catalog:
 
 @pytest.fixture(scope="module")
 def sides(fill: Callable[[str, tuple[int, ...]], np.ndarray]) -> tuple[Catalog, Catalog]:
-    from converter.execute import targets
+    from converter.execute import target_tensors
     from converter.plan import make_plan
 
     dims = {"embedding": 8, "classes": 3}
@@ -145,7 +145,7 @@ def sides(fill: Callable[[str, tuple[int, ...]], np.ndarray]) -> tuple[Catalog, 
     }
     refs = {n: TensorRef(n, FLOAT32, v.shape, lambda v=v: v) for n, v in values.items()}
     source = catalog(refs, "tensorflow")
-    made = targets(make_plan(source, to="torch"), dtype=None, allow_nonfinite=False)
+    made = target_tensors(make_plan(source, to="torch"), dtype=None, allow_nonfinite=False)
     return source, catalog({ref.name: ref for ref in made}, "torch")
 
 

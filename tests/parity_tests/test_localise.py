@@ -17,8 +17,8 @@ from facenet_common.errors import ParityError
 from parity_tests.candidate.torch_runner import CandidateRunner
 from parity_tests.localise.compare import Tolerances, absolute, compare_activations
 from parity_tests.localise.layers import TOLERANCES, first_fault, localise, localised
+from parity_tests.localise.metrics import measure
 from parity_tests.localise.modules import patched
-from parity_tests.metrics import measure
 from parity_tests.model import ProbeResult, Tolerance
 from parity_tests.probes import Probe, probes
 from parity_tests.reference.runner import (
@@ -60,7 +60,9 @@ def images(golden_weights: ModuleType) -> Any:
 
 @pytest.fixture(scope="module")
 def reference(golden_128: GoldenCheckpoint) -> Iterator[ReferenceRunner]:
-    runner = ReferenceRunner(read_meta(golden_128.meta), weights_from_bundle(golden_128.prefix))
+    runner = ReferenceRunner(
+        read_meta(golden_128.meta, "inception_resnet_v1"), weights_from_bundle(golden_128.prefix)
+    )
     with runner:
         yield runner
 

@@ -100,8 +100,10 @@ def test_every_tensor_of_inception_exists(
 ) -> None:
     graph = {
         "own": lambda: own_graph("inception_resnet_v1", {"embedding": 128}),
-        "meta": lambda: read_meta(golden_128.meta),
-        "frozen": lambda: read_frozen(write_frozen(tmp_path, 128, fill=fill)),
+        "meta": lambda: read_meta(golden_128.meta, "inception_resnet_v1"),
+        "frozen": lambda: read_frozen(
+            write_frozen(tmp_path, 128, fill=fill), "inception_resnet_v1"
+        ),
     }[form]()
     table = probes("inception_resnet_v1", which)
     found = require_complete(table, tensors(graph), paths("inception_resnet_v1"))

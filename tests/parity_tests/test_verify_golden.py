@@ -87,7 +87,9 @@ def test_the_stored_golden_answers(
         assert isinstance(runner, CandidateRunner)
         (found,) = runner.run(images)
     values = GraphValues(_catalog(golden_128), "inception_resnet_v1")
-    with ReferenceRunner(in_float64(read_meta(golden_128.meta), values), weights_in_graph) as wide:
+    with ReferenceRunner(
+        in_float64(read_meta(golden_128.meta, "inception_resnet_v1"), values), weights_in_graph
+    ) as wide:
         (oracle,) = wide.run(images.astype(np.float64))
     samples = [f"golden {number}" for number in range(len(golden))]
     gates = [float32_gate(golden, found, oracle, samples), task_gate(golden, found, samples)]

@@ -19,7 +19,7 @@ import numpy as np
 from crc32c import crc32c
 
 from converter import dtypes
-from converter.architectures.mtcnn import PNET
+from converter.architectures import PNET
 from converter.catalog import Catalog, TensorRef
 from converter.dtypes import Array, DType
 from converter.sources.pytorch.legacy import MAGIC as LEGACY_MAGIC

@@ -61,8 +61,8 @@ class Json(Quiet, BaseHTTPRequestHandler):
             return
         self.send_response(200)
         if self.fault != "endless":
-            said = len(data) // 2 if self.fault == "understated" else len(data)
-            self.send_header("Content-Length", str(said))
+            length = len(data) // 2 if self.fault == "understated" else len(data)
+            self.send_header("Content-Length", str(length))
         self.end_headers()
         self.wfile.write(data[: len(data) // 2] if self.fault == "cut" else data)
         with suppress(OSError):  # the client has had enough
@@ -101,7 +101,7 @@ class Service:
         """Have `act` done once, just before such a request, which goes well."""
         self.faults.append(Fault(verb, path, "", skip=skip, act=act))
 
-    def asked(self, verb: str, path: str) -> str:
+    def note(self, verb: str, path: str) -> str:
         """Note a request, and give the kind of its fault."""
         self.requests.append((verb, path))
         return self.fault(verb, path)
@@ -126,7 +126,7 @@ class Service:
     def running(
         self, api: type[BaseHTTPRequestHandler], elsewhere: type[BaseHTTPRequestHandler]
     ) -> Iterator[None]:
-        """Runs both hosts until the block is left; their handlers know it as `state`."""
+        """Run both hosts for the length of a block; their handlers have this as `state`."""
         hosts = [type("Bound", (handler,), {"state": self}) for handler in (api, elsewhere)]
         with serving(hosts[0]) as self.url, serving(hosts[1]) as elsewhere:
             self.elsewhere = elsewhere.replace("127.0.0.1", "localhost")  # another name, too

@@ -1,7 +1,7 @@
-"""TensorFlow checkpoints of version 2, a "bundle": PREFIX.index and PREFIX.data-NNNNN-of-NNNNN.
+"""TensorFlow checkpoints of version 2, "bundles": PREFIX.index and PREFIX.data-NNNNN-of-NNNNN.
 
-The index is a sorted table of protocol buffers that say where in the data shards each tensor
-lies. Sources: tensorflow/core/protobuf/tensor_bundle.proto and
+The index is a sorted table of protocol buffers with the place of each tensor in the data files.
+Sources: tensorflow/core/protobuf/tensor_bundle.proto and
 tensorflow/core/util/tensor_bundle/tensor_bundle.cc.
 """
 
@@ -19,7 +19,7 @@ from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import STRING, Array
 from converter.sources.mapped_file import MappedFile
 from converter.sources.tensorflow import protobuf
-from converter.sources.tensorflow.index import FETCH_AGAIN, Entry, read_entries
+from converter.sources.tensorflow.index import DOWNLOAD_AGAIN, Entry, read_entries
 from converter.sources.tensorflow.partitioned import Extent, assemble, check_tiling, slice_key
 from converter.sources.tensorflow.sstable import masked
 from facenet_common.errors import FormatError
@@ -29,23 +29,38 @@ NAMING: Naming = "tensorflow"
 
 
 def recognises(path: Path) -> bool:
-    """Whether `path` is a bundle's prefix (its name without ``.index``)."""
+    """Return whether `path` is the prefix of a checkpoint: its name without ``.index``."""
     return index_path(path).is_file()
 
 
 def index_path(prefix: Path) -> Path:
+    """Return the path of the index of the checkpoint `prefix`.
+
+    Example:
+        >>> str(index_path(Path("faces/model.ckpt")))
+        'faces/model.ckpt.index'
+    """
     return prefix.with_name(prefix.name + ".index")
 
 
 def shard_path(prefix: Path, shard: int, shards: int) -> Path:
+    """Return the path of data file number `shard` of `shards`.
+
+    Example:
+        >>> str(shard_path(Path("faces/model.ckpt"), 0, 1))
+        'faces/model.ckpt.data-00000-of-00001'
+    """
     return prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}")
 
 
 def open(prefix: Path) -> Catalog:
-    """The bundle's tensors; values stay on disk until loaded.
+    """Return the checkpoint's tensors. Values are read when they are loaded.
 
-    Each index block is checked against its CRC-32C now, each tensor when it is loaded. Every byte
-    of the data files must belong to exactly one tensor, or be zero padding. Raises FormatError.
+    The CRC-32C of the index is verified now, that of each tensor when it is loaded. Every byte of
+    the data files must belong to exactly one tensor, or be zero padding.
+
+    Raises:
+        FormatError: The checkpoint is damaged or incomplete.
     """
     index = MappedFile(index_path(prefix))
     entries, shards = read_entries(index)
@@ -72,15 +87,15 @@ def _open_shards(prefix: Path, shards: int) -> tuple[MappedFile, ...]:
     files = []
     for path in paths:
         if not path.is_file():
-            there = sorted(p.name for p in prefix.parent.glob("*.data-*"))
+            others = sorted(p.name for p in prefix.parent.glob("*.data-*"))
             raise FormatError(
                 "a data file of the checkpoint is missing",
                 file=path,
                 expected=f"{shards} data file{'s' * (shards != 1)} beside {prefix.name}.index",
-                found=", ".join(there[:10]) or "none",
+                found=", ".join(others[:10]) or "none",
                 next_step="copy every .data-… file of the checkpoint into the same folder",
             )
-        files.append(MappedFile(path, may_be_empty=True))  # if it holds but empty tensors
+        files.append(MappedFile(path, may_be_empty=True))  # all tensors may be empty
     return tuple(files)
 
 
@@ -90,38 +105,38 @@ def _release(files: tuple[MappedFile, ...], touched: int) -> None:
 
 
 def _check_coverage(file: MappedFile, entries: list[Entry]) -> None:
-    """Tensors must not overlap, and what lies between or behind them must be zero padding."""
+    """Check that tensors don't overlap, and that all bytes between and after them are zero."""
     position = 0
     for entry in sorted(entries, key=lambda e: (e.offset, e.size)):
         file.view(entry.offset, entry.size, f"tensor {entry.name}")
         if entry.offset < position and entry.size:
             raise FormatError(
-                "two tensors lie on the same bytes",
+                "two tensors overlap in the data file",
                 file=file.path,
                 tensor=entry.name,
                 expected=f"an offset of at least {position}",
                 found=f"offset {entry.offset}",
-                next_step=FETCH_AGAIN,
+                next_step=DOWNLOAD_AGAIN,
             )
         _check_padding(file, position, entry.offset)
         position = max(position, entry.offset + entry.size)
     if position != file.size:
         raise FormatError(
-            "the data file doesn't belong to this index",
+            "the data file does not match the index",
             file=file.path,
             expected=f"{position} bytes",
             found=f"{file.size} bytes",
-            next_step=FETCH_AGAIN,
+            next_step=DOWNLOAD_AGAIN,
         )
 
 
 def _check_padding(file: MappedFile, start: int, end: int) -> None:
     if end > start and np.frombuffer(file.view(start, end - start), np.uint8).any():
         raise FormatError(
-            "bytes between two tensors are not zero",
+            "the data file has bytes that belong to no tensor",
             file=file.path,
-            found=f"data that the index doesn't mention, in bytes {start} to {end}",
-            next_step=FETCH_AGAIN,
+            found=f"bytes other than 0 from {start} to {end}",
+            next_step=DOWNLOAD_AGAIN,
         )
 
 
@@ -135,11 +150,11 @@ def _tensor(entry: Entry, entries: dict[bytes, Entry], files: tuple[MappedFile, 
         part = entries.get(slice_key(entry.name, extents))
         if part is None or part.dtype is not entry.dtype or part.slices:
             raise FormatError(
-                "a slice of a partitioned variable is missing or of another type",
+                "a slice of a partitioned variable is missing or has another type",
                 file=files[0].path,
                 tensor=entry.name,
-                expected=f"a {entry.dtype} slice {_spell(extents)}",
-                next_step=FETCH_AGAIN,
+                expected=f"a {entry.dtype} slice {_extents_text(extents)}",
+                next_step=DOWNLOAD_AGAIN,
             )
         parts.append((extents, part))
     if entry.dtype is STRING:
@@ -157,7 +172,7 @@ def _check_all(checks: Iterable[Callable[[], None]]) -> None:
         check()
 
 
-def _spell(extents: Iterable[Extent]) -> str:
+def _extents_text(extents: Iterable[Extent]) -> str:
     return ":".join("-" if length < 0 else f"{start},{length}" for start, length in extents)
 
 
@@ -167,7 +182,9 @@ def _stored(entry: Entry, file: MappedFile) -> memoryview:
 
 def _load(entry: Entry, file: MappedFile) -> Array:
     if entry.dtype is STRING:
-        raise FormatError("strings are listed, not read", file=file.path, tensor=entry.name)
+        raise FormatError(
+            "strings can be listed, but not converted", file=file.path, tensor=entry.name
+        )
     _check(entry, file)
     return np.frombuffer(_stored(entry, file), entry.dtype.numpy).reshape(entry.shape)
 
@@ -182,15 +199,16 @@ def _check(entry: Entry, file: MappedFile) -> None:
             tensor=entry.name,
             expected=f"masked CRC-32C {entry.checksum:#010x}",
             found=f"{found:#010x} over bytes {entry.offset} to {entry.offset + entry.size}",
-            next_step=FETCH_AGAIN,
+            next_step=DOWNLOAD_AGAIN,
         )
 
 
 def _string_crc(entry: Entry, data: memoryview) -> int:
-    """Strings are lengths (varints), a checksum of the lengths, then the bytes.
+    """Return the CRC-32C of strings: their lengths (varints), its checksum, then their bytes.
 
-    The checksum covers each length not as stored but as a uint32 (uint64 where it needs one).
-    Where the lengths are cut off, all bytes are covered, which matches no valid checksum.
+    It covers each length as a uint32 (uint64 if necessary), not as the stored varint:
+    WriteStringTensor in tensor_bundle.cc. If the lengths are cut off, return the checksum of all
+    bytes, which is not the valid one.
     """
     crc = position = 0
     try:

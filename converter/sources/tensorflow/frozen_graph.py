@@ -1,8 +1,8 @@
-"""Frozen graphs (.pb): a GraphDef whose variables became constants. Read without TensorFlow.
+"""Frozen graphs (.pb): a GraphDef whose variables are constants. Read without TensorFlow.
 
-Freezing replaces a variable by a constant of the same name and keeps the Identity ``NAME/read``
-behind it. That Identity tells weights from the many other constants of a graph (strides, axes,
-epsilons), which are no variables and are not listed. Sources: tensorflow/core/framework/
+Freezing replaces a variable with a constant of the same name and keeps the Identity ``NAME/read``
+after it. Constants with such an Identity are weights; the many others (strides, axes, epsilons) are
+not listed. Sources: tensorflow/core/framework/
 graph.proto, node_def.proto, attr_value.proto, tensor.proto.
 """
 
@@ -26,7 +26,7 @@ from facenet_common.errors import FormatError
 FORMAT = "frozen-graph"
 NAMING: Naming = "tensorflow"
 
-# TensorProto's fields of typed values. Floats are stored as they are, all else as varints.
+# TensorProto's fields of typed values. Floats have a fixed size, all others are varints.
 _FIXED = {"float32": 5, "float64": 6}
 _TYPED = {
     **_FIXED,
@@ -35,16 +35,20 @@ _TYPED = {
     "bool": 11,
     **dict.fromkeys(("float16", "bfloat16"), 13),  # their bits
 }
-_MAX_REPEATED = 1 << 24  # bytes that a constant may grow to from one value, if the file is smaller
+_MAX_REPEATED = 1 << 24  # bytes of a constant that repeats a value, or the file's size
 
 
 def recognises(path: Path) -> bool:
-    """A GraphDef has no magic number: the suffix decides."""
+    """Return whether the file's suffix is .pb; a GraphDef has no magic number."""
     return path.suffix == ".pb" and path.is_file()
 
 
 def open(path: Path) -> Catalog:
-    """The graph's frozen variables; values stay on disk. FormatError where there are none."""
+    """Return the graph's frozen variables. Values are read when they are loaded.
+
+    Raises:
+        FormatError: The file is damaged, or the graph has no frozen variables.
+    """
     file = MappedFile(path)
     try:
         constants, read = _scan(file.view())
@@ -57,20 +61,20 @@ def open(path: Path) -> Catalog:
             refs[name] = TensorRef(name, dtype, shape, load)
     except DecodeError as error:
         if not file.view(0, 1)[0] == 0x0A:  # field 1 (node), length-delimited
-            raise file.foreign("a frozen TensorFlow graph (GraphDef)") from error
+            raise file.wrong_format("a frozen TensorFlow graph (GraphDef)") from error
         raise FormatError(
-            "the frozen graph is damaged", file=path, found=error, next_step="fetch it again"
+            "the frozen graph is damaged", file=path, found=error, next_step="download it again"
         ) from error
     if not refs:
         raise FormatError(
             "the graph holds no frozen variables",
             file=path,
-            expected="constants that an Identity named NAME/read reads, as freeze_graph.py leaves",
-            found=f"{len(constants)} constants, none of them a variable",
-            next_step="give the checkpoint's folder, or freeze the graph with its weights",
+            expected="constants with an Identity NAME/read, as freeze_graph.py writes them",
+            found=f"{len(constants)} constants without one",
+            next_step="pass the checkpoint's folder, or freeze the graph with its weights",
         )
     others = len(constants) - len(refs)
-    notes = (f"{others} constants of the graph are no variables (strides, axes, epsilons)",)
+    notes = (f"skipped {others} constants that are not weights (strides, axes, epsilons)",)
     return Catalog(
         refs,
         format=FORMAT,
@@ -82,7 +86,7 @@ def open(path: Path) -> Catalog:
 
 
 def _scan(graph: memoryview) -> tuple[dict[str, memoryview], set[str]]:
-    """The TensorProto of every constant, and the names that a ``/read`` Identity reads."""
+    """Return the TensorProto of every constant, and the names that have a ``/read`` Identity."""
     constants: dict[str, memoryview] = {}
     read: set[str] = set()
     seen: set[str] = set()
@@ -91,7 +95,7 @@ def _scan(graph: memoryview) -> tuple[dict[str, memoryview], set[str]]:
             continue
         name, op, source, tensor = _node(protobuf.view(field))
         if name in seen:
-            raise DecodeError(f"two nodes are called {name}")
+            raise DecodeError(f"two nodes have the name {name}")
         seen.add(name)
         if op == "Const" and tensor is not None:
             constants[name] = tensor
@@ -116,7 +120,7 @@ def _node(node: memoryview) -> tuple[str, str, str, memoryview | None]:
 
 
 def _value_attribute(attribute: memoryview) -> memoryview | None:
-    """The tensor of a node's attribute called ``value``, or None for another attribute."""
+    """Return the tensor of a node's attribute ``value``; None for another attribute."""
     entry = dict(protobuf.fields(attribute))
     if bytes(protobuf.view(entry.get(1, memoryview(b"")))) != b"value" or 2 not in entry:
         return None
@@ -134,7 +138,7 @@ def _describe(tensor: memoryview) -> tuple[DType, tuple[int, ...]]:
         elif number == 2:
             shape = tensor_shape(protobuf.view(field))
     if code not in BY_TENSORFLOW:
-        raise DecodeError(f"element type {code}, which this program doesn't know")
+        raise DecodeError(f"unknown element type {code}")
     return BY_TENSORFLOW[code], shape
 
 
@@ -142,21 +146,21 @@ def _load(
     tensor: memoryview, file: MappedFile, name: str, dtype: DType, shape: tuple[int, ...]
 ) -> Array:
     if dtype.storage is None:
-        raise FormatError("strings are listed, not read", file=file.path, tensor=name)
+        raise FormatError("strings can be listed, but not converted", file=file.path, tensor=name)
     values, repeats = _values(tensor, dtype)
     count = prod(shape)
     affordable = dtype.itemsize * count <= max(file.size, _MAX_REPEATED)
     short = len(values) < count and not (repeats and len(values) and affordable)
     if len(values) > count or short:
         raise FormatError(
-            "a constant doesn't hold as many values as its shape asks for",
+            "a constant's number of values does not match its shape",
             file=file.path,
             tensor=name,
             expected=f"{count} values for {dtype} {list(shape)}",
             found=f"{len(values)} values",
-            next_step="fetch the graph again, or freeze it anew",
+            next_step="download the graph again, or freeze it again",
         )
-    if len(values) < count:  # TensorProto: the last value stands for all that are left out
+    if len(values) < count:  # tensor.proto: the last value is repeated
         tail = np.full(count - len(values), values[-1])
         values = np.concatenate([values, tail])
         values.flags.writeable = False
@@ -164,7 +168,7 @@ def _load(
 
 
 def _values(tensor: memoryview, dtype: DType) -> tuple[Array, bool]:
-    """The stored values, and whether the last one may stand for those that are left out."""
+    """Return the stored values, and whether the last one may be repeated to fill the shape."""
     typed = _TYPED.get(dtype.name)
     content = memoryview(b"")
     scalars = bytearray()
@@ -180,8 +184,9 @@ def _values(tensor: memoryview, dtype: DType) -> tuple[Array, bool]:
 
 
 def _typed_values(field: protobuf.Value, dtype: DType) -> bytes:
-    """The values of one field, which holds one of them or, packed, many. Too wide ones are left
-    out, so that the count won't fit.
+    """Return the values of one field: one, or many if they are packed.
+
+    Values that exceed the type are left out, so that the number of values will not match.
     """
     size = dtype.itemsize
     if dtype.name in _FIXED:

@@ -1,4 +1,4 @@
-"""The index of a TensorFlow bundle: which tensor lies where. Values are not touched.
+"""The index of a TensorFlow checkpoint: the type, shape and place of each tensor.
 
 Sources: tensorflow/core/protobuf/tensor_bundle.proto, core/framework/tensor_shape.proto and
 core/framework/tensor_slice.proto.
@@ -12,20 +12,29 @@ from pathlib import Path
 
 from converter.dtypes import BY_TENSORFLOW, STRING, DType
 from converter.sources.mapped_file import MappedFile
-from converter.sources.shapes import impossible
+from converter.sources.shapes import shape_problem
 from converter.sources.tensorflow import protobuf
 from converter.sources.tensorflow.partitioned import Extent, slice_key
 from converter.sources.tensorflow.protobuf import DecodeError
 from converter.sources.tensorflow.sstable import read_table
 from facenet_common.errors import FormatError
 
-FETCH_AGAIN = "fetch the checkpoint again; its files belong together"
+DOWNLOAD_AGAIN = "download all files of the checkpoint again: they belong together"
 _MAX_SHARDS = 99_999  # five digits in the file name
 
 
 @dataclass(frozen=True)
 class Entry:
-    """BundleEntryProto, checked. `slices` is empty unless the variable is partitioned."""
+    """A checked BundleEntryProto.
+
+    Args:
+        name: The variable's name.
+        dtype, shape: The type, and the size of each axis.
+        shard: The number of the data file.
+        offset, size: The place of the values in the data file, in bytes.
+        checksum: The masked CRC-32C of the values.
+        slices: The extents of each slice if the variable is partitioned, else empty.
+    """
 
     name: str
     dtype: DType
@@ -38,21 +47,27 @@ class Entry:
 
 
 def read_entries(index: MappedFile) -> tuple[dict[bytes, Entry], int]:
-    """Every entry by its key (a name, or a slice's key, which starts with a zero byte), and the
-    number of data files. FormatError on the first irregularity.
+    """Read the index.
+
+    Returns:
+        The entries by key, and the number of data files. A key is a variable's name, or the key of
+        a slice, which starts with a zero byte.
+
+    Raises:
+        FormatError: The index is damaged, or of another version.
     """
     try:
         return _read_entries(index)
     except DecodeError as error:
         raise FormatError(
-            "the index file is damaged", file=index.path, found=error, next_step=FETCH_AGAIN
+            "the index file is damaged", file=index.path, found=error, next_step=DOWNLOAD_AGAIN
         ) from error
 
 
 def _read_entries(index: MappedFile) -> tuple[dict[bytes, Entry], int]:
     table = read_table(index)
     if b"" not in table:
-        raise DecodeError("there is no header entry")
+        raise DecodeError("the header entry is missing")
     shards = _read_header(table.pop(b""), index.path)
     entries = {key: _read_entry(key, value, index.path, shards) for key, value in table.items()}
     claimed = {slice_key(e.name, extents) for e in entries.values() for extents in e.slices}
@@ -78,10 +93,10 @@ def _read_header(value: memoryview, path: Path) -> int:
             file=path,
             expected="little-endian data",
             found="big-endian data",
-            next_step="load it with TensorFlow there and save it again on a little-endian machine",
+            next_step="load it with TensorFlow, and save it again on a little-endian machine",
         )
     if consumer > 1:
-        raise DecodeError(f"the bundle asks for a reader of version {consumer}; this one reads 1")
+        raise DecodeError(f"the file requires a reader of version {consumer}; this is version 1")
     if not 0 < shards <= _MAX_SHARDS:
         raise DecodeError(f"the header declares {shards} data files")
     return shards
@@ -95,16 +110,16 @@ def _read_entry(key: bytes, value: memoryview, path: Path, shards: int) -> Entry
             key.decode()
     except (DecodeError, UnicodeDecodeError) as error:
         raise FormatError(
-            "the index describes a tensor that can't be", file=path, tensor=name, found=error
+            "the index describes an impossible tensor", file=path, tensor=name, found=error
         ) from error
     if entry.shard >= shards:
         raise FormatError(
-            "a tensor lies in a data file that doesn't exist",
+            "the index names a data file that doesn't exist",
             file=path,
             tensor=name,
             expected=f"file 0 to {shards - 1}",
             found=f"file {entry.shard}",
-            next_step=FETCH_AGAIN,
+            next_step=DOWNLOAD_AGAIN,
         )
     if not entry.slices and entry.dtype is not STRING:
         _check_size(entry, path)
@@ -131,16 +146,16 @@ def _parse_entry(name: str, value: memoryview) -> Entry:
         elif number == 7:
             slices.append(_extents(protobuf.view(field)))
     if code not in BY_TENSORFLOW:
-        raise DecodeError(f"element type {code}, which this program doesn't know")
+        raise DecodeError(f"unknown element type {code}")
     if offset < 0 or size < 0:
-        raise DecodeError(f"offset {offset} and size {size} can't be")
+        raise DecodeError(f"offset {offset} or size {size} is negative")
     if any(len(extents) != len(shape) for extents in slices):
-        raise DecodeError("a slice has another rank than its variable")
+        raise DecodeError("a slice and its variable have different numbers of axes")
     return Entry(name, BY_TENSORFLOW[code], shape, shard, offset, size, checksum, tuple(slices))
 
 
 def tensor_shape(value: memoryview) -> tuple[int, ...]:
-    """TensorShapeProto. DecodeError for an unknown rank or sizes that can't be."""
+    """Decode a TensorShapeProto. Raises DecodeError for an unknown rank or impossible sizes."""
     shape = []
     for number, field in protobuf.fields(value):
         if number == 2:
@@ -148,13 +163,13 @@ def tensor_shape(value: memoryview) -> tuple[int, ...]:
             shape.append(sizes[-1] if sizes else 0)
         elif number == 3 and field:
             raise DecodeError("the shape is unknown")
-    if wrong := impossible(shape):
+    if wrong := shape_problem(shape):
         raise DecodeError(wrong)
     return tuple(shape)
 
 
 def _extents(value: memoryview) -> tuple[Extent, ...]:
-    """TensorSliceProto: start and length per axis; an absent length is the whole axis (-1)."""
+    """Decode a TensorSliceProto: start and length per axis; no length is the whole axis (-1)."""
     extents = []
     for number, field in protobuf.fields(value):
         if number == 1:
@@ -167,10 +182,10 @@ def _check_size(entry: Entry, path: Path) -> None:
     expected = prod(entry.shape) * entry.dtype.itemsize
     if entry.size != expected:
         raise FormatError(
-            "the index lies about a tensor's size",
+            "a tensor's size in the index does not match its shape",
             file=path,
             tensor=entry.name,
             expected=f"{expected} bytes for {entry.dtype} {list(entry.shape)}",
             found=f"{entry.size} bytes",
-            next_step=FETCH_AGAIN,
+            next_step=DOWNLOAD_AGAIN,
         )

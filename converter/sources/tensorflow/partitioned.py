@@ -1,4 +1,4 @@
-"""Partitioned variables: the keys of their slices, and putting the slices back together.
+"""Partitioned variables: keys of slices, and assembling a variable from its slices.
 
 A key is in TensorFlow's order-preserving encoding. Sources:
 tensorflow/core/util/saved_tensor_slice_util.cc (EncodeTensorNameSlice) and
@@ -22,7 +22,12 @@ _MAX_SLICES = 4096  # the check compares every pair
 
 
 def slice_key(name: str, extents: Sequence[Extent]) -> bytes:
-    """The key under which the slice `extents` of variable `name` is stored."""
+    """Return the key under which the index lists the slice `extents` of the variable `name`.
+
+    Example:
+        >>> slice_key("w", [(0, 10)])
+        b'\\x00w\\x00\\x01\\x01\\x01\\x80\\x8a'
+    """
     parts = [_unsigned(0), _string(name.encode()), _unsigned(len(extents))]
     for start, length in extents:
         parts += [_signed(start), _signed(length)]
@@ -40,7 +45,7 @@ def _string(value: bytes) -> bytes:
 
 
 def _signed(value: int) -> bytes:
-    """As many leading one bits as bytes, then the magnitude; all bits flipped if negative."""
+    """Encode as many leading one bits as bytes, then the magnitude; flip all bits if negative."""
     magnitude = ~value if value < 0 else value
     length = magnitude.bit_length() // 7 + 1
     bits = 8 * length
@@ -56,18 +61,31 @@ def check_tiling(
     parts: Sequence[tuple[Sequence[Extent], tuple[int, ...]]],
     path: Path,
 ) -> list[Box]:
-    """The boxes that `parts` (extents and stored shape) fill. FormatError unless they fill
-    `shape` exactly, each element once: so nothing larger than the stored slices is ever built.
+    """Check that slices fill a variable exactly, each element once.
+
+    So no array is ever allocated that is larger than the stored slices.
+
+    Args:
+        name: The variable's name, for messages.
+        shape: The variable's shape.
+        parts: The extents and the stored shape of each slice.
+        path: The file, for messages.
+
+    Returns:
+        The index of each slice in the variable.
+
+    Raises:
+        FormatError: The slices overlap, leave gaps, or exceed the variable.
     """
 
     def wrong(expected: str, found: str) -> FormatError:
         return FormatError(
-            "the slices of a partitioned variable don't make up the whole",
+            "the slices of a partitioned variable do not fill it exactly",
             file=path,
             tensor=name,
             expected=expected,
             found=found,
-            next_step="fetch the checkpoint again; its files belong together",
+            next_step="download all files of the checkpoint again: they belong together",
         )
 
     if len(parts) > _MAX_SLICES:
@@ -82,7 +100,7 @@ def check_tiling(
     if covered != prod(shape):
         raise wrong(f"{prod(shape)} elements", f"{covered} elements in {len(boxes)} slices")
     if _any_overlap(boxes):
-        raise wrong("slices that don't overlap", "slices that do")
+        raise wrong("slices that don't overlap", "slices that overlap")
     return boxes
 
 
@@ -114,7 +132,13 @@ def assemble(
     boxes: Sequence[Box],
     loads: Sequence[Callable[[], Array]],
 ) -> Array:
-    """The whole variable, read-only. `boxes` must tile `shape` (`check_tiling`)."""
+    """Return the whole variable, read-only.
+
+    Args:
+        shape, dtype: The variable's shape and type.
+        boxes: The index of each slice, from `check_tiling`.
+        loads: Functions that return each slice's values.
+    """
     whole = np.empty(shape, dtype.numpy)
     for box, load in zip(boxes, loads, strict=True):
         whole[box] = load()

@@ -1,7 +1,7 @@
-"""The protocol buffers wire format, as much of it as checkpoints and graphs use.
+"""The wire format of protocol buffers, as far as checkpoints and graphs use it.
 
-Reading is lazy: nested messages and byte strings are views, not copies. Source: the protocol
-buffers encoding page (varint, fixed64, length-delimited, fixed32).
+Nested messages and byte strings are views, not copies. Source:
+https://protobuf.dev/programming-guides/encoding/.
 """
 
 from __future__ import annotations
@@ -14,11 +14,22 @@ Value = int | memoryview
 
 
 class DecodeError(ValueError):
-    """Bytes that are no valid message. The caller says of which file."""
+    """The bytes are not a valid message. The caller adds the file's name."""
 
 
 def varint(data: memoryview, position: int) -> tuple[int, int]:
-    """The unsigned number at `position`, at most 64 bits, and the position behind it."""
+    """Decode the unsigned number at `position`, of at most 64 bits.
+
+    Returns:
+        The number, and the position after it.
+
+    Raises:
+        DecodeError: The number is cut off or too long.
+
+    Example:
+        >>> varint(memoryview(encode_varint(300)), 0)
+        (300, 2)
+    """
     result = shift = 0
     while True:
         if position >= len(data):
@@ -37,27 +48,31 @@ def varint(data: memoryview, position: int) -> tuple[int, int]:
 
 
 def signed(value: Value) -> int:
-    """`value` read as a two's complement int64, as protobuf stores int32 and int64."""
+    """Return the field `value` as an int64 in two's complement, as int32 and int64 are stored.
+
+    Raises:
+        DecodeError: The field is not a number.
+    """
     number = integer(value)
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
 def integer(value: Value) -> int:
-    """`value`, which must be a number."""
+    """Return the field `value` as an unsigned number. Raises DecodeError if it is bytes."""
     if not isinstance(value, int):
-        raise DecodeError("a field holds bytes where a number belongs")
+        raise DecodeError("a field holds bytes instead of a number")
     return value
 
 
 def view(value: Value) -> memoryview:
-    """`value`, which must be bytes or a nested message."""
+    """Return the field `value` as bytes or a nested message. Raises DecodeError for a number."""
     if isinstance(value, int):
-        raise DecodeError("a field holds a number where bytes belong")
+        raise DecodeError("a field holds a number instead of bytes")
     return value
 
 
 def text(value: Value) -> str:
-    """`value`, which must be UTF-8 text."""
+    """Return the field `value` as text. Raises DecodeError if it is not UTF-8."""
     try:
         return str(view(value), "utf-8")
     except UnicodeDecodeError as error:
@@ -65,7 +80,12 @@ def text(value: Value) -> str:
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, Value]]:
-    """Field number and value of each field of a message, in file order."""
+    """Yield the number and value of each field of a message, in order. Raises DecodeError.
+
+    Example:
+        >>> [(number, value) for number, value in fields(memoryview(encode(1, 300)))]
+        [(1, 300)]
+    """
     position = 0
     while position < len(data):
         key, position = varint(data, position)
@@ -80,18 +100,20 @@ def fields(data: memoryview) -> Iterator[tuple[int, Value]]:
             if size is None:
                 size, position = varint(data, position)
             if position + size > len(data):
-                raise DecodeError(f"field {number} needs {size} bytes, {len(data) - position} left")
+                raise DecodeError(
+                    f"field {number} has {size} bytes, but only {len(data) - position} are left"
+                )
             value = data[position : position + size]
             if kind != BYTES:
                 value = int.from_bytes(value, "little")
             position += size
         else:
-            raise DecodeError(f"field {number} has wire type {kind}, which is not in use")
+            raise DecodeError(f"field {number} has unknown wire type {kind}")
         yield number, value
 
 
 def encode_varint(value: int) -> bytes:
-    """`value` (0 to 2^64 - 1, or a negative int64) as a varint."""
+    """Encode `value` (0 to 2^64 - 1, or a negative int64) as a varint."""
     value &= (1 << 64) - 1
     out = bytearray()
     while value >= 0x80:
@@ -102,7 +124,7 @@ def encode_varint(value: int) -> bytes:
 
 
 def encode(number: int, value: int | bytes, *, fixed32: bool = False) -> bytes:
-    """One field. Numbers become varints, or fixed32 where asked for."""
+    """Encode one field: bytes as they are, numbers as a varint or with `fixed32` in 4 bytes."""
     if isinstance(value, bytes):
         return encode_varint(number << 3 | BYTES) + encode_varint(len(value)) + value
     if fixed32:

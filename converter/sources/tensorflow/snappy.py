@@ -1,17 +1,27 @@
-"""Snappy's block format, decompression only. Source: google/snappy format_description.txt."""
+"""Decompress Snappy's block format.
+
+Source: https://github.com/google/snappy/blob/main/format_description.txt.
+"""
 
 from __future__ import annotations
 
 from converter.sources.tensorflow.protobuf import DecodeError, varint
 
-# The densest element copies 64 bytes and takes 3 (a copy with a 2-byte offset).
+# The densest element takes 3 bytes and copies 64 (a copy with a 2-byte offset).
 _MAX_RATIO = 22
 
 
 def decompress(data: memoryview) -> bytes:
-    """The bytes that `data` stands for. DecodeError where it is no valid block.
+    """Return the decompressed bytes of the block `data`.
 
-    The declared length is checked against what so few bytes can hold before anything is built.
+    The declared length is checked against the most that `data` can hold before memory is used.
+
+    Raises:
+        DecodeError: `data` is not a valid block.
+
+    Example:
+        >>> decompress(memoryview(b"\\x06\\x04ab\\x0e\\x02\\x00"))
+        b'ababab'
     """
     length, position = varint(data, 0)
     if length > _MAX_RATIO * len(data):
@@ -25,9 +35,9 @@ def decompress(data: memoryview) -> bytes:
         else:
             position = _copy(data, position, tag, out)
         if len(out) > length:
-            raise DecodeError("more bytes than declared")
+            raise DecodeError(f"the block holds more than the declared {length} bytes")
     if len(out) != length:
-        raise DecodeError(f"{len(out)} bytes where {length} were declared")
+        raise DecodeError(f"the block holds {len(out)} bytes, not the declared {length}")
     return bytes(out)
 
 
@@ -52,9 +62,9 @@ def _copy(data: memoryview, position: int, tag: int, out: bytearray) -> int:
         offset = int.from_bytes(_take(data, position, width), "little")
         position += width
     if not 0 < offset <= len(out):
-        raise DecodeError("a copy reaches before the start")
+        raise DecodeError("a copy starts before the block")
     start = len(out) - offset
-    while size > 0:  # a copy may overlap what it writes: then it repeats
+    while size > 0:  # a copy may overlap its own output: then the bytes repeat
         piece = out[start : start + size]
         out += piece
         size -= len(piece)
@@ -63,5 +73,5 @@ def _copy(data: memoryview, position: int, tag: int, out: bytearray) -> int:
 
 def _take(data: memoryview, position: int, size: int) -> memoryview:
     if position + size > len(data):
-        raise DecodeError("compressed data is cut off")
+        raise DecodeError("the compressed data is cut off")
     return data[position : position + size]

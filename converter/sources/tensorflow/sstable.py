@@ -1,11 +1,11 @@
-"""The sorted table that a TensorFlow bundle's .index file is: blocks of keys and values.
+"""Read the sorted table of a TensorFlow checkpoint's .index file: blocks of keys and values.
 
 The layout is LevelDB's (tensorflow/core/lib/io/table_format.txt)::
 
     data block … data block | metaindex block | index block | footer (48 bytes)
 
 Each block is followed by its compression type (1 byte: 0 raw, 1 snappy) and the masked CRC-32C
-of both. Every byte of the file is accounted for, so that no flipped bit passes unseen.
+of both. Every byte of the file is checked, so that any flipped bit is found.
 """
 
 from __future__ import annotations
@@ -24,21 +24,26 @@ from facenet_common.errors import FormatError
 MAGIC = 0xDB4775248B80FB57  # table_format.txt
 FOOTER_SIZE = 48
 TRAILER_SIZE = 5
-# Keys share prefixes, so that a few bytes can ask for a megabyte. Writers spell every 16th key out:
-# real keys take up to 16 times their block.
+# Keys share prefixes, so that a few bytes can require a megabyte. Writers store every 16th key
+# whole: real keys take up to 16 times the size of their block.
 _MAX_KEYS = 64  # times the file's size
 _KEYS_ALLOWED = 1 << 24  # bytes of keys that are allowed in any case
 _MASK_DELTA = 0xA282EAD8  # tensorflow/core/lib/hash/crc32c.h
 
 
 def masked(crc: int) -> int:
-    """`crc` as TensorFlow stores it beside the data it covers."""
+    """Return the CRC-32C `crc` in the form in which TensorFlow stores it.
+
+    Example:
+        >>> hex(masked(0))
+        '0xa282ead8'
+    """
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
 class _Handle:
-    """Where a block lies; `size` is without the trailer."""
+    """The place of a block in the file, in bytes; `size` does not include the trailer."""
 
     offset: int
     size: int
@@ -50,18 +55,22 @@ class _Handle:
 
 @dataclass
 class _Room:
-    """Bytes that keys may still take."""
+    """The number of bytes that keys may still take."""
 
     left: int
 
     def take(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
-            raise DecodeError("the keys take far more room than the file")
+            raise DecodeError("the keys are far larger than the file")
 
 
 def read_table(file: MappedFile) -> dict[bytes, memoryview]:
-    """All keys and values of the table, in key order. FormatError on the first irregularity."""
+    """Return all values by key, in the order of the keys.
+
+    Raises:
+        FormatError: The table is damaged.
+    """
     try:
         return _read_table(file)
     except (DecodeError, struct.error) as error:
@@ -69,19 +78,21 @@ def read_table(file: MappedFile) -> dict[bytes, memoryview]:
             "the index file is damaged",
             file=file.path,
             found=error,
-            next_step="fetch the checkpoint again; its files belong together",
+            next_step="download all files of the checkpoint again: they belong together",
         ) from error
 
 
 def _read_table(file: MappedFile) -> dict[bytes, memoryview]:
     footer = file.view(max(0, file.size - FOOTER_SIZE), None, "footer")
     if len(footer) < FOOTER_SIZE or struct.unpack_from("<Q", footer, 40)[0] != MAGIC:
-        raise file.foreign("the index of a TensorFlow checkpoint")
+        raise file.wrong_format("the index of a TensorFlow checkpoint")
     metaindex, position = _handle(footer, 0)
     index, _ = _handle(footer, position)
     handles = b"".join(encode_varint(n) for h in (metaindex, index) for n in (h.offset, h.size))
-    if bytes(footer[:40]) != handles.ljust(40, b"\0"):  # no checksum covers it: one spelling only
-        raise DecodeError("the footer is not spelled as it is written, or its padding is not zero")
+    if bytes(footer[:40]) != handles.ljust(
+        40, b"\0"
+    ):  # it has no checksum: only one encoding is valid
+        raise DecodeError("the footer is not in its shortest encoding, or its padding is not zero")
     room = _Room(_KEYS_ALLOWED + _MAX_KEYS * file.size)
     if list(_entries(_block(file, metaindex), room)):
         raise DecodeError("the metaindex block is not empty")
@@ -106,10 +117,10 @@ def _check_tiling(handles: list[_Handle], end: int) -> None:
     position = 0
     for handle in handles:
         if handle.offset != position:
-            raise DecodeError(f"a block starts at byte {handle.offset} instead of {position}")
+            raise DecodeError(f"a block starts at byte {handle.offset}, not at byte {position}")
         position = handle.end
     if position != end:
-        raise DecodeError(f"blocks end at byte {position}, the footer starts at {end}")
+        raise DecodeError(f"the blocks end at byte {position}, but the footer starts at byte {end}")
 
 
 def _handle(data: memoryview, position: int) -> tuple[_Handle, int]:
@@ -121,12 +132,12 @@ def _handle(data: memoryview, position: int) -> tuple[_Handle, int]:
 def _handle_alone(data: memoryview) -> _Handle:
     handle, position = _handle(data, 0)
     if position != len(data):
-        raise DecodeError("a block handle has bytes to spare")
+        raise DecodeError("a block handle is followed by other bytes")
     return handle
 
 
 def _block(file: MappedFile, handle: _Handle) -> memoryview:
-    """The block's content, checked and decompressed."""
+    """Return the block's content: verified and decompressed."""
     covered = file.view(handle.offset, handle.size + 1, "block")
     (stored,) = struct.unpack("<I", file.view(handle.offset + handle.size + 1, 4, "block"))
     if masked(crc32c(covered)) != stored:
@@ -136,17 +147,17 @@ def _block(file: MappedFile, handle: _Handle) -> memoryview:
         return content
     if compression == 1:
         return memoryview(snappy.decompress(content))
-    raise DecodeError(f"compression type {compression} is unknown (0 raw, 1 snappy)")
+    raise DecodeError(f"unknown compression type {compression} (0 is raw, 1 is snappy)")
 
 
 def _entries(block: memoryview, room: _Room) -> Iterator[tuple[bytes, memoryview]]:
-    """Keys and values of a block; keys share prefixes with the key before them."""
+    """Yield the keys and values of a block; a key is stored without the prefix of the last one."""
     if len(block) < 4:
         raise DecodeError("a block is too short")
     (restarts,) = struct.unpack_from("<I", block, len(block) - 4)
     end = len(block) - 4 - 4 * restarts
     if end < 0:
-        raise DecodeError(f"{restarts} restart points don't fit into their block")
+        raise DecodeError(f"{restarts} restart points do not fit into their block")
     position = 0
     key = b""
     while position < end:
@@ -154,7 +165,7 @@ def _entries(block: memoryview, room: _Room) -> Iterator[tuple[bytes, memoryview
         fresh, position = varint(block, position)
         size, position = varint(block, position)
         if shared > len(key) or position + fresh + size > end:
-            raise DecodeError("an entry reaches past its block")
+            raise DecodeError("an entry ends after its block")
         room.take(shared + fresh)
         key = key[:shared] + bytes(block[position : position + fresh])
         position += fresh

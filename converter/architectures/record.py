@@ -1,0 +1,164 @@
+"""The record of a network: all that other modules need to know of it.
+
+A network is described once, in a module of this folder, by one `Architecture`. It needs neither
+PyTorch nor TensorFlow: modules and tensors are named by their paths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from converter.rules import Dim, Drop, Row, Rule
+
+Axes = Literal["NHWC", "NWHC", "NC"]
+"""Axes of a TensorFlow tensor. NWHC: height and width are exchanged, as MTCNN is fed."""
+
+IMAGES = "images"
+"""Name of the images, where a probe's name could stand."""
+PASS = "the module's own input"
+"""The stub of a module that is stepped over: it returns its input."""
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """How a probe's torch modules are run alone.
+
+    Attributes:
+        entry: Modules to run, each on the output of the one before; ``""`` is the whole network,
+            and an empty tuple means that the probe is another name for its parent.
+        feed: The probe (or `IMAGES`) whose reference activation is the first module's input.
+        stubs: Modules inside that are not run: path, and the probe whose reference activation
+            they return instead, or `PASS`.
+    """
+
+    entry: tuple[str, ...]
+    feed: str
+    stubs: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Return the probes whose reference activations are needed."""
+        names = (self.feed, *(answer for _, answer in self.stubs))
+        return tuple(dict.fromkeys(name for name in names if name not in (IMAGES, PASS)))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One place at which a TensorFlow graph and a torch network are compared.
+
+    Attributes:
+        name: The original's end point, or its scope below the network's own.
+        tensor: Name of TensorFlow's tensor.
+        module: Path of the torch module with the same output; ``""`` is the network.
+        layout: Axes of the tensor. The torch module has NCHW, or NC.
+        parents: The probes that it is computed from; empty for the images.
+        isolation: How to run it on its parents' reference activations.
+        also: Other names of the tensor, in graphs of other versions.
+    """
+
+    name: str
+    tensor: str
+    module: str
+    layout: Axes
+    parents: tuple[str, ...]
+    isolation: Isolation
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output: ``(N, size)``, or ``(N, size, H', W')`` where `is_map`.
+
+    `size` is a number, or the name of a dimension that the checkpoint decides ("embedding").
+    """
+
+    name: str
+    size: Dim
+    is_map: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    """Facts for model cards and the bill of materials.
+
+    `task` is one of Hugging Face's tasks, `tags` are for its search. `takes_pretrained`: the torch
+    class loads a weight file by itself, ``CLASS(pretrained=FILE)``.
+    """
+
+    title: str
+    task: str
+    tags: tuple[str, ...]
+    summary: str
+    input: str
+    outputs: tuple[str, ...]
+    use: str
+    limits: tuple[str, ...]
+    paper: str
+    takes_pretrained: bool = False
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network: how its tensors map, where it is compared, and facts for users.
+
+    Attributes:
+        name: Its name in reports, receipts and ONNX metadata, such as ``pnet``.
+        description: Its name for people.
+        class_name: The class in `facenet_models`.
+        rows: The mapping, in the order of PyTorch's state_dict.
+        outputs: In the order in which the torch network returns them.
+        blocks: The probes of ``--probes blocks``; parents come first.
+        layers: The probes of ``--probes all``.
+        image_layout: Axes of the images that the original is fed.
+        feed_size: Height and width, in pixels, of the images that it is tested with.
+        odd_feed_size: A second size to test with, odd and not square; None where `feed_size` is
+            so itself or where the network takes one size only.
+        card: Facts for model cards.
+        leftovers: TensorFlow names that have no counterpart, with the reasons.
+    """
+
+    name: str
+    description: str
+    class_name: str
+    rows: tuple[Row, ...]
+    outputs: tuple[Output, ...]
+    blocks: tuple[Probe, ...]
+    layers: tuple[Probe, ...]
+    image_layout: Axes
+    feed_size: tuple[int, int]
+    card: Card
+    odd_feed_size: tuple[int, int] | None = None
+    leftovers: tuple[Drop, ...] = ()
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Return the rows with a tensor on both sides."""
+        return tuple(row for row in self.rows if isinstance(row, Rule))
+
+    @cached_property
+    def dims(self) -> tuple[str, ...]:
+        """Return the names of the sizes that the checkpoint decides, such as "embedding"."""
+        named = (dim for row in self.rows for dim in row.shape if isinstance(dim, str))
+        return tuple(dict.fromkeys(named))
+
+    @cached_property
+    def required_dims(self) -> tuple[str, ...]:
+        """Return those of `dims` that the network itself has, without its classifier."""
+        features = [row.shape for row in self.rows if row.part == "features"]
+        return tuple(dim for dim in self.dims if any(dim in shape for shape in features))
+
+    @property
+    def is_embedding(self) -> bool:
+        """Return whether the answers are embeddings, to be compared by their distances."""
+        return any(output.size == "embedding" for output in self.outputs)
+
+    def drops(self) -> dict[str, str]:
+        """Return every TensorFlow name that may be left behind, with the reason."""
+        variables = [rule.source for rule in self.rules]
+        return {
+            drop.source.replace("{variable}", variable): drop.reason
+            for drop in self.leftovers
+            for variable in (variables if "{variable}" in drop.source else [""])
+        }

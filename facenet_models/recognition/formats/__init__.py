@@ -1,0 +1,1 @@
+"""File formats of embeddings: one module each, chosen by suffix in `files`."""
