@@ -14,10 +14,10 @@ export CHECKPOINT OUT
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help convert convert-demo convert-given install test lint benchmark release docs notebooks clean same-python always
+.PHONY: help convert convert-demo convert-given install test test-quick lint benchmark release docs notebooks clean same-python always
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | \
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | \
 		awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
 	@echo
 	@echo '  CHECKPOINT=… OUT=…  what to convert, and to what (default: a demo checkpoint)'
@@ -54,6 +54,9 @@ test: lint ## Check style and types, and run the tests
 	@if [ ! -d "$$FACENET_REFERENCE_DIR" ]; then \
 		echo 'Note: FACENET_REFERENCE_DIR names no folder: tests against reference data are skipped'; fi
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+test-quick: $(VENV)/.dev ## Run the tests that need no TensorFlow, no server and no long process
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not slow' $(ARGS)
 
 install: $(VENV)/.dev ## Install everything that the commands and the tests need
 

@@ -1,9 +1,9 @@
-"""First parity: do converted weights answer as the original did?
+"""Compare converted weights with the original on a few images: the work of ``convert --verify``.
 
-``convert --verify`` calls `verify` through the entry point ``first_parity`` of the group
-``facenet.hooks``, after writing the candidate and before it takes its final name. The original runs
-in TensorFlow, the candidate in PyTorch, both on a CPU in float32, on the same random inputs; each
-pair of answers must be closer than the tolerance.
+That command calls `verify` through the entry point ``first_parity`` of the group ``facenet.hooks``,
+after writing the candidate and before giving it its final name. The original runs in TensorFlow,
+the candidate in PyTorch, both on a CPU in float32, on the same random inputs; each pair of outputs
+must be closer than the tolerance.
 """
 
 import math
@@ -38,19 +38,19 @@ _INPUT_SHAPES = {
 
 @dataclass(frozen=True)
 class FirstParity:
-    """The verdict of `verify`.
+    """The result of `verify`.
 
     Attributes:
         architecture: As requested.
-        distances: L2 distance of each pair of answers, computed in float64. For InceptionResnetV1
-            an answer is an embedding, of length 1. For MTCNN it is all outputs for one image,
+        distances: L2 distance of each pair of outputs, computed in float64. For InceptionResnetV1
+            an output is an embedding, of length 1. For MTCNN it is all outputs for one image,
             joined: box edges and landmarks as fractions of the window's size, and probabilities.
         tolerance: Each distance must be less.
-        graph: Which graph served: a file's name, or "the project's own graph".
+        graph: The graph that ran: a file's name, or "the project's own graph".
         seed: Seed of the inputs.
         weights_dtypes: Floating point types in the candidate's file; it was run in float32.
-        torch_version: Of the library that ran the candidate.
-        tensorflow_version: Of the library that ran the original.
+        torch_version: Version of the library that ran the candidate.
+        tensorflow_version: Version of the library that ran the original.
     """
 
     architecture: str
@@ -64,11 +64,11 @@ class FirstParity:
 
     @property
     def passed(self) -> bool:
-        """Whether there are distances and each is less than the tolerance; NaN is not."""
+        """Whether there are distances, and each is less than the tolerance; NaN is not."""
         return bool(self.distances) and all(d < self.tolerance for d in self.distances)
 
     def to_json(self) -> dict[str, object]:
-        """All of it in types that `json` takes. A distance that is NaN or infinite is None."""
+        """Return all attributes for `json.dumps`; a distance that is NaN or infinite is None."""
         return {
             "architecture": self.architecture,
             "passed": self.passed,
@@ -82,7 +82,7 @@ class FirstParity:
         }
 
     def summary(self) -> str:
-        """One sentence; a second one where the weights were not stored in float32."""
+        """Describe the result in a sentence; a second one if weights were not stored in float32."""
         within = sum(d < self.tolerance for d in self.distances)
         what = "embeddings" if self.architecture == "inception_resnet_v1" else "answers"
         largest = float(np.max(self.distances)) if self.distances else math.nan  # keeps NaN
@@ -103,29 +103,30 @@ class FirstParity:
 def verify(
     request: VerifyRequest | Mapping[str, object], progress: Progress | None = None
 ) -> FirstParity:
-    """Run original and candidate on random inputs and measure how far apart they answer.
+    """Run original and candidate on random inputs and measure the distance of their outputs.
 
     Args:
         request: What to compare; as a mapping it has the fields of `VerifyRequest` as keys.
-        progress: Is told in a few words what happens next; the imports alone take seconds.
+        progress: Called with a description of each step; the imports alone take seconds.
 
     Raises:
-        ParityError: No verdict could be reached. A candidate that differs is no error: see
+        ParityError: No verdict could be reached. A candidate that differs raises nothing: see
             `FirstParity.passed`.
+        MissingPackageError: TensorFlow or torch is not installed.
     """
     if not isinstance(request, VerifyRequest):
         request = VerifyRequest.from_mapping(request)
-    say = progress or (lambda _: None)
-    say("starting TensorFlow and torch")
+    note = progress or (lambda _: None)
+    note("starting TensorFlow and torch")
     versions = {"tensorflow": tensorflow().__version__, "torch": torch().__version__}
     inputs = random_inputs(request.architecture, request.count, request.seed)
     candidate = CandidateRunner(
         request.weights, request.weights_format, request.architecture, request.dims
     )
     with candidate, _reference(request) as reference:
-        say(f"running {reference.name} in TensorFlow")
+        note(f"running {reference.name} in TensorFlow")
         expected = reference.run(inputs)
-        say("running the converted weights in torch")
+        note("running the converted weights in torch")
         found = candidate.run(inputs)
     return FirstParity(
         architecture=request.architecture,
@@ -140,13 +141,13 @@ def verify(
 
 
 def random_inputs(architecture: str, count: int, seed: int) -> Array:
-    """`count` images of standard normal noise, float32 NHWC: what images are standardised to."""
+    """Return `count` images of standard normal noise, float32 NHWC, like standardised images."""
     shape = (count, *_INPUT_SHAPES[architecture])
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
 def l2_distances(expected: Sequence[Array], found: Sequence[Array]) -> tuple[float, ...]:
-    """Distance of each sample's outputs, all joined; NaN where a value is NaN.
+    """Return the L2 distance of each sample's outputs, all joined; NaN where a value is NaN.
 
     Raises:
         ParityError: The two sides differ in the number, shape or dtype of their outputs.
@@ -154,8 +155,9 @@ def l2_distances(expected: Sequence[Array], found: Sequence[Array]) -> tuple[flo
     signatures = [[(a.shape, str(a.dtype)) for a in side] for side in (expected, found)]
     if signatures[0] != signatures[1]:
         raise ParityError(
-            f"the original answers with {_describe(expected)}, the candidate with "
-            f"{_describe(found)}: these can't be compared"
+            "the outputs of original and candidate can't be compared",
+            expected=_describe(expected),
+            found=_describe(found),
         )
     differences = [
         (a.astype(np.float64) - b.astype(np.float64)).reshape(len(a), -1)
@@ -170,7 +172,7 @@ def _describe(arrays: Sequence[Array]) -> str:
 
 
 def _reference(request: VerifyRequest) -> ReferenceRunner:
-    """The runner of the original that `request` names."""
+    """Return the runner of the original that `request` names."""
     values: Mapping[str, Array] = {}
     if request.source_format == mtcnn_npy.FORMAT:
         values = GraphValues(mtcnn_npy.open(request.source), request.architecture)

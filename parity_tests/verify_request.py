@@ -1,4 +1,4 @@
-"""What `parity_tests.first_parity.verify` is asked."""
+"""The request to `parity_tests.first_parity.verify`."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ class VerifyRequest:
     """Which weights to judge against which original.
 
     Attributes:
-        weights: The candidate's file. Its name may be a temporary one, so:
+        weights: The candidate's file; its name may be temporary.
         weights_format: "torch" or "safetensors".
         architecture: "inception_resnet_v1", "pnet", "rnet" or "onet".
         dims: ``{"embedding": 512, "classes": 8631}`` for InceptionResnetV1 (classes absent or 0:
@@ -85,10 +85,10 @@ class VerifyRequest:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> "VerifyRequest":
-        """A request from plain values; paths may be strings.
+        """Create a request from plain values; paths may be strings.
 
         Raises:
-            ParityError: A key is missing or unknown, or a value is refused.
+            ParityError: A key is missing or unknown, or a value is invalid.
         """
         known = {field.name for field in fields(cls)}
         required = {"weights", "weights_format", "architecture", "dims", "source_format", "source"}
@@ -96,11 +96,11 @@ class VerifyRequest:
         problems += [f"{key!r} is unknown" for key in sorted(values.keys() - known)]
         if problems:
             raise ParityError(f"the request to verify is malformed: {'; '.join(problems)}")
-        given: dict[str, Any] = dict(values)
+        arguments: dict[str, Any] = dict(values)
         for name in ("weights", "source", "graph"):
-            if isinstance(given.get(name), str):
-                given[name] = Path(given[name])
-        return cls(**given)
+            if isinstance(arguments.get(name), str):
+                arguments[name] = Path(arguments[name])
+        return cls(**arguments)
 
 
 def _is_count(value: object, *, least: int) -> bool:

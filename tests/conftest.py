@@ -10,11 +10,13 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from support import slow
 from support.stand_ins import stand_in_weights
 from support.tf_fixtures import golden_128, golden_512, original_variables, tensorflow
 
 __all__ = ["golden_128", "golden_512", "original_variables", "stand_in_weights", "tensorflow"]
 
+ROOT = Path(__file__).parents[1]
 REFERENCE = "FACENET_REFERENCE_DIR"
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -22,13 +24,24 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m "not slow"``, don't import modules of which every test is slow."""
+    if config.option.markexpr != slow.QUICK or not collection_path.is_relative_to(ROOT):
+        return None
+    return slow.is_slow(collection_path.relative_to(ROOT).as_posix()) or None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked ``tensorflow`` are skipped where TensorFlow is not installed."""
-    if importlib.util.find_spec("tensorflow") is None:
-        skip = pytest.mark.skip(reason='TensorFlow is absent: pip install "facenet-parity[parity]"')
-        for item in items:
-            if "tensorflow" in item.keywords:
-                item.add_marker(skip)
+    """Mark slow tests, and skip those marked ``tensorflow`` where TensorFlow is not installed."""
+    absent = importlib.util.find_spec("tensorflow") is None
+    skip = pytest.mark.skip(reason='TensorFlow is absent: pip install "facenet-parity[parity]"')
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        if slow.is_slow(item.nodeid, marks, getattr(item, "fixturenames", ())):
+            item.add_marker(slow.MARK)
+        if absent and "tensorflow" in marks:
+            item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

@@ -151,16 +151,16 @@ _CARD = Card(
     title="InceptionResnetV1 (FaceNet)",
     task="image-feature-extraction",
     tags=("facenet", "face-recognition"),
-    summary="Turns the picture of one face into a vector of length 1, an embedding. "
-    "Embeddings of one person lie closer together than those of two.",
-    input="batch x 3 x height x width, from 75 x 75 pixels, one face in each",
+    summary="Computes an embedding, a vector of length 1, from the image of one face. "
+    "Embeddings of the same person lie closer together than those of different people.",
+    input="batch x 3 x height x width, at least 75 x 75 pixels, one face in each image",
     outputs=("embeddings: batch x embedding size, each row of length 1",),
-    use="Comparing faces: verification, identification among people who agreed to it, "
-    "clustering; a starting point for training; research.",
+    use="Compare faces: verify, identify among people who agreed to it, cluster. Start a "
+    "training from these weights. Research.",
     limits=(
-        "It expects one face in each image, cut out as in training (MTCNN, 160 x 160 pixels).",
-        "A distance is no proof of identity. The threshold depends on the use, and must be "
-        "chosen and tested on data like that of the use.",
+        "It expects one face in each image, cropped as in training (MTCNN, 160 x 160 pixels).",
+        "A distance does not prove an identity. The threshold depends on the use; choose and "
+        "test it on data of that use.",
         "Error rates of face recognition differ between groups of people (skin tone, gender, "
         "age), and the training photographs show celebrities, mostly adults. Differences "
         "between groups were not measured here.",

@@ -122,8 +122,8 @@ def _probes(net: str, layers: Sequence[Layer]) -> tuple[Probe, ...]:
     return tuple(found)
 
 
-_REGRESSION_TEXT = "regression: what to add to the box's left, top, right, bottom, in its sizes"
-_LANDMARKS_TEXT = "landmarks: five x, then five y, in the box's sizes"
+_REGRESSION_TEXT = "regression: offsets of the box's left, top, right and bottom, in box sizes"
+_LANDMARKS_TEXT = "landmarks: five x, then five y, in box sizes"
 _PROBABILITY_TEXT = "probability: of no face, of a face"
 
 
@@ -140,11 +140,11 @@ def card(title: str, summary: str, input: str, others: str, *, landmarks: bool =
             *([_LANDMARKS_TEXT] if landmarks else []),
             _PROBABILITY_TEXT,
         ),
-        use=f"Finding faces in photographs and videos, together with {others}.",
+        use=f"Detect faces in photographs and videos, together with {others}.",
         limits=(
-            "It is one of three stages of MTCNN, and of no use without the other two.",
-            "How many faces it finds depends on their size, pose, lighting and cover, and may "
-            "depend on skin tone, age and gender as the training photographs do. None of that was "
+            "It is one of the three stages of MTCNN and needs the other two.",
+            "How many faces it finds depends on their size, pose, lighting and occlusion, and may "
+            "depend on skin tone, age and gender as in the training photographs. None of that was "
             "measured here.",
         ),
         paper="https://arxiv.org/abs/1604.02878",

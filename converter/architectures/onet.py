@@ -42,8 +42,8 @@ ONET = network(
     feed_size=(48, 48),
     card=card(
         title="O-Net of MTCNN",
-        summary="Last of MTCNN's three stages: judges and moves one box, and finds eyes, nose and "
-        "corners of the mouth.",
+        summary="Last of MTCNN's three stages: scores and refines one box, and locates the eyes, "
+        "the nose and the corners of the mouth.",
         input="batch x 3 x 48 x 48",
         others="P-Net and R-Net",
         landmarks=True,

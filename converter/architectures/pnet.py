@@ -37,9 +37,9 @@ PNET = network(
     feed_size=(17, 23),
     card=card(
         title="P-Net of MTCNN",
-        summary="First of MTCNN's three stages: proposes boxes that may hold a face, for each "
-        "window of 12 x 12 pixels.",
-        input="batch x 3 x height x width, from 12 x 12 pixels",
+        summary="First of MTCNN's three stages: proposes boxes that may contain a face, one for "
+        "each window of 12 x 12 pixels.",
+        input="batch x 3 x height x width, at least 12 x 12 pixels",
         others="R-Net and O-Net",
     ),
 )

@@ -37,7 +37,7 @@ RNET = network(
     feed_size=(24, 24),
     card=card(
         title="R-Net of MTCNN",
-        summary="Second of MTCNN's three stages: judges and moves one proposed box.",
+        summary="Second of MTCNN's three stages: scores and refines one proposed box.",
         input="batch x 3 x 24 x 24",
         others="P-Net and O-Net",
     ),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,17 +116,20 @@ class Sources:
             maker, called = inside.get(id(call)), makers.get(_called(call))
             kind = self.error_class(_called(call), package)
             if kind is None and called is not None and called is not maker:
-                kind = self._made_by_variable(called, package)
-            if kind is None:
-                continue  # it makes no error
+                kind = self._made_by_variable(called, package, makers)
+            if kind is None or kind.name.startswith("_"):
+                continue  # it makes no error, or one that no user sees
             given = [] if maker is None else self._given(maker, call.args[0], module)
             for text, advice in given or [(text, "") for text in self.texts(call.args[0])]:
                 if re.search("[a-z]{3}", text):  # else there is no wording, only a placeholder
                     yield Message(kind, text, advice or self._advice(call), module)
 
-    def _made_by_variable(self, maker: Function, package: str) -> ErrorClass | None:
-        """Return the class that `maker` returns, if none is called by its name in it."""
-        named = any(self.error_class(_called(call), package) for call in _calls(maker))
+    def _made_by_variable(
+        self, maker: Function, package: str, makers: Collection[str]
+    ) -> ErrorClass | None:
+        """Return the class that `maker` returns, if neither it nor another maker is named in it."""
+        called = {_called(call) for call in _calls(maker)}
+        named = called & set(makers) or any(self.error_class(name, package) for name in called)
         return None if named else self.error_class(_returned(maker), package)
 
     def _given(self, maker: Function, text: ast.expr, module: str) -> list[tuple[str, str]]:

@@ -11,14 +11,10 @@ from facenet_common.errors import UsageError, WeightsError
 from facenet_models.networks.pretrained import Loaded
 from facenet_models.weights.files import load_state_dict
 from facenet_models.weights.pretrained import load
-from facenet_models.weights.registry import Pretrained
+from facenet_models.weights.registry import DETECTOR
 from facenet_models.weights.releases import find_in
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
-DETECTOR = {
-    entry.value.name: entry.value for entry in (Pretrained.PNET, Pretrained.RNET, Pretrained.ONET)
-}
-"""The published weights of the three networks, by name, in the order of the stages."""
 
 
 def fill(nets: dict[str, nn.Module], folder: str | os.PathLike[str] | None) -> None:

@@ -139,6 +139,12 @@ class Pretrained(Enum):
     )
 
 
+DETECTOR = {
+    entry.value.name: entry.value for entry in (Pretrained.PNET, Pretrained.RNET, Pretrained.ONET)
+}
+"""The published weights of MTCNN's three networks, by name, in the order of the stages."""
+
+
 def names(architecture: str) -> list[str]:
     """Return the names of the weights for that class.
 

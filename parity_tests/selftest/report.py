@@ -1,4 +1,4 @@
-"""What a self-test found, in words and as JSON."""
+"""Render the outcomes of a self-test as text and JSON."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ SHOWN = 20  # survivors of the float64 gate that the text lists; JSON has them a
 
 
 def passed(outcomes: Sequence[Outcome]) -> bool:
-    """Whether a gate or more killed each mutant, but for those that change nothing; and any."""
+    """Return whether at least one gate killed each mutant that changes anything.
+
+    False if there are no such mutants.
+    """
     changed = [outcome for outcome in outcomes if not outcome.equivalent]
     return bool(changed) and all(outcome.killed_by for outcome in changed)
 
 
 def to_json(outcomes: Sequence[Outcome], *, partial: bool = False) -> dict[str, Any]:
-    """Everything. A change of the answers that is no number is null."""
+    """Return all outcomes as an object for `json.dumps`; a change that is not finite is null."""
     return {
         "schema": SCHEMA,
         "passed": passed(outcomes) and not partial,
@@ -41,7 +44,7 @@ def to_json(outcomes: Sequence[Outcome], *, partial: bool = False) -> dict[str, 
 
 
 def text(outcomes: Sequence[Outcome], *, partial: bool = False) -> str:
-    """A table of killed and named by kind, the verdict first."""
+    """Return the verdict, a table of killed and named mutants by kind, and the survivors."""
     killed = sum(bool(outcome.killed_by) for outcome in outcomes)
     word = "PARTIAL" if partial else "PASSED" if passed(outcomes) else "FAILED"
     heads = ("kind", "mutants", "killed", *GATES, "named")

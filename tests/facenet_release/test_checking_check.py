@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from publishing import Heard, write_keys
+from publishing import Recorded, write_keys
 from support.small_release import findings as wrong
 from support.small_release import reseal
 
@@ -290,7 +290,7 @@ def test_a_key_asks_for_a_signature_by_it(release_copy: Path, tmp_path: Path) ->
 
 
 def test_all_bytes_are_told_of(small_release: Path) -> None:
-    heard = Heard()
+    heard = Recorded()
     checked = check(small_release, NOTHING, heard)
     assert heard.stages == {"checking": checked.size}
     assert heard.done == checked.size

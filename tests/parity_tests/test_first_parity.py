@@ -15,7 +15,7 @@ import pytest
 from support.tf_checkpoints import write_frozen
 from support.tf_fixtures import GoldenCheckpoint
 
-from facenet_common.errors import ParityError
+from facenet_common.errors import MissingPackageError, ParityError
 from parity_tests import first_parity
 from parity_tests.candidate.torch_runner import CandidateRunner
 from parity_tests.first_parity import FirstParity, l2_distances, random_inputs, verify
@@ -173,7 +173,8 @@ def test_missing_framework_is_named(missing: str, monkeypatch: pytest.MonkeyPatc
     from parity_tests import frameworks
 
     monkeypatch.setitem(sys.modules, missing, None)  # importing it now fails as if it were absent
-    with pytest.raises(ParityError, match=rf'{missing} is needed.*"facenet-parity\[parity\]"'):
+    extra = {"tensorflow": "parity", "torch": "torch"}[missing]
+    with pytest.raises(MissingPackageError, match=rf'(?s){missing}, .*"facenet-parity\[{extra}\]"'):
         getattr(frameworks, missing)()
 
 
@@ -306,7 +307,7 @@ def test_safetensors_candidate(
     with pytest.raises(ParityError, match="safetensors can't read"):
         enter(path, "safetensors")
     monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(ParityError, match="pip install safetensors"):
+    with pytest.raises(MissingPackageError, match=r"facenet-parity\[torch\]"):
         enter(path, "safetensors")
 
 

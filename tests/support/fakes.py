@@ -12,6 +12,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,12 @@ def write_bundle(folder: Path, arrays: Mapping[str, Array], name: str = "model.c
 
 
 def shape_proto(shape: Iterable[int]) -> bytes:
-    return b"".join(encode(2, encode(1, size)) for size in shape)
+    return b"".join(map(_axis_proto, shape))
+
+
+@cache
+def _axis_proto(size: int) -> bytes:  # kept: hostile shapes have 300,000 axes of one size
+    return encode(2, encode(1, size))
 
 
 def slice_proto(extents: Iterable[tuple[int, int]]) -> bytes:

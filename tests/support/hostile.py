@@ -56,6 +56,10 @@ def _index(entries: dict[bytes, bytes], data: bytes = bytes(64), shards: int = 1
     return lambda folder: write_index(folder / "m", entries, data, shards)
 
 
+def _sliced(count: int, *, missing: bool) -> Case:
+    return lambda folder: write_index(folder / "m", _slices(count, missing))
+
+
 def _table(blocks: list[bytes], **how: object) -> Case:
     def write(folder: Path) -> Path:
         write_index(folder / "m", {})
@@ -163,12 +167,14 @@ BUNDLE_LIES: dict[str, Case] = {
     "bundle: partitioned, 32 GiB of nothing": _index(
         {b"v": entry_proto([8 * GIB], size=0, slices=[[(0, -1)]])}
     ),
-    "bundle: partitioned, parts missing": _index(_slices(50_000, missing=True)),
-    "bundle: partitioned, too many parts": _index(_slices(20_000, missing=False)),
+    "bundle: partitioned, parts missing": _sliced(50_000, missing=True),
+    "bundle: partitioned, too many parts": _sliced(20_000, missing=False),
     "bundle: partitioned, empty parts of a huge whole": _index(
         {b"v": entry_proto(_ZERO_BUT_HUGE, size=0, slices=[])}, b""
     ),
-    "bundle: keys that share a megabyte": _table([_keys_that_share(200_000, 1 << 20)]),
+    "bundle: keys that share a megabyte": lambda folder: _table(
+        [_keys_that_share(200_000, 1 << 20)]
+    )(folder),
     "bundle: snappy, 2^62 bytes": _table(
         [block_bytes([])], compression=1, compress=lambda _: encode_varint(1 << 62) + b"\0x"
     ),
