@@ -15,7 +15,7 @@ SOURCE_FORMATS = ("tensorflow-bundle", "frozen-graph", "mtcnn-npy")
 
 @dataclass(frozen=True)
 class VerifyRequest:
-    """Which weights to judge against which original.
+    """A candidate and the original to compare it with.
 
     Attributes:
         weights: The candidate's file; its name may be temporary.
