@@ -64,10 +64,11 @@ an axis along which the error is the same."""
 UNIT_ROUNDOFF = 2.0**-24  # u: half a unit in the last place of a float32 from 1 to 2
 # Errors become 2^8 times as large as float32's own, which so contribute 1/256, and stay below 1e-3.
 AMPLIFIED = 2.0**8
-# Images of a feed that are disturbed, and how often each. Embeddings have 128 or more numbers, and
-# two images or draws differ by 5 % in their scale; with the 6 numbers of R-Net it is a factor of 3.
-IMAGES_EMBEDDING = (1, 1)
-IMAGES = (8, 8)
+# Images that are disturbed, evenly spaced among all, and how often each. Embeddings have at least
+# 128 numbers, so that draws differ by 5 % in their scale, and noise, uniform images and a
+# checkerboard by no more; with the 6 numbers of R-Net it is a factor of 3.
+IMAGES_EMBEDDING = (3, 1)
+IMAGES = (32, 8)
 
 
 def rounding_scale(model: Any, architecture: str, feeds: Sequence[Feed]) -> Array:
@@ -81,8 +82,8 @@ def rounding_scale(model: Any, architecture: str, feeds: Sequence[Feed]) -> Arra
 
     Returns:
         float64 of shape ``(samples,)``: an L2 distance in the unit of the answers, always the same
-        for the same arguments. It is computed for some images of each feed; the others get the
-        root mean square of these.
+        for the same arguments. It is computed for some of many images; the others get the root mean
+        square of these.
 
     Example:
         >>> scale = rounding_scale(runner.model, "rnet", feeds)
@@ -91,19 +92,17 @@ def rounding_scale(model: Any, architecture: str, feeds: Sequence[Feed]) -> Arra
     embeds = ARCHITECTURES[architecture].is_embedding
     at_most, draws = IMAGES_EMBEDDING if embeds else IMAGES
     layout, generator = images_layout(architecture), torch().Generator().manual_seed(0)
-    groups: dict[tuple[int, ...], list[tuple[int, int]]] = {}  # by shape: number of feed, of image
-    for number, feed in enumerate(feeds):
-        chosen = np.linspace(0, len(feed.images) - 1, min(at_most, len(feed.images)))
-        group = groups.setdefault(feed.images.shape[1:], [])
-        group += [(number, int(index)) for index in chosen.round()]
-    squares = [np.full(len(feed.images), np.nan) for feed in feeds]
+    samples = [image for feed in feeds for image in feed.images]
+    chosen = ((np.arange(at_most) + 0.5) * len(samples) / at_most).astype(int)
+    groups: dict[tuple[int, ...], list[int]] = {}  # images of one shape make a batch
+    for sample in dict.fromkeys(chosen.tolist()):
+        groups.setdefault(samples[sample].shape, []).append(sample)
+    squares = np.full(len(samples), np.nan)
     for group in groups.values():
-        images = np.stack([feeds[number].images[index] for number, index in group])
-        found = _mean_squares(model, to_torch(model, images, layout), draws, generator)
-        for (number, index), square in zip(group, found, strict=True):
-            squares[number][index] = square
-    filled = [np.where(np.isnan(rows), np.nanmean(rows), rows) for rows in squares]
-    scale: Array = np.sqrt(np.concatenate(filled)) / AMPLIFIED
+        images = to_torch(model, np.stack([samples[sample] for sample in group]), layout)
+        squares[group] = _mean_squares(model, images, draws, generator)
+    squares[np.isnan(squares)] = np.nanmean(squares)
+    scale: Array = np.sqrt(squares) / AMPLIFIED
     return scale
 
 
@@ -148,7 +147,7 @@ def _disturbed(generator: Any) -> Any:
             errors: Callable[..., list[Part]] = MODELS.get(name, _one)
             for deviation, shape in errors(result, *args, **kwargs):
                 drawn = result.new_empty(shape).uniform_(-bound, bound, generator=generator)
-                result = result + drawn.mul(deviation)
+                result = result.addcmul(drawn, deviation)
             return result
 
     return Disturbed()

@@ -95,8 +95,9 @@ class LiveReference:
         for name, ref in tensors_by_name(self._catalog, "torch").items():
             if name in classifier:  # no embedding is computed from it
                 continue
-            value = np.array(ref.load())  # torch takes over the memory
-            state[name] = th.from_numpy(value if value.dtype.kind in "iu" else value.astype("f4"))
+            value = ref.load()
+            dtype = value.dtype if value.dtype.kind in "iu" else np.dtype(np.float32)
+            state[name] = th.from_numpy(np.array(value, dtype, order="C"))  # torch's from now on
             self._catalog.release(ref.nbytes)
         model = network(self.architecture, self.dims, state)
         return rounding_scale(model, self.architecture, self.feeds)
