@@ -101,7 +101,7 @@ reference = open_live({str(prefix)!r}, FeedOptions())
 candidate = open_candidate({str(weights)!r})
 images = reference.feeds[0].images
 seconds = {{"forward": [], "localise": []}}
-with reference.activations(wide=False) as one, candidate.runner() as two:
+with reference.activations() as one, candidate.runner() as two:
     for number in range(6):
         started = time.perf_counter()
         one.run(images), two.run(images)

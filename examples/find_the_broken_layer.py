@@ -148,7 +148,7 @@ for finding in bad.gates[0].findings:
 reference = open_reference(str(recorded), FeedOptions())
 images = reference.feeds[0].images
 
-with reference.activations(wide=False) as original, open_candidate(str(right)).runner() as runner:
+with reference.activations() as original, open_candidate(str(right)).runner() as runner:
     runner.model.conv2d_4a.bn.eps = 1e-5
     wrong = localise(original, runner, images, probes(runner.architecture, "blocks"))
 

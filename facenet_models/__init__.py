@@ -1,7 +1,12 @@
-"""The PyTorch networks and the face pipeline. Never imports converter.
+"""The PyTorch networks and the face pipeline; never imports converter.
 
-The names below are loaded on first use (PEP 562): ``import facenet_models`` itself needs neither
-torch nor the time that importing it takes.
+Public names are loaded on first use (PEP 562), so ``import facenet_models`` is fast and does not
+need torch.
+
+Example:
+    >>> from facenet_models import MTCNN, InceptionResnetV1  # doctest: +SKIP
+    >>> mtcnn, resnet = MTCNN(), InceptionResnetV1("vggface2").eval()  # doctest: +SKIP
+    >>> embedding = resnet(mtcnn(image)[None])  # doctest: +SKIP
 """
 
 from importlib import import_module
@@ -36,7 +41,7 @@ __all__ = [
 ]
 
 # Of what is not a network; those are in NETWORKS.
-_MODULE_OF = {
+_MODULE_OF = {  # public name: module that defines it
     "MTCNN": "facenet_models.detect.mtcnn",
     "Pretrained": "facenet_models.weights.registry",
     "extract_face": "facenet_models.detect.crops",
@@ -52,7 +57,7 @@ def _load(pretrained: str | PathLike[str], architecture: str) -> Loaded:
     return load(pretrained, architecture)
 
 
-set_loader(_load)  # the networks themselves import nothing that looks for weights
+set_loader(_load)  # the networks do not import the code that finds weights
 
 
 def __getattr__(name: str) -> object:
@@ -68,11 +73,11 @@ def __getattr__(name: str) -> object:
     try:
         module = import_module(path)
     except ModuleNotFoundError as error:
-        if error.name != "torch":  # torch is there but broken: its own message says more
+        if error.name != "torch":  # torch is installed but broken: keep its message
             raise
         raise missing_package("torch", f"facenet_models.{name}") from error
     value = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
-    globals()[name] = value  # next time no __getattr__
+    globals()[name] = value  # further uses do not call __getattr__
     return value
 
 

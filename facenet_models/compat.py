@@ -1,11 +1,11 @@
-"""Have ``import facenet_pytorch`` mean this package, for code that can't be edited.
+"""Run code that imports facenet_pytorch with this package instead, without editing the code.
 
     python -m facenet_models.compat SCRIPT [ARGUMENT ...]
     python -m facenet_models.compat -m MODULE [ARGUMENT ...]
 
-or `install_alias` before the first such import. Nothing does it unasked. The modules that
-facenet-pytorch 2.6.0 has are there under their names, as far as their contents have counterparts:
-`ALIASES`. They are filled on first use, so that the alias itself needs no torch.
+Or call `install_alias` before the first import of facenet_pytorch. `ALIASES` lists the modules of
+facenet-pytorch 2.6.0 and their contents that exist here. They are loaded on first use, so the alias
+itself does not need torch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _INCEPTION = {"InceptionResnetV1": NETWORKS["InceptionResnetV1"]}
 _EXTRACT = {"extract_face": _CROPS}
 _TRAINING = ("Logger", "BatchTimer", "accuracy", "pass_epoch", "collate_pil")
 
-# What each module offers, and where that is here. Parents stand before their children.
+# The names in each module, and the modules that define them here. Parents precede children.
 ALIASES: dict[str, dict[str, str]] = {
     NAME: {**_INCEPTION, **_NETWORKS, **_SCALING, **_EXTRACT},
     f"{NAME}.models": {},
@@ -49,25 +49,25 @@ ALIASES: dict[str, dict[str, str]] = {
 
 
 class _Alias(ModuleType):
-    """A module whose contents are those of others, fetched on first use (PEP 562)."""
+    """A module whose contents come from other modules, on first use (PEP 562)."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(name, f"Stands in for {name}: see facenet_models.compat.")
+        super().__init__(name, f"Replacement of {name}, see facenet_models.compat.")
         is_package = any(other.startswith(f"{name}.") for other in ALIASES)
         self.__spec__ = ModuleSpec(name, loader=None, is_package=is_package)
         if is_package:
-            self.__path__: list[str] = []  # a package, in which no file is looked for
+            self.__path__: list[str] = []  # makes it a package without files
         self.__all__ = [*ALIASES[name], *(["training"] if name == NAME else [])]
 
     def __getattr__(self, name: str) -> object:
         if name not in ALIASES[self.__name__]:
-            offered = ", ".join(self.__all__) or "only modules"
+            available = ", ".join(self.__all__) or "only modules"
             raise AttributeError(
-                f"{self.__name__}.{name} has no counterpart in facenet_models, which stands in for "
-                f"it here. There is: {offered}"
+                f"{self.__name__}.{name} has no counterpart in facenet_models, which replaces it "
+                f"here. Available: {available}"
             )
         value = getattr(import_module(ALIASES[self.__name__][name]), name)
-        if name == "prewhiten":  # with the deviation that facenet-pytorch's has
+        if name == "prewhiten":  # facenet-pytorch divides by the sample deviation
             value = partial(value, unbiased=True)
         setattr(self, name, value)
         return value
@@ -77,23 +77,27 @@ class _Alias(ModuleType):
 
 
 def install_alias() -> None:
-    """Register the modules of `ALIASES`, so that importing them gives this package's contents.
+    """Register the modules of `ALIASES` under the names of facenet-pytorch's modules.
 
-    ``prewhiten`` is the one with the sample deviation, as there. Called again, it does nothing.
+    ``prewhiten`` uses the sample deviation, as facenet-pytorch does. Further calls do nothing.
 
     Raises:
-        UsageError: facenet-pytorch itself is installed or already imported. Which of the two
-            answers must not depend on what is imported first.
+        UsageError: facenet-pytorch itself is installed or already imported. Otherwise the order of
+            imports would decide which of the two packages runs.
+
+    Example:
+        >>> install_alias()  # doctest: +SKIP
+        >>> from facenet_pytorch import MTCNN  # doctest: +SKIP
     """
-    there = sys.modules.get(NAME)
-    if isinstance(there, _Alias):
+    imported = sys.modules.get(NAME)
+    if isinstance(imported, _Alias):
         return
-    if there is not None:
-        raise _taken("is imported already", getattr(there, "__file__", None))
+    if imported is not None:
+        raise _name_conflict("is imported already", getattr(imported, "__file__", None))
     spec = find_spec(NAME)
     if spec is not None:
-        folders = list(spec.submodule_search_locations or ())  # of a folder without __init__.py
-        raise _taken("is installed", spec.origin or ", ".join(folders))
+        folders = list(spec.submodule_search_locations or ())  # of a package without __init__.py
+        raise _name_conflict("is installed", spec.origin or ", ".join(folders))
     modules = {name: _Alias(name) for name in ALIASES}
     for name, module in modules.items():
         parent, _, child = name.rpartition(".")
@@ -103,9 +107,9 @@ def install_alias() -> None:
     sys.modules.update(modules)
 
 
-def _taken(how: str, where: str | None) -> UsageError:
+def _name_conflict(state: str, where: str | None) -> UsageError:
     return UsageError(
-        f"{NAME} can't stand for facenet_models: the package of that name {how}",
+        f"{NAME} can't be an alias of facenet_models: the package of that name {state}",
         found=where,
         next_step="pip uninstall facenet-pytorch, or remove that folder from Python's path; or "
         "import facenet_models in the code instead",
@@ -113,7 +117,7 @@ def _taken(how: str, where: str | None) -> UsageError:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a script or module, as Python itself would, with the alias in place."""
+    """Install the alias, and run a script or module as Python does."""
     parser = argparse.ArgumentParser(
         prog="python -m facenet_models.compat",
         description=f"Run Python code in which {NAME} means facenet_models.",
@@ -123,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="Passed on.")
     options = parser.parse_args(arguments)
     if not options.is_module and not Path(options.target).is_file():
-        parser.error(f"there is no script {options.target}")
+        parser.error(f"no such script: {options.target}")
     sys.argv = [options.target, *options.arguments]
     if not options.is_module:
         sys.path[0] = str(Path(options.target).resolve().parent)
@@ -138,7 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    # Under its own name, not __main__, so that a script's own install_alias meets the same class.
+    # Run main of facenet_models.compat, not of __main__: a script that calls install_alias itself
+    # must see the same class _Alias.
     from facenet_models import compat
 
     compat.main()

@@ -1,4 +1,4 @@
-"""Devices by name."""
+"""Find torch's devices by name."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ if TYPE_CHECKING:
 def find_device(name: str) -> torch.device:
     """Return torch's device of that name.
 
+    Args:
+        name: Such as cpu, cuda, cuda:1 or mps.
+
     Raises:
-        UsageError: torch has no such kind of device, or this machine has none.
+        UsageError: torch does not have this kind of device, or this machine does not.
 
     Example:
         >>> find_device("cpu")
         device(type='cpu')
     """
-    import torch  # here, so that commands can report that it is missing
+    import torch  # imported here so that commands can report a missing torch
 
     try:
         device = torch.device(name)
@@ -30,9 +33,9 @@ def find_device(name: str) -> torch.device:
         ) from error
     try:
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # whatever is missing
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # depends on the device
         raise UsageError(
-            f"torch {torch.__version__} has no device {name!r} here",
-            next_step="leave --device out, or install a torch that is built for it",
+            f"torch {torch.__version__} has no device {name!r} on this machine",
+            next_step="leave --device out, or install a build of torch for it",
         ) from error
     return device

@@ -1,16 +1,16 @@
-"""Faster inference with the same answers.
+"""Make the networks faster for inference, with the same outputs up to rounding.
 
-Two ways, chosen with `backend`; images/s of InceptionResnetV1 at 160x160 on two cores of a Xeon
-with AVX-512 (torch 2.13, onnxruntime 1.32), one image at a time and 32:
+There are two backends. Images per second of InceptionResnetV1 at 160x160, on two cores of a Xeon
+with AVX-512 (torch 2.13, onnxruntime 1.32), for batches of 1 and of 32:
 
 =================  =====  =====
-as it is              31     64
+not optimized         31     64
 ``"torch"``           43     93   batch normalisations folded, channels last
 ``"onnxruntime"``     94    115   the same folded network, in onnxruntime
 =================  =====  =====
 
-torch.compile is not among them. By default it gave 37 and 92 after half a minute of compiling per
-batch size; with the inductor's freezing it was faster and wrong (embeddings 0.7 apart).
+torch.compile is not used. Its default gave 37 and 92 after half a minute of compiling for each
+batch size. With the inductor's option ``freezing`` it was faster, but embeddings were wrong by 0.7.
 """
 
 from __future__ import annotations
@@ -34,26 +34,34 @@ Backend = Literal["auto", "torch", "onnxruntime"]
 def optimize(
     model: nn.Module, *, backend: Backend = "auto", threads: int | None = None
 ) -> nn.Module:
-    """A copy of `model` for inference: faster, and the same to within 2e-6 (L2 of an embedding).
+    """Return a faster copy of `model` for inference; embeddings differ by at most 2e-6 (L2).
+
+    The copy has no trainable parameters, and gives the same outputs in training mode. Its
+    state_dict differs from the model's: keep the model itself for saving. ``classify`` can be set
+    as on the model.
 
     Args:
-        model: One of this package's networks, in eval mode; it is left as it is.
-        backend: "torch" gives a module of the same class, on any device and of any dtype, through
-            which gradients reach the input. "onnxruntime" gives an `OnnxModule`, for float32 on
-            the CPU. "auto" takes the latter if it is installed and the model is of that kind.
-        threads: Of onnxruntime; None takes `torch.get_num_threads()`.
-
-    The copy has no trainable parameters, acts the same in training mode, and its state_dict is
-    its own: keep the model itself for saving. ``classify`` can be switched as on the model.
+        model: One of this package's networks, in eval mode. It is not changed.
+        backend: "torch" returns a module of the same class, for any device and dtype; gradients
+            with respect to the input are available. "onnxruntime" returns an `OnnxModule`, for
+            float32 on the CPU. "auto" chooses onnxruntime if it is installed and the model is
+            float32 on the CPU.
+        threads: Number of onnxruntime's threads; the default is `torch.get_num_threads()`.
 
     Raises:
-        UsageError: Another model, one in training mode, or one that the backend does not take.
-        FacenetError: onnx or onnxruntime is asked for and not installed.
+        UsageError: The model is of another class or in training mode, or the backend does not
+            support its dtype or device.
+        MissingPackageError: The backend is onnxruntime, and onnx or onnxruntime is not installed.
+
+    Example:
+        >>> fast = optimize(InceptionResnetV1("vggface2").eval())  # doctest: +SKIP
+        >>> fast(faces).shape  # doctest: +SKIP
+        torch.Size([8, 512])
     """
     check_eval(model)
-    describe(model)  # refuses what is not ours
+    describe(model)  # raises UsageError for other classes
     if backend not in ("auto", "torch", "onnxruntime"):
-        raise UsageError(f"there is no backend {backend!r}", expected="auto, torch or onnxruntime")
+        raise UsageError(f"unknown backend {backend!r}", expected="auto, torch or onnxruntime")
     if backend == "auto":
         installed = find_spec("onnx") is not None and find_spec("onnxruntime") is not None
         backend = "onnxruntime" if installed and _is_cpu_float32(model) else "torch"
@@ -62,27 +70,30 @@ def optimize(
         return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return] # missing from its signature
     if not _is_cpu_float32(model):
         raise UsageError(
-            "onnxruntime takes float32 models on the CPU here",
-            found=_kinds(model),
+            "the backend onnxruntime needs a float32 model on the CPU",
+            found=_dtypes_and_devices(model),
             next_step='model.float().cpu(), or backend="torch"',
         )
     return OnnxModule(folded, threads=threads)
 
 
 def check_eval(model: nn.Module) -> None:
-    """Raises UsageError if any part of `model` is in training mode."""
+    """Raise UsageError if any part of `model` is in training mode."""
     if any(module.training for module in model.modules()):
         raise UsageError(
-            "the model is in training mode, in which its batch normalisations can't be fixed",
+            "the model is in training mode, where its batch normalisations are not constant",
             next_step="call model.eval() first",
         )
 
 
 def fold_batch_norms(model: nn.Module) -> nn.Module:
-    """A copy of `model` whose batch normalisations are part of the layers before them.
+    """Return a copy of `model` whose batch normalisations are folded into the layers before them.
 
-    Folded in float64 and rounded once. Dropout is left out and ReLU works in place. A module is
-    folded if it is `facenet_models.networks.folding.Foldable`.
+    The new weights are computed in float64 and rounded once. Dropout is removed, and ReLU works
+    in place. Modules are folded that are `facenet_models.networks.folding.Foldable`.
+
+    Example:
+        >>> folded = fold_batch_norms(model.eval())  # doctest: +SKIP
     """
     model = copy.deepcopy(model).requires_grad_(False)
     for module in model.modules():
@@ -92,16 +103,16 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
 
 
 class OnnxModule(nn.Module):
-    """A network run by onnxruntime, called like the network itself; made by `optimize`.
+    """A network that runs in onnxruntime and is called like the network itself; see `optimize`.
 
-    Takes and gives float32 tensors on the CPU. No gradient passes through. Images of any batch
-    size, and of every size that the network takes.
+    Inputs and outputs are float32 tensors on the CPU, without gradients. The batch size is free,
+    and so is the size of images where the network allows it.
     """
 
     def __init__(self, model: nn.Module, *, threads: int | None = None) -> None:
         super().__init__()
-        # Kept for its weights, which the other setting of `classify` needs. Not as a submodule:
-        # `.to` and `.train` must not reach it.
+        # The other value of `classify` needs the weights again. In a tuple, the model is not a
+        # submodule, so `.to` and `.train` do not change it.
         self._source = (model,)
         self._threads = threads or torch.get_num_threads()
         self._sessions: dict[bool, Any] = {}
@@ -110,40 +121,43 @@ class OnnxModule(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """What the network answers to `x`, ``(N, 3, H, W)``.
+        """Return the network's outputs for `x`, ``(N, 3, H, W)``.
 
         Raises:
             TypeError: `x` is not float32 on the CPU.
-            RuntimeError: The network does not take this size, or can't ``classify``.
+            RuntimeError: The network does not support this size, or can't ``classify``.
         """
         if x.dtype != torch.float32 or x.device.type != "cpu":
             raise TypeError(
-                f"this model runs in onnxruntime and takes float32 on the CPU, not {x.dtype} on "
-                f'{x.device}: optimize(model, backend="torch") takes others'
+                f"this model runs in onnxruntime and needs float32 on the CPU, not {x.dtype} on "
+                f'{x.device}; use optimize(model, backend="torch") for other inputs'
             )
         session = self._session()
         try:
             arrays = session.run(None, {INPUT: x.detach().contiguous().numpy()})
-        except Exception as error:  # onnxruntime's have no common base
-            raise RuntimeError(f"onnxruntime refuses input of shape {(*x.shape,)}: {error}") from (
-                error
-            )
+        except Exception as error:  # onnxruntime's errors have no common base class
+            raise RuntimeError(
+                f"onnxruntime failed on input of shape {(*x.shape,)}: {error}"
+            ) from (error)
         tensors = tuple(torch.from_numpy(array) for array in arrays)
         return tensors if len(tensors) > 1 else tensors[0]
 
     def extra_repr(self) -> str:
+        """Return the network's class and the number of threads."""
         return f"{type(self._source[0]).__name__}, threads={self._threads}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OnnxModule:
-        twin = OnnxModule(self._source[0], threads=self._threads)
-        twin.classify = self.classify
-        return twin
+        duplicate = OnnxModule(self._source[0], threads=self._threads)
+        duplicate.classify = self.classify
+        return duplicate
 
     def __reduce__(self) -> Any:
-        raise TypeError("an optimized model can't be pickled: save the model, and optimize it anew")
+        raise TypeError(
+            "an optimized model can't be pickled; save the original model, and optimize it again"
+        )
 
     def _session(self) -> Any:
-        """The session for this setting of `classify`, made on first use."""
+        """Return the session for the present value of `classify`; create it on first use."""
         if self.classify not in self._sessions:
             model = self._source[0]
             if hasattr(model, "classify"):
@@ -159,9 +173,9 @@ class OnnxModule(nn.Module):
 
 
 def _is_cpu_float32(model: nn.Module) -> bool:
-    return _kinds(model) == "torch.float32 on cpu"
+    return _dtypes_and_devices(model) == "torch.float32 on cpu"
 
 
-def _kinds(model: nn.Module) -> str:
+def _dtypes_and_devices(model: nn.Module) -> str:
     kinds = {f"{value.dtype} on {value.device.type}" for value in model.parameters()}
     return ", ".join(sorted(kinds))

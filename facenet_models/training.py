@@ -1,12 +1,12 @@
-"""Training and evaluating over an epoch, as facenet-pytorch's ``training`` offers it.
+"""Train or evaluate a model over one epoch, as facenet-pytorch's module ``training`` does.
 
-Same names, parameters and results as facenet-pytorch 2.6.0 (``models/utils/training.py``), except
-that
+Names, parameters and results are those of facenet-pytorch 2.6.0
+(https://github.com/timesler/facenet-pytorch/blob/master/models/utils/training.py), except that
 
-* each `pass_epoch` that is given no metrics times with a timer of its own, so that the pause
-  between two epochs counts nowhere; there, one timer lives as long as the program;
-* evaluating builds no graph of gradients, whatever the caller has set;
-* training without an optimizer, and an empty loader, are a ValueError at once;
+* without metrics, each `pass_epoch` has its own timer. In facenet-pytorch one timer serves all
+  epochs, so the first batch of an epoch includes the pause before it;
+* evaluation never builds a gradient graph, whatever the caller has set;
+* training without an optimizer, and an empty loader, raise ValueError at once;
 * a time too short to measure gives an infinite rate, not a ZeroDivisionError.
 """
 
@@ -25,12 +25,17 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 
 
 class Logger:
-    """Prints one line per epoch, rewritten after each batch.
+    """Print one line per epoch, and rewrite it after each batch.
 
     Args:
-        mode: What to call the epoch: "Train" or "Valid".
-        length: Its number of batches; the line is finished after as many.
-        calculate_mean: The values passed in are sums over all batches so far: print their means.
+        mode: Label of the epoch: "Train" or "Valid".
+        length: Number of batches, after which the line is complete.
+        calculate_mean: The values passed are sums over all batches so far; print their means.
+
+    Example:
+        >>> logger = Logger("Train", length=1)
+        >>> logger(0.5, {"acc": 1.0}, 0)  # doctest: +SKIP
+        Train |     1/1    | loss:    0.5000 | acc:    1.0000
     """
 
     def __init__(self, mode: str, length: int, calculate_mean: bool = False) -> None:
@@ -47,11 +52,16 @@ class Logger:
 
 
 class BatchTimer:
-    """A metric: how fast batches go by, from one call to the next.
+    """A metric that measures the time from one call to the next.
 
     Args:
-        rate: Give a rate, samples or batches per second; else seconds per sample or batch.
+        rate: Return samples or batches per second; else seconds per sample or batch.
         per_sample: Count samples; else batches.
+
+    Example:
+        >>> timer = BatchTimer(per_sample=False)
+        >>> bool(timer(torch.zeros(8, 2), torch.zeros(8)) > 0)
+        True
     """
 
     def __init__(self, rate: bool = True, per_sample: bool = True) -> None:
@@ -60,7 +70,7 @@ class BatchTimer:
         self.start = time.perf_counter()
 
     def __call__(self, y_pred: Tensor, y: Tensor) -> Tensor:  # noqa: ARG002 # a metric takes both
-        """A float32 scalar; the clock starts anew."""
+        """Return the rate or the time since the last call, as a float32 scalar."""
         now = time.perf_counter()
         elapsed, self.start = now - self.start, now
         if self.per_sample:
@@ -71,7 +81,16 @@ class BatchTimer:
 
 
 def accuracy(logits: Tensor, y: Tensor) -> Tensor:
-    """Share of rows of `logits`, ``(N, classes)``, whose greatest is at `y`, ``(N,)``: a scalar."""
+    """Return the fraction of rows of `logits` whose maximum is at `y`, as a scalar.
+
+    Args:
+        logits: ``(N, classes)``.
+        y: ``(N,)``, the true classes.
+
+    Example:
+        >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
+        tensor(0.5000)
+    """
     return (logits.argmax(dim=1) == y).float().mean()
 
 
@@ -86,32 +105,39 @@ def pass_epoch(
     device: torch.device | str = "cpu",
     writer: Any = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Train (``model.train()`` before) or evaluate (``model.eval()``) over all of `loader`.
+    """Train (after ``model.train()``) or evaluate (after ``model.eval()``) over all of `loader`.
 
     Args:
-        model: It must be on `device` already.
-        loss_fn: Takes the model's answer and the labels; gives a scalar, the batch's mean.
-        loader: Batches ``(x, y)``; it has a length, as a `torch.utils.data.DataLoader`.
+        model: Must be on `device` already.
+        loss_fn: Function of the model's output and the labels that returns a scalar, the mean of
+            the batch.
+        loader: Yields batches ``(x, y)`` and has a length, as `torch.utils.data.DataLoader`.
         optimizer: Steps after each batch in training.
         scheduler: Of the learning rate; steps at the end of an epoch in training.
-        batch_metrics: Functions of the answer and the labels, called after each batch. Default:
+        batch_metrics: Functions of the output and the labels, called after each batch. Default:
             ``{"time": BatchTimer()}``.
         show_running: Print means over the batches so far; else the values of each batch.
-        device: Where batches go.
-        writer: Of tensorboard, or anything with its ``add_scalars``, to which ``iteration`` and
-            ``interval`` were added, both int: in training every ``interval``-th batch is written
-            and ``iteration`` counted up, in evaluation the means are written at the end.
+        device: Batches are moved to this device.
+        writer: A SummaryWriter of tensorboard, or another object with ``add_scalars``, with two
+            additional int attributes, ``iteration`` and ``interval``. In training, every
+            ``interval``-th batch is written, and ``iteration`` is incremented after each batch. In
+            evaluation, the means are written at the end.
 
     Returns:
         The mean loss and the mean of each metric over the batches, as scalars on the CPU.
 
     Raises:
         ValueError: `loader` has no batch, or there is no optimizer for a model in training mode.
+
+    Example:
+        >>> loss, metrics = pass_epoch(  # doctest: +SKIP
+        ...     model.train(), torch.nn.CrossEntropyLoss(), loader, optimizer
+        ... )
     """
     if model.training and optimizer is None:
         raise ValueError("training needs an optimizer; call model.eval() first to evaluate")
     if len(loader) == 0:
-        raise ValueError("the loader has no batch")
+        raise ValueError("the loader has no batches")
     metrics_of = {"time": BatchTimer()} if batch_metrics is None else batch_metrics
     training, mode = model.training, "Train" if model.training else "Valid"
     logger = Logger(mode, len(loader), calculate_mean=show_running)
@@ -119,15 +145,15 @@ def pass_epoch(
     for x, y in loader:
         labels = y.to(device)
         with torch.set_grad_enabled(training):
-            answer = model(x.to(device))
-            loss = loss_fn(answer, labels)
+            output = model(x.to(device))
+            loss = loss_fn(output, labels)
         if training and optimizer is not None:
             loss.backward()  # type: ignore[no-untyped-call] # torch's own lacks types
             optimizer.step()
             optimizer.zero_grad()
         loss = loss.detach().cpu()
         values = {
-            name: metric(answer, labels).detach().cpu() for name, metric in metrics_of.items()
+            name: metric(output, labels).detach().cpu() for name, metric in metrics_of.items()
         }
         loss_sum = loss_sum + loss
         sums = {name: sums.get(name, 0) + value for name, value in values.items()}
@@ -149,7 +175,12 @@ def pass_epoch(
 
 
 def collate_pil(x: Iterable[tuple[X, Y]]) -> tuple[list[X], list[Y]]:
-    """Images and labels of a batch as two lists, for images that can't be stacked (PIL's)."""
+    """Collate a batch to a list of images and a list of labels, for images that can't be stacked.
+
+    Example:
+        >>> collate_pil([("image 1", 0), ("image 2", 1)])
+        (['image 1', 'image 2'], [0, 1])
+    """
     pairs: Sequence[tuple[X, Y]] = list(x)
     return [image for image, _ in pairs], [label for _, label in pairs]
 

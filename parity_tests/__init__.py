@@ -1,1 +1,1 @@
-"""Runs reference and candidate side by side and judges."""
+"""Run reference and candidate on the same images, and judge whether they compute the same."""

@@ -1,4 +1,4 @@
-"""Runs images through a network some at a time, with fewer of them where memory runs out."""
+"""Run images through a network in batches, halving the batch size where memory runs out."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from parity_tests.feeds import Feed
 
 Array = npt.NDArray[Any]
 
-# How libraries say that memory ran out, apart from MemoryError: torch on CPU, CUDA and MPS, and
-# onnxruntime.
+# Parts of the messages with which torch (CPU, CUDA, MPS) and onnxruntime report that memory ran
+# out, where they don't raise MemoryError.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Failed to allocate memory")
 
 
 class Runner(Protocol):
-    """What answers to images: `parity_tests.reference.runner.ReferenceRunner`, a candidate, …"""
+    """A network that can be run: `parity_tests.reference.runner.ReferenceRunner`, a candidate, …"""
 
     @property
     def name(self) -> str: ...
 
     def run(self, images: Array) -> tuple[Array, ...]:
-        """Answers to NHWC images, in TensorFlow's layout."""
+        """Return the outputs for NHWC images, in TensorFlow's layout."""
         ...
 
 
 @dataclass
 class Batches:
-    """How images are put together: at most `size` of them at a time.
+    """Runs images in batches of at most `size`.
 
-    `size` becomes smaller where memory runs out, which `notes` then says. `progress` hears of each
-    image that is done.
+    `size` is halved where memory runs out, with a line in `notes`. `progress` is advanced for each
+    image.
     """
 
     size: int
@@ -44,12 +44,12 @@ class Batches:
     notes: list[str] = field(default_factory=list)
 
     def feed(self, runner: Runner, feed: Feed, dtype: str) -> Array:
-        """All outputs for every image of `feed`: a row an image, outputs joined.
+        """Return all outputs for every image of `feed`: one row for each image, outputs joined.
 
-        `dtype` is NumPy's type that the images are given in.
+        `dtype` is the NumPy dtype in which the images are fed.
 
         Raises:
-            ParityError: Memory does not suffice for one image, or whatever the runner raises.
+            ParityError: Memory does not suffice for one image. Other errors of the runner pass.
         """
         rows: list[Array] = []
         start = 0
@@ -68,14 +68,14 @@ class Batches:
         return np.concatenate(rows)
 
     def all(self, runner: Runner, feeds: Sequence[Feed], dtype: str = "float32") -> Array:
-        """The rows of all feeds."""
+        """Return the rows of all feeds, in order."""
         return np.concatenate([self.feed(runner, feed, dtype) for feed in feeds])
 
     def halve(self, name: str, tried: int) -> None:
-        """Half as many images at a time as were `tried`, and a note that says so.
+        """Set `size` to half of the `tried` number of images, and add a note.
 
         Raises:
-            ParityError: It was one.
+            ParityError: `tried` is 1.
         """
         if tried <= 1:
             raise ParityError(
@@ -87,5 +87,5 @@ class Batches:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether that is what `error` means, whichever library raised it."""
+    """Return whether `error` means that memory ran out, whichever library raised it."""
     return isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)

@@ -1,4 +1,4 @@
-"""``facenet verify`` and ``facenet capture``: run both networks and judge; record one."""
+"""The commands ``facenet verify`` and ``facenet capture``."""
 
 from __future__ import annotations
 
@@ -28,19 +28,23 @@ if TYPE_CHECKING:
 FILE = click.Path(dir_okay=False, path_type=Path)
 SELF_TEST_TAKES = ("self_test", "seed", "step", "mutants", "json_file")
 _FEEDS = (
-    click.option("--images", type=click.Path(path_type=Path), help="Add the faces of this folder."),
+    click.option(
+        "--images", type=click.Path(path_type=Path), help="Add the face images of this folder."
+    ),
     click.option(
         "--count", type=click.IntRange(1), show_default="5", help="Images of each kind of noise."
     ),
-    click.option("--seed", type=click.IntRange(0), show_default="20180402", help="Of the noise."),
     click.option(
-        "--batch", type=click.IntRange(1), default=32, show_default=True, help="Images at a time."
+        "--seed", type=click.IntRange(0), show_default="20180402", help="Seed of the noise."
+    ),
+    click.option(
+        "--batch", type=click.IntRange(1), default=32, show_default=True, help="Images in a batch."
     ),
 )
 
 
 def feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say what is fed."""
+    """Add the options that choose the images."""
     for option in reversed(_FEEDS):
         command = option(command)
     return command
@@ -64,26 +68,28 @@ def feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Choice(["none", "blocks", "all"]),
     default="blocks",
     show_default=True,
-    help="Where to compare on the way: nowhere, at every block, or at every convolution too.",
+    help="Layers to compare: none, every block, or every convolution too.",
 )
 @click.option(
-    "--device", default="cpu", show_default=True, help="Where CANDIDATE runs: cpu, cuda, mps."
+    "--device", default="cpu", show_default=True, help="Device that runs CANDIDATE: cpu, cuda, mps."
 )
 @click.option(
     "--dtype",
     type=click.Choice(DTYPES),
     default="float32",
     show_default=True,
-    help="What CANDIDATE computes in. What rounds more coarsely is held to limits as much wider.",
+    help="Type that CANDIDATE computes in; limits are wider for types that round more coarsely.",
 )
 @click.option("--compile", is_flag=True, help="Run CANDIDATE through torch.compile.")
 @click.option(
     "--self-test",
     is_flag=True,
-    help="Break CANDIDATE on purpose, one defect at a time, and count what each gate notices.",
+    help="Plant defects in CANDIDATE, one at a time, and count those that each gate finds.",
 )
 @click.option(
-    "--mutants", type=click.IntRange(1), help="With --self-test: so many defects, not all."
+    "--mutants",
+    type=click.IntRange(1),
+    help="With --self-test: number of defects to plant, drawn at random (default: all).",
 )
 @step_option
 @reports_errors
@@ -106,13 +112,13 @@ def verify_command(
     mutants: int | None,
     step: int | None,
 ) -> None:
-    """Feed identical images to REFERENCE in TensorFlow and to CANDIDATE in PyTorch, and judge.
+    """Run REFERENCE in TensorFlow and CANDIDATE in PyTorch on the same images, and compare them.
 
-    REFERENCE is a checkpoint, a frozen graph, MTCNN's .npy, or what `facenet capture` recorded;
-    CANDIDATE a .pt, .safetensors or .onnx file. The checkpoint's own graph runs (.meta, or the
+    REFERENCE is a checkpoint, a frozen graph, MTCNN's .npy, or a record made by `facenet capture`;
+    CANDIDATE is a .pt, .safetensors or .onnx file. The checkpoint's own graph runs (.meta, or the
     frozen .pb), else the project's. Gates: weights bit for bit; both networks in float64 (1e-12);
-    in float32 (L2 < 1e-5, and no farther from float64 than TensorFlow's own rounding); pairwise
-    distances and nearest neighbours.
+    in float32 (L2 < 1e-5, and no farther from float64 than rounding explains); pairwise distances
+    and nearest neighbours.
 
     \b
     Examples:
@@ -125,17 +131,19 @@ def verify_command(
       facenet verify 20180402-114759 vggface2.pt --self-test --mutants 100
 
     Exit codes: 0 every gate passed; 1 one did not, or no verdict was reached; 2 wrong usage;
-    130 interrupted (what was found until then is reported, and called partial).
+    130 interrupted (the report of what was compared until then is marked partial).
     """
     files = {"json": json_file, "junit": junit_file, "markdown": markdown_file, "html": html_file}
     for path in files.values():
         if path:
             check_target(path, overwrite=True)
     if self_test:
-        _refuse_others(click.get_current_context())
+        _check_self_test_options(click.get_current_context())
         sys.exit(_self_test(reference, candidate, seed, step, mutants, json_file))
     if mutants is not None:
-        raise UsageError("--mutants goes with --self-test")
+        raise UsageError(
+            "--mutants needs --self-test", next_step="add --self-test, or leave it out"
+        )
     from parity_tests.open_sides import FeedOptions
     from parity_tests.report import save, show
     from parity_tests.verify import Options, verify
@@ -152,7 +160,7 @@ def verify_command(
     with TerminalProgress(counted=True) as progress:
         report = verify(reference, candidate, options, progress)
     problems = [
-        _problem(partial(save, report, path, cast("Form", form)))
+        _error_of(partial(save, report, path, cast("Form", form)))
         for form, path in files.items()
         if path
     ]
@@ -161,8 +169,8 @@ def verify_command(
     sys.exit(INTERRUPTED if report.partial else 0 if report.passed else 1)
 
 
-def _problem(write: Callable[[], None]) -> FacenetError | None:
-    """What keeps a file from being written. It is said after the verdict, which took longer."""
+def _error_of(write: Callable[[], None]) -> FacenetError | None:
+    """Write a file; return the error, to be raised after the verdict has been printed."""
     try:
         write()
     except FacenetError as error:
@@ -176,8 +184,8 @@ def _raise_first(problems: Sequence[FacenetError | None]) -> None:
             raise problem
 
 
-def _refuse_others(context: click.Context) -> None:
-    """UsageError if an option is given that the self-test can't heed; defaults are not given."""
+def _check_self_test_options(context: click.Context) -> None:
+    """Raise UsageError if an option was given that the self-test ignores."""
     given = [
         option
         for option in context.command.params
@@ -187,7 +195,7 @@ def _refuse_others(context: click.Context) -> None:
     ]
     if given:
         raise UsageError(
-            "--self-test goes with --seed, --step, --mutants and --json only",
+            "--self-test takes only --seed, --step, --mutants and --json",
             found=", ".join(option.opts[0] for option in given),
         )
 
@@ -200,21 +208,21 @@ def _self_test(
     mutants: int | None,
     json_file: Path | None,
 ) -> int:
-    """Run it and print what it found; the exit code."""
+    """Run the self-test, print its outcome and return the exit code."""
     from parity_tests.open_sides import FeedOptions, open_candidate, open_live
-    from parity_tests.reference.hdf5 import is_store
+    from parity_tests.reference.hdf5 import is_hdf5
     from parity_tests.report.files import save_text
     from parity_tests.selftest.report import passed, text, to_json
-    from parity_tests.selftest.run import Outcome, reference_feeds, selftest
+    from parity_tests.selftest.run import Outcome, reduce_feeds, selftest
 
-    if is_store(Path(reference)):
+    if is_hdf5(Path(reference)):
         raise UsageError(
             "the self-test compares layers in float64, which is not recorded",
             file=reference,
             next_step="give it the checkpoint itself",
         )
     side = open_live(reference, FeedOptions(seed=seed), step)
-    reference_feeds(side)
+    reduce_feeds(side)
     outcomes: list[Outcome] = []
     interrupted = False
     with TerminalProgress(counted=True) as progress:
@@ -222,8 +230,8 @@ def _self_test(
             outcomes.extend(selftest(side, open_candidate(candidate), mutants, progress))
         except KeyboardInterrupt:
             interrupted = True
-    said = json.dumps(to_json(outcomes, partial=interrupted), indent=1) + "\n"
-    problem = _problem(partial(save_text, said, json_file)) if json_file else None
+    document = json.dumps(to_json(outcomes, partial=interrupted), indent=1) + "\n"
+    problem = _error_of(partial(save_text, document, json_file)) if json_file else None
     click.echo(text(outcomes, partial=interrupted), nl=False)
     _raise_first([problem])
     return INTERRUPTED if interrupted else 0 if passed(outcomes) else 1
@@ -231,7 +239,7 @@ def _self_test(
 
 @click.command(
     "capture",
-    short_help="Record what a TensorFlow graph answers.",
+    short_help="Record the outputs of a TensorFlow graph.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
 )
@@ -244,7 +252,7 @@ def _self_test(
     type=click.Choice(["none", "blocks", "all"]),
     default="blocks",
     show_default=True,
-    help="Record what these layers give for the first feed, to compare layer by layer later.",
+    help="Layers whose activations are recorded for the first feed, to compare them later.",
 )
 @step_option
 @json_option
@@ -261,10 +269,10 @@ def capture_command(
     step: int | None,
     as_json: bool,
 ) -> None:
-    """Run REFERENCE in TensorFlow, and record all that `facenet verify` needs of it.
+    """Run REFERENCE in TensorFlow, and record everything that `facenet verify` needs of it.
 
-    REFERENCE is a checkpoint, a frozen graph or MTCNN's .npy. Recorded are the images, the answers
-    in float32 and float64, the layers' activations, and a hash of every weight. Where that file is,
+    REFERENCE is a checkpoint, a frozen graph or MTCNN's .npy. The record contains the images, the
+    outputs in float32 and float64, activations of layers, and a hash of every weight. With it,
     weights can be verified without TensorFlow and without the checkpoint.
 
     \b
@@ -281,7 +289,7 @@ def capture_command(
 
     if out.suffix not in STORES:
         raise UsageError(
-            "a recorded reference is a file that ends in .h5 or .hdf5",
+            "the name of a recorded reference must end in .h5 or .hdf5",
             file=out,
             next_step=f"--out {shlex.quote(f'{out}.h5')}",
         )
@@ -298,7 +306,7 @@ def capture_command(
     samples, layered = sum(len(feed.samples) for feed in side.feeds), len(side.feeds[0].images)
     click.echo(f"{side.description}, recorded")
     click.echo(f"  output   {out} ({out.stat().st_size / 1e6:.1f} MB)")
-    click.echo(f"  answers  to {samples} images, in float32 and float64")
+    click.echo(f"  outputs  for {samples} images, in float32 and float64")
     click.echo(f"  layers   {about['activations']} activations for {layered} images")
     for note in batches.notes:
         click.echo(f"  note     {note}")

@@ -1,4 +1,4 @@
-"""What both networks are fed: seeded noise, extremes, real faces. Everything is recorded."""
+"""The images on which both networks run: seeded noise, extremes, real faces."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from converter.architectures import ARCHITECTURES
 from facenet_common.errors import ParityError
+from facenet_common.optional import require
+from facenet_common.text import check_path
 
 Array = npt.NDArray[Any]
 
@@ -21,10 +23,9 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 @dataclass(frozen=True)
 class Feed:
-    """A named batch: float32 NHWC, RGB, standardised. `samples` names each image.
+    """A named batch of images: float32 NHWC, RGB, standardised. `samples` names each image.
 
-    `optional`: a reference that can't take it is no fault, since its graph may be built for one
-    size.
+    `optional`: a reference may fail on it, since its graph may be built for one size.
     """
 
     name: str
@@ -43,6 +44,10 @@ def standard_feeds(architecture: str, count: int = 5, seed: int = SEED) -> tuple
             ``odd_feed_size`` decide height and width.
         count: Images of noise, and of structured noise.
         seed: Seed of `numpy.random.default_rng`; each feed draws from its own stream of it.
+
+    Example:
+        >>> [feed.name for feed in standard_feeds("pnet")]
+        ['noise', 'structured', 'single', 'extremes']
     """
     known = ARCHITECTURES[architecture]
     height, width = known.feed_size
@@ -65,30 +70,30 @@ def standard_feeds(architecture: str, count: int = 5, seed: int = SEED) -> tuple
 
 
 def face_feed(folder: Path, size: tuple[int, int] = (160, 160)) -> Feed:
-    """Return the images of `folder`, cut square, scaled, standardised as in training.
+    """Return the images of `folder`, cropped to a square, scaled, standardised as in training.
 
     `size` is height and width in pixels; the published models take 160x160.
 
     Raises:
-        ParityError: The folder holds no image, one can't be read, or Pillow is missing.
+        ParityError: The folder has no images, or one can't be read.
+        MissingPackageError: Pillow is not installed.
     """
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ModuleNotFoundError as error:
-        raise ParityError("Pillow is needed to read images: pip install pillow") from error
+    pillow = require("PIL.Image", "reading images")
     if not folder.is_dir():
-        raise ParityError("there is no such folder of images", file=folder)
+        raise ParityError(
+            "the folder of images does not exist", file=folder, next_step=check_path(folder)
+        )
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise ParityError(
-            "the folder holds no images", file=folder, expected=", ".join(IMAGE_SUFFIXES)
+            "the folder has no images", file=folder, expected=", ".join(IMAGE_SUFFIXES)
         )
     images = []
     for path in paths:
         try:
-            with Image.open(path) as image:
+            with pillow.open(path) as image:
                 images.append(_face(image.convert("RGB"), size))
-        except (OSError, UnidentifiedImageError, ValueError) as error:
+        except (OSError, ValueError) as error:  # UnidentifiedImageError is an OSError
             raise ParityError(
                 "an image can't be read", file=path, found=error, next_step="remove or replace it"
             ) from error
@@ -122,7 +127,7 @@ def _structured(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def _extremes(height: int, width: int) -> Array:
-    """Uniform images at the ends and the middle of what pixels can be, and the sharpest texture."""
+    """Return uniform images in black, grey and white, and a checkerboard of single pixels."""
     rows, columns = np.indices((height, width))
     board = np.where((rows + columns) % 2, 1.0, -1.0).astype(np.float32)[..., None]
     flat = [np.full((height, width, 3), value, np.float32) for value in (-1.0, 0.0, 1.0)]
@@ -130,5 +135,5 @@ def _extremes(height: int, width: int) -> Array:
 
 
 def describe(feeds: Sequence[Feed]) -> tuple[str, ...]:
-    """The feeds in words, for a report."""
+    """Describe the feeds for a report."""
     return tuple(f"{f.name} {list(f.images.shape)}: {f.description}" for f in feeds)

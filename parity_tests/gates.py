@@ -1,6 +1,6 @@
-"""The gates: what is demanded of a candidate, each with its formula and what was measured.
+"""The gates: the demands on a candidate, each with its formula and the measured value.
 
-A gate looks at arrays and catalogs that others have made; it runs no network.
+A gate compares arrays and catalogs; it runs no network.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CLASSIFIER = ("Logits/", "logits.")
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A tensor without its values: PyTorch's name, element type, shape, and its bytes' SHA-256."""
+    """A tensor without its values: PyTorch's name, dtype, shape and the SHA-256 of its bytes."""
 
     name: str
     dtype: str
@@ -37,33 +37,34 @@ class Fingerprint:
 
     @classmethod
     def of(cls, ref: TensorRef) -> Fingerprint:
-        """That of a tensor, which is loaded for it."""
+        """Load a tensor and return its fingerprint."""
         return cls(ref.name, ref.dtype.name, ref.shape, tensor_sha256(ref.load()))
 
 
 def weights_gate(source: Catalog, candidate: Catalog) -> GateResult:
-    """Every tensor of the candidate equals the source's, bit for bit, after inverting the layout.
+    """Demand that every tensor equals the source's bit for bit, after inverting the layout.
 
-    A classifier that only one side has (frozen graphs lose theirs) is left out, and said.
+    A classifier that only one side has is not compared (freezing a graph removes it); the summary
+    says so.
     """
     diffs = list(diff(source, candidate))
     return _weights(diffs, [any(_is_classifier(name) for name in c) for c in (source, candidate)])
 
 
 def weights_gate_by_hash(source: Sequence[Fingerprint], candidate: Catalog) -> GateResult:
-    """As `weights_gate`, where all that is known of the source is its tensors' hashes."""
-    there = tensors_by_name(candidate, "torch")
-    hashes = {name: tensor_sha256(ref.load()) for name, ref in there.items()}
+    """Demand the same as `weights_gate`, given only the hashes of the source's tensors."""
+    tensors = tensors_by_name(candidate, "torch")
+    hashes = {name: tensor_sha256(ref.load()) for name, ref in tensors.items()}
     expected = {row.name: row for row in source}
-    diffs = [_diff_by_hash(row, there, hashes) for row in source]
-    diffs += [TensorDiff(name, "only in B") for name in there if name not in expected]
-    return _weights(diffs, [any(map(_is_classifier, names)) for names in (expected, there)])
+    diffs = [_diff_by_hash(row, tensors, hashes) for row in source]
+    diffs += [TensorDiff(name, "only in B") for name in tensors if name not in expected]
+    return _weights(diffs, [any(map(_is_classifier, names)) for names in (expected, tensors)])
 
 
 def _diff_by_hash(
-    row: Fingerprint, there: Mapping[str, TensorRef], hashes: Mapping[str, str]
+    row: Fingerprint, tensors: Mapping[str, TensorRef], hashes: Mapping[str, str]
 ) -> TensorDiff:
-    ref = there.get(row.name)
+    ref = tensors.get(row.name)
     if ref is None:
         return TensorDiff(row.name, "only in A")
     for kind, expected, found in (
@@ -115,18 +116,18 @@ def _finding(item: TensorDiff) -> Finding:
 
 
 def skipped(name: str, why: str) -> GateResult:
-    """A gate that can't be applied to this candidate."""
+    """Return the result of a gate that does not apply to this candidate."""
     return GateResult(name, "skipped", "not applied", 0.0, float("nan"), why)
 
 
 def errored(name: str, why: str) -> GateResult:
-    """A gate that should have been applied, and could not be."""
+    """Return the result of a gate that could not be applied."""
     return GateResult(name, "errored", "not measured", 0.0, float("nan"), why)
 
 
 def float64_gate(reference: Array, candidate: Array) -> GateResult:
-    """The TensorFlow graph in float64 against the module in float64: answers, one row a sample."""
-    problem = _unfit(reference, candidate, "float64", "float64")
+    """Demand that outputs in float64 differ by at most 1e-12; one row for each sample."""
+    problem = _incomparable(reference, candidate, "float64", "float64")
     measured = float("nan") if problem else float(np.max(np.abs(reference - candidate)))
     return GateResult(
         name="float64",
@@ -146,12 +147,16 @@ def float32_gate(
     precision: str = "float32",
     scale: Array | None = None,
 ) -> GateResult:
-    """The contract: each answer closer than 1e-5 (L2), and no farther from the truth than rounding.
+    """Demand an L2 distance below 1e-5, and no more error than rounding explains.
 
-    With `oracle`, the answers in float64, and `scale`, that of rounding for each sample (see
-    `parity_tests.rounding`): distances from the oracle, each divided by its scale, may have a
-    quadratic mean of at most `ROUNDING_FACTOR`. `precision` is what the candidate computed in;
-    both limits are multiplied by its `COARSENESS`.
+    Args:
+        reference, candidate: Their outputs, one row for each sample.
+        oracle: The reference's outputs in float64; None: only the first demand is made.
+        samples: Names of the rows.
+        precision: What the candidate computed in; both limits are multiplied by its `COARSENESS`.
+        scale: The scale of rounding for each sample (see `parity_tests.rounding`). The root mean
+            square of the distances from the oracle, each divided by its scale, may be at most
+            `ROUNDING_FACTOR`.
     """
     limits = FLOAT32_TOLERANCE * COARSENESS[precision], ROUNDING_FACTOR * COARSENESS[precision]
     gate = GateResult(
@@ -163,7 +168,7 @@ def float32_gate(
         measured=float("nan"),
         summary="",
     )
-    problem = _unfit(reference, candidate, "float32", answer_type(precision))
+    problem = _incomparable(reference, candidate, "float32", answer_type(precision))
     if problem:
         return replace(gate, summary=problem)
     distances = l2(reference, candidate)
@@ -181,7 +186,7 @@ def float32_gate(
         details |= {"reference_to_oracle": noise, "candidate_to_oracle": error}
         summary += f"; from float64 {error:.2g}, TensorFlow {noise:.2g}"
     if oracle is not None and scale is not None:
-        times = _times(l2(oracle, candidate), scale)
+        times = _root_mean_square(l2(oracle, candidate), scale)
         details |= {"rounding": float(scale.mean()), "times_rounding": times}
         summary += f", rounding {scale.mean():.2g}"
         if not times <= limits[1]:
@@ -201,10 +206,10 @@ def float32_gate(
 def task_gate(
     reference: Array, candidate: Array, samples: Sequence[str], precision: str = "float32"
 ) -> GateResult:
-    """What embeddings are for: their pairwise distances, and who is nearest to whom.
+    """Demand that pairwise distances and nearest neighbours of embeddings are unchanged.
 
-    Distances may move by twice the contract (the triangle inequality). A nearest neighbour may
-    only change among those that are as near within that. `precision` as for `float32_gate`.
+    Distances may change by twice the limit of `float32_gate` (triangle inequality). A nearest
+    neighbour may only change to one that is as near within that. `precision` as for `float32_gate`.
     """
     limit = 2 * FLOAT32_TOLERANCE * COARSENESS[precision]
     gate = GateResult(
@@ -216,18 +221,18 @@ def task_gate(
         measured=float("nan"),
         summary="",
     )
-    problem = _unfit(reference, candidate, "float32", answer_type(precision))
+    problem = _incomparable(reference, candidate, "float32", answer_type(precision))
     if problem:
         return replace(gate, summary=problem)
     if len(samples) < 3:
         return replace(gate, status="skipped", summary="fewer than three samples")
-    one, two = (_pairwise(side) for side in (reference, candidate))
-    moved = float(np.max(np.abs(one - two)))
+    expected, found = (_pairwise(side) for side in (reference, candidate))
+    moved = float(np.max(np.abs(expected - found)))
     changed = []
     for row, sample in enumerate(samples):
-        nearest = int(np.argmin(np.where(np.arange(len(samples)) == row, np.inf, two[row])))
-        best = np.min(np.delete(one[row], row))
-        if one[row, nearest] > best + limit:
+        nearest = int(np.argmin(np.where(np.arange(len(samples)) == row, np.inf, found[row])))
+        best = np.min(np.delete(expected[row], row))
+        if expected[row, nearest] > best + limit:
             changed.append(Finding(sample, f"its nearest neighbour became {samples[nearest]}"))
     return replace(
         gate,
@@ -238,28 +243,33 @@ def task_gate(
     )
 
 
-def l2(one: Array, other: Array) -> Array:
-    """L2 distance of each row, computed in float64."""
-    gap = one.astype(np.float64) - other.astype(np.float64)
+def l2(reference: Array, candidate: Array) -> Array:
+    """Return the L2 distance of each pair of rows, computed in float64.
+
+    Example:
+        >>> l2(np.array([[3.0, 4.0]]), np.zeros((1, 2)))
+        array([5.])
+    """
+    gap = reference.astype(np.float64) - candidate.astype(np.float64)
     distances: Array = np.linalg.norm(gap, axis=1)
     return distances
 
 
-def _times(distances: Array, scale: Array) -> float:
-    """Quadratic mean of distances in units of their scale; a scale of 0 allows no distance."""
+def _root_mean_square(distances: Array, scale: Array) -> float:
+    """Return that of the distances in units of their scale; a scale of 0 allows no distance."""
     with np.errstate(divide="ignore", invalid="ignore"):
         times = np.where(distances == 0, 0.0, distances / scale)
     return float(np.sqrt(np.mean(times**2)))
 
 
 def _pairwise(rows: Array) -> Array:
-    wide = rows.astype(np.float64)
-    distances: Array = np.linalg.norm(wide[:, None] - wide[None], axis=2)
+    exact = rows.astype(np.float64)
+    distances: Array = np.linalg.norm(exact[:, None] - exact[None], axis=2)
     return distances
 
 
-def _unfit(reference: Array, candidate: Array, dtype: str, candidate_dtype: str) -> str:
-    """Why two sets of answers can't be compared at all, or an empty string."""
+def _incomparable(reference: Array, candidate: Array, dtype: str, candidate_dtype: str) -> str:
+    """Return why two sets of outputs can't be compared at all; empty if they can."""
     for name, side, wanted in (
         ("reference", reference, dtype),
         ("candidate", candidate, candidate_dtype),

@@ -1,6 +1,6 @@
-"""What a comparison finds, as plain data: measured by the gates, shown by the reports.
+"""The result of a comparison as plain data: filled by the gates, rendered by `parity_tests.report`.
 
-Arrays are in the reference's layout (NHWC) everywhere; a report knows no framework.
+Indices are in the reference's layout (NHWC); nothing here depends on a framework.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Measure:
-    """How far apart two arrays of one shape are.
+    """The distance of two arrays of the same shape.
 
     Attributes:
         count: Elements.
@@ -62,7 +62,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One pair of arrays. `kind` says what differs; "values" is beyond the tolerance."""
+    """The comparison of two arrays. `kind` is what differs; "values": beyond the tolerance."""
 
     kind: Kind
     tolerance: Tolerance | None = None
@@ -94,7 +94,7 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong that a gate saw, in words: where, and what about it."""
+    """One defect that a gate found: where, and what is wrong."""
 
     layer: str
     what: str
@@ -108,9 +108,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class GateResult:
-    """A gate: what it demands, what was measured, whether that will do.
+    """The result of one gate: what it demands, what was measured, and its status.
 
-    `measured` and `tolerance` are in the formula's unit. Errored is neither passed nor failed.
+    `measured` and `tolerance` are in the unit of `formula`. "errored" is neither passed nor failed.
     """
 
     name: str
@@ -126,19 +126,19 @@ class GateResult:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """Everything that was found about one candidate.
+    """The result of verifying one candidate.
 
     Attributes:
-        reference, candidate: Which sides were compared, in words.
+        reference, candidate: Descriptions of the two sides.
         architecture, dims: The network and its sizes.
         gates: In the order in which they ran.
-        probes: In the order of the network; empty if localisation was not asked for or needed.
-        feeds: What was fed: name, shape, seed, in words.
-        environment: Versions and the like, name by name.
-        embeddings: Per sample: its name, the L2 distance of the two embeddings, their cosine.
-        command: How to run it again.
-        notes: What a reader must know, such as smaller batches for want of memory.
-        partial: The run was interrupted; what is there is true but not all.
+        probes: In the order of the network; empty if layers were not compared.
+        feeds: Descriptions of the images: name, shape, seed.
+        environment: Versions of the libraries, by name.
+        embeddings: For each sample: its name, L2 distance and cosine of its two embeddings.
+        command: The command that repeats the run.
+        notes: Circumstances of the run, such as smaller batches because memory ran out.
+        partial: Whether the run was interrupted; its results are valid but incomplete.
     """
 
     reference: str
@@ -156,7 +156,7 @@ class ParityReport:
 
     @property
     def passed(self) -> bool:
-        """Whether every gate that ran passed, at least one ran, and the run is complete."""
+        """Whether the run is complete, at least one gate ran, and every gate that ran passed."""
         ran = [gate for gate in self.gates if gate.status != "skipped"]
         return bool(ran) and not self.partial and all(gate.status == "passed" for gate in ran)
 
@@ -166,8 +166,9 @@ class ParityReport:
 
     @property
     def headline(self) -> str:
-        """The verdict in one line; a failure names the first layer at fault, and the tensor if
-        exactly one differs.
+        """The verdict in one line.
+
+        A failure names the first layer at fault, and the tensor if exactly one differs.
         """
         if self.partial:
             return "PARTIAL: the run was interrupted; this is what was found until then"
@@ -176,8 +177,8 @@ class ParityReport:
         source = next((probe for probe in self.probes if probe.verdict == "source"), None)
         findings = [finding for gate in self.gates for finding in gate.findings]
         if source is not None:
-            said = [text for text in (source.hint, self._culprit) if text]
-            what = "; ".join(said) or "its output differs, its input does not"
+            reasons = [text for text in (source.hint, self._culprit) if text]
+            what = "; ".join(reasons) or "its output differs, its input does not"
             return f"FAILED at {source.probe}: {what}"
         if findings:
             return f"FAILED at {findings[0]}"
@@ -188,11 +189,11 @@ class ParityReport:
 
     @property
     def _culprit(self) -> str:
-        """The only tensor that differs, and how, in words; nothing if there are more or none."""
+        """The only tensor that differs, and how; empty if there are none or several."""
         found = [f for gate in self.gates if gate.name == "weights" for f in gate.findings]
         return str(found[0]) if len(found) == 1 else ""
 
 
 def is_number(value: float) -> bool:
-    """Whether `value` can stand in JSON as a number."""
+    """Return whether JSON can represent `value` as a number."""
     return math.isfinite(value)

@@ -1,4 +1,4 @@
-"""Opens the two sides of a comparison, and refuses what can't be compared."""
+"""Open the two sides of a comparison, and refuse sides that can't be compared."""
 
 from __future__ import annotations
 
@@ -13,38 +13,41 @@ from converter.dtypes import BY_NAME
 from converter.plan import make_plan
 from converter.resolve import resolve
 from facenet_common.errors import MappingError, UsageError
+from facenet_common.text import check_path
 from parity_tests.candidate.torch_runner import CandidateRunner
 from parity_tests.feeds import Feed, face_feed, standard_feeds
-from parity_tests.reference.hdf5 import is_store
+from parity_tests.reference.hdf5 import is_hdf5
 from parity_tests.reference.live import LiveReference
 from parity_tests.reference.protocol import Reference
-from parity_tests.reference.recorded import StoredReference
+from parity_tests.reference.recorded import RecordedReference
 
 if TYPE_CHECKING:
     from parity_tests.candidate.onnx_runner import OnnxCandidate
 
 STORES = (".h5", ".hdf5")
-COUNT = 5  # images of noise, as facenet-pytorch's own comparison feeds
+COUNT = 5  # images of noise, as in facenet-pytorch's own comparison
 
 
 @dataclass(frozen=True)
 class FeedOptions:
-    """What to feed; None and nothing else where a recorded reference brings its own.
+    """Options that choose the images; all None for a recorded reference, which contains its own.
 
     Attributes:
         count: Images of each kind of noise.
-        seed: Of the noise.
-        images: A folder of faces to add.
+        seed: Seed of the noise.
+        images: A folder of face images to add.
+        kinds: Names of the feeds to keep, see `parity_tests.feeds.standard_feeds`; None: all.
     """
 
     count: int | None = None
     seed: int | None = None
     images: Path | None = None
+    kinds: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """The side that is judged. `weights` is None for an ONNX file, which may hold others."""
+    """The side that is judged. `weights` is None for an ONNX file, whose weights may be folded."""
 
     path: Path
     architecture: str
@@ -54,7 +57,7 @@ class Candidate:
     def runner(
         self, dtype: str = "float32", device: str = "cpu", compile: bool = False
     ) -> CandidateRunner | OnnxCandidate:
-        """What runs it, not yet entered. An ONNX file has its own types and device."""
+        """Return its runner, not yet entered. The arguments do not apply to an ONNX file."""
         if self.weights is None:
             from parity_tests.candidate.onnx_runner import OnnxCandidate
 
@@ -72,8 +75,8 @@ def open_candidate(name: str, like: str | None = None) -> Candidate:
     outputs allow that.
 
     Raises:
-        UsageError: It is no candidate.
-        FacenetError: It can't be read, or is of no known network.
+        UsageError: There is no such file, or it has TensorFlow's names.
+        FacenetError: It can't be read, or is of an unknown network.
     """
     path = Path(name).expanduser()
     if path.suffix == ".onnx" and path.is_file():
@@ -85,7 +88,7 @@ def open_candidate(name: str, like: str | None = None) -> Candidate:
     weights = source.open()
     if weights.naming != "torch":
         raise UsageError(
-            "the candidate must be PyTorch's",
+            "the candidate must have PyTorch's weights",
             file=source.path,
             expected="a .pt, .safetensors or .onnx file",
             found=weights.format,
@@ -96,25 +99,26 @@ def open_candidate(name: str, like: str | None = None) -> Candidate:
 
 
 def open_reference(name: str, options: FeedOptions, step: int | None = None) -> Reference:
-    """Open a recorded reference, or what `open_live` opens.
+    """Open a recorded reference, or any file that `open_live` opens.
 
     Raises:
-        UsageError: It is no reference, or the options do not go with it.
+        UsageError: It is not a reference, or the options do not apply to it.
         FacenetError: It can't be read.
     """
     path = Path(name).expanduser()
-    if path.suffix not in STORES and not (path.is_file() and is_store(path)):
+    if path.suffix not in STORES and not (path.is_file() and is_hdf5(path)):
         return open_live(name, options, step)
     if not path.is_file():
-        raise UsageError("there is no such recorded reference", file=path)
+        raise UsageError(
+            "the recorded reference does not exist", file=path, next_step=check_path(path)
+        )
     if options != FeedOptions() or step is not None:
         raise UsageError(
-            "a recorded reference brings its own images",
+            "a recorded reference contains its own images",
             file=path,
-            next_step="leave --count, --seed, --images and --step out, or give them to "
-            "facenet capture",
+            next_step="omit --count, --seed, --images and --step, or give them to facenet capture",
         )
-    return StoredReference(path)
+    return RecordedReference(path)
 
 
 def open_live(
@@ -125,20 +129,20 @@ def open_live(
 ) -> LiveReference:
     """Open a checkpoint, a frozen graph or MTCNN's ``.npy``, to be run in TensorFlow.
 
-    `usage` is the call that an error advises.
+    `usage` is the command that an error message suggests.
 
     Raises:
-        UsageError: It is no reference.
-        FacenetError: It can't be read, or is of no known network.
+        UsageError: It is not a reference.
+        FacenetError: It can't be read, or is of an unknown network.
     """
     source = resolve(name, step)
     catalog = source.open()
     if catalog.naming != "tensorflow":
         raise UsageError(
-            "the reference must be TensorFlow's",
+            "the reference must have TensorFlow's weights",
             file=source.path,
-            expected="a checkpoint, a frozen graph, det1.npy, det2.npy, det3.npy, or what "
-            "facenet capture recorded",
+            expected="a checkpoint, a frozen graph, det1.npy, det2.npy, det3.npy, or a record made "
+            "by facenet capture",
             found=catalog.format,
             next_step=f"give the TensorFlow side first: {usage}",
         )
@@ -151,47 +155,49 @@ def require_same_network(reference: Reference, candidate: Candidate) -> None:
     """Raise MappingError unless both are of one architecture and embedding size."""
     sides = [(s.architecture, s.dims.get("embedding", 0)) for s in (reference, candidate)]
     if sides[0] != sides[1]:
-        words = [f"{name}, embedding {size}" if size else name for name, size in sides]
+        expected, found = (f"{name}, embedding {size}" if size else name for name, size in sides)
         raise MappingError(
             "the two sides are different networks",
             file=str(candidate.path),
-            expected=words[0],
-            found=words[1],
+            expected=expected,
+            found=found,
             next_step="check that both files belong to one model",
         )
 
 
 def require_unrounded(reference: Reference, candidate: Candidate) -> None:
-    """Raise UsageError if every kernel of the candidate is of a narrower type than the reference's.
+    """Raise UsageError if every kernel of the candidate has a narrower dtype than the reference's.
 
-    Kernels are what has two dimensions or more: half-precision files may keep the rest in float32.
-    A single tensor of another type is a defect, which the weights gate names.
+    Kernels are tensors of two or more dimensions: half-precision files may have the others in
+    float32. A single tensor of another dtype is a defect, which the weights gate reports.
     """
     if candidate.weights is None:
         return
-    wide = reference.dtypes()
+    dtypes = reference.dtypes()
     kernels = [
-        (ref.dtype, BY_NAME.get(wide[name]))
+        (ref.dtype, BY_NAME.get(dtypes[name]))
         for name, ref in candidate.weights.items()
-        if len(ref.shape) > 1 and name in wide
+        if len(ref.shape) > 1 and name in dtypes
     ]
     if not kernels or not all(other and own.widens_to(other) for own, other in kernels):
         return
     narrow = ", ".join(sorted({own.name for own, _ in kernels}))
     raise UsageError(
         f"the candidate's weights are rounded to {narrow}: "
-        "a wrong one can't be told from a rounded one",
+        "rounding and defects can't be distinguished",
         file=candidate.path,
         expected=", ".join(sorted({str(other) for _, other in kernels})),
         found=narrow,
-        next_step="verify a conversion without --dtype; with facenet verify --dtype float16 it "
-        "computes in float16",
+        next_step="verify weights converted without --dtype; facenet verify --dtype float16 lets "
+        "them compute in float16",
     )
 
 
 def _feeds(architecture: str, options: FeedOptions) -> tuple[Feed, ...]:
-    given = {} if options.seed is None else {"seed": options.seed}
-    feeds = standard_feeds(architecture, options.count or COUNT, **given)
+    seed = {} if options.seed is None else {"seed": options.seed}
+    feeds = standard_feeds(architecture, options.count or COUNT, **seed)
+    if options.kinds is not None:
+        feeds = tuple(feed for feed in feeds if feed.name in options.kinds)
     if options.images is None:
         return feeds
     known = ARCHITECTURES[architecture]

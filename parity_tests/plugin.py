@@ -1,7 +1,7 @@
 """The pytest plugin: ``pytest --pyargs parity_tests --checkpoint … --weights …``.
 
-Installed with the package, so pytest loads it wherever the package is: nothing heavy is imported
-here before it is used.
+pytest loads it wherever the package is installed, so it imports large modules only when it uses
+them.
 """
 
 from __future__ import annotations
@@ -15,34 +15,33 @@ if TYPE_CHECKING:
 
 MISSING = "give --weights, and --checkpoint or --reference"
 NAMES = pytest.StashKey[dict[str, tuple[str, ...]]]()
-"""The gates and the layers that get a test each; empty where nothing is to be judged."""
+"""The gates and the layers that get a test each; empty if no weights were given."""
 GATES = ("weights", "float64", "float32", "task")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("facenet parity", "weights against the original graph")
-    group.addoption("--checkpoint", help="the original: a checkpoint, frozen graph or det?.npy")
-    group.addoption("--reference", help="instead of it: what facenet capture recorded (.h5)")
+    group.addoption("--checkpoint", help="the original: a checkpoint, a frozen graph or det?.npy")
+    group.addoption(
+        "--reference", help="instead of --checkpoint: a record made by facenet capture (.h5)"
+    )
     group.addoption("--weights", help="the weights to judge: .pt, .safetensors or .onnx")
     group.addoption(
         "--parity-probes",
         choices=("none", "blocks", "all"),
         default="blocks",
-        help="layers that get a test each (default: blocks)",
+        help="layers that each get a test (default: blocks)",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "parity: weights against the original graph")
-    config.stash[NAMES] = _names(config)  # here wrong usage is said in one line
+    config.stash[NAMES] = _names(config)  # a UsageError raised here is shown as one line
 
 
 @pytest.fixture(scope="session")
 def parity_report(pytestconfig: pytest.Config) -> ParityReport:
-    """What `facenet verify` finds out about ``--weights``; skips where it isn't given.
-
-    It runs once a session.
-    """
+    """Verify ``--weights`` once a session; skip the test if it was not given."""
     sides = parity_sides(pytestconfig)
     if sides is None:
         pytest.skip(MISSING)
@@ -56,16 +55,16 @@ def parity_report(pytestconfig: pytest.Config) -> ParityReport:
 
 
 def parity_sides(config: pytest.Config) -> tuple[str, str] | None:
-    """The original and the weights that were given, if they were.
+    """Return the original and the weights that were given; None if neither was.
 
     Raises:
-        pytest.UsageError: Two originals were given, or one side alone.
+        pytest.UsageError: Two originals were given, or only one side.
     """
     checkpoint, reference, weights = (
         config.getoption(name) for name in ("--checkpoint", "--reference", "--weights")
     )
     if checkpoint and reference:
-        raise pytest.UsageError("--checkpoint and --reference: give one of them")
+        raise pytest.UsageError("--checkpoint and --reference exclude each other: give one of them")
     original = checkpoint or reference
     if not original and not weights:
         return None
@@ -75,7 +74,7 @@ def parity_sides(config: pytest.Config) -> tuple[str, str] | None:
 
 
 def _names(config: pytest.Config) -> dict[str, tuple[str, ...]]:
-    """What `NAMES` holds. Raises pytest.UsageError if the weights can't be read."""
+    """Return the value of `NAMES`. Raises pytest.UsageError if the weights can't be read."""
     sides = parity_sides(config)
     if sides is None:
         return {"gate": (), "layer": ()}

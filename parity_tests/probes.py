@@ -1,7 +1,7 @@
-"""Where two networks are compared on the way from image to answer.
+"""The probes: the layers at which two networks are compared.
 
-The tables are part of each network's record in `converter.architectures`; here they are chosen and
-held against a graph and a torch network. A table lists parents before what is computed from them.
+Their tables are part of each network's record in `converter.architectures`. The functions here
+choose a table and check it against a graph and a torch network. Tables list parents first.
 """
 
 from __future__ import annotations
@@ -45,7 +45,11 @@ def probes(architecture: str, which: Which = "blocks") -> tuple[Probe, ...]:
     A network without blocks, such as P-, R- and O-Net, has one table for both.
 
     Raises:
-        ParityError: There is no such table.
+        ParityError: The architecture or the table is unknown.
+
+    Example:
+        >>> [probe.name for probe in probes("pnet")][:3]
+        ['conv1', 'PReLU1', 'pool1']
     """
     known = ARCHITECTURES.get(architecture)
     if known is None or which not in ("blocks", "all"):
@@ -54,15 +58,15 @@ def probes(architecture: str, which: Which = "blocks") -> tuple[Probe, ...]:
 
 
 def images_layout(architecture: str) -> Layout:
-    """Return the axes of the images that the original is fed."""
+    """Return the axes of the images that the original takes."""
     return ARCHITECTURES[architecture].image_layout
 
 
 def require_tensors(table: Sequence[Probe], tensors: Collection[str]) -> tuple[Probe, ...]:
-    """The table, with each tensor under the name that the graph has for it.
+    """Return the table with the graph's own name of each tensor.
 
     Args:
-        table: Of any length.
+        table: Probes.
         tensors: Names of the graph's operations or tensors; ``NAME`` and ``NAME:0`` are the same.
 
     Raises:
@@ -77,16 +81,16 @@ def require_tensors(table: Sequence[Probe], tensors: Collection[str]) -> tuple[P
 def require_complete(
     table: Sequence[Probe], tensors: Collection[str], modules: Collection[str]
 ) -> tuple[Probe, ...]:
-    """The table, with each tensor under the name that the graph has for it.
+    """Return the table as `require_tensors` does, after checking its modules and parents too.
 
     Args:
-        table: Parents first.
-        tensors: As `require_tensors` takes them.
-        modules: Paths of the network's modules, ``""`` for itself.
+        table: Probes, parents first.
+        tensors: As for `require_tensors`.
+        modules: Paths of the network's modules, ``""`` for the network itself.
 
     Raises:
-        ParityError: A tensor, module or parent isn't there, or a name is taken twice: all problems
-            in one message.
+        ParityError: A tensor, module or parent is missing, or a name occurs twice; the message has
+            all problems.
     """
     problems: list[str] = []
     found: list[Probe] = []
@@ -101,7 +105,7 @@ def require_complete(
                 problems.append(f"{probe.name}: the network has no module {path!r}")
         for parent in dict.fromkeys((*probe.parents, *probe.isolation.needs)):
             if parent not in seen:
-                problems.append(f"{probe.name}: its parent {parent!r} is no probe before it")
+                problems.append(f"{probe.name}: no probe before it is its parent {parent!r}")
         if probe.name in seen:
             problems.append(f"{probe.name}: there are two probes of that name")
         seen.add(probe.name)

@@ -1,8 +1,8 @@
-"""How far rounding alone carries a network's float32 answers from the exact ones.
+"""Estimate how far rounding alone moves a network's float32 outputs from the exact ones.
 
-The float32 gate asks whether a candidate is farther from the float64 answers than rounding
-explains. That follows from the network and its images alone: no processor, library or other
-float32 run is asked, because each of them rounds in an order of its own.
+The float32 gate demands that a candidate is no farther from the float64 outputs than rounding
+explains. The estimate depends on the network and its images alone, not on a processor, a library or
+another float32 run, because each of these rounds in its own order.
 
 **One sum.** A convolution or a matrix product adds n terms. Each addition rounds the partial sum
 s_k to the nearest float32: an error that is uniform between -u |s_k| and u |s_k| at the widest,
@@ -17,17 +17,16 @@ and n (b^2 + b S + S^2 / 3) + n P / 6 if the sum starts at the bias b; the large
 taken. Adding one term after the other is the worst of the usual orders: kernels that keep 4, 8 or
 16 partial sums, or add in blocks, round fewer large numbers. Rounded products, or weights that
 were rounded when a batch norm was folded into them, add P once more, and the rounded result adds
-(S + b)^2. All of this is a variance in units of u^2 / 3. The other operations have theirs beside
-them below. A factor that is rounded once for a whole channel (a batch norm's scale) or for a row
-(its length) errs alike everywhere there.
+(S + b)^2. All of this is a variance in units of u^2 / 3. The models of the other operations are
+below. A factor that is rounded once for a whole channel (a batch norm's scale) or a row (its
+length) has the same error everywhere there.
 
 **The network.** Each operation of the network adds such an error to its result, drawn at random,
-and the next operations carry it on. The distance from the undisturbed answers is the *scale* of
-rounding for these images: a root of the mean square over draws. Errors are amplified by
-`AMPLIFIED`, and the distance is divided by it, so that the rounding of the float32 in which this
-runs does not matter.
+and the next operations propagate it. The distance from the undisturbed outputs, as a root mean
+square over draws, is the *scale* of rounding for these images. Errors are amplified by `AMPLIFIED`,
+and the distance is divided by it, so that the rounding of this computation itself is negligible.
 
-**The bound.** Distances of a right candidate from the float64 answers, each divided by its scale,
+**The bound.** Distances of a correct candidate from the float64 outputs, each divided by its scale,
 have a mean square of at most about 1. In the worst case all errors lie along one direction and are
 the same for all samples, so that a mean over samples is no better known than one of them; then it
 is normal, and `parity_tests.gates.ROUNDING_FACTOR` = 4 is exceeded in 6 of 100,000 runs of kernels
@@ -35,9 +34,9 @@ that round as badly as the model, and in 1 of 10 million at 0.75 of that, which 
 of R-Net, P-Net and O-Net were measured at with torch on AVX2 (0.3 to 1.05, layer by layer).
 Measured on whole networks: benchmarks/README.md.
 
-**What a wrong candidate can't do** is to raise the scale. It is computed with the reference's own
-weights, or recorded with its answers; only where a record lacks it, with the candidate's weights,
-which another gate compares with the reference's bit for bit. And no scale loosens the contract of
+**A wrong candidate can't raise the scale.** It is computed with the reference's own weights, or
+recorded with its outputs. Only if a record lacks it, it is computed with the candidate's weights,
+which another gate compares with the reference's bit for bit. And no scale loosens the limit of
 1e-5.
 """
 
@@ -65,14 +64,15 @@ an axis along which the error is the same."""
 UNIT_ROUNDOFF = 2.0**-24  # u: half a unit in the last place of a float32 from 1 to 2
 # Errors become 2^8 times as large as float32's own, which so contribute 1/256, and stay below 1e-3.
 AMPLIFIED = 2.0**8
-# Images of a feed that are disturbed, and how often each. Embeddings have 128 or more numbers, and
-# two images or draws differ by 5 % in their scale; with the 6 numbers of R-Net it is a factor of 3.
-IMAGES_EMBEDDING = (1, 1)
-IMAGES = (8, 8)
+# Images that are disturbed, evenly spaced among all, and how often each. Embeddings have at least
+# 128 numbers, so that draws differ by 5 % in their scale, and noise, uniform images and a
+# checkerboard by no more; with the 6 numbers of R-Net it is a factor of 3.
+IMAGES_EMBEDDING = (3, 1)
+IMAGES = (32, 8)
 
 
 def rounding_scale(model: Any, architecture: str, feeds: Sequence[Feed]) -> Array:
-    """The scale of rounding for each sample, see above.
+    """Estimate the scale of rounding for each sample, see above.
 
     Args:
         model: A network of facenet_models with the reference's weights, in float32 and evaluation
@@ -82,8 +82,8 @@ def rounding_scale(model: Any, architecture: str, feeds: Sequence[Feed]) -> Arra
 
     Returns:
         float64 of shape ``(samples,)``: an L2 distance in the unit of the answers, always the same
-        for the same arguments. Of a feed with many images some are looked at, and the others get
-        the root of their mean square.
+        for the same arguments. It is computed for some of many images; the others get the root mean
+        square of these.
 
     Example:
         >>> scale = rounding_scale(runner.model, "rnet", feeds)
@@ -92,24 +92,22 @@ def rounding_scale(model: Any, architecture: str, feeds: Sequence[Feed]) -> Arra
     embeds = ARCHITECTURES[architecture].is_embedding
     at_most, draws = IMAGES_EMBEDDING if embeds else IMAGES
     layout, generator = images_layout(architecture), torch().Generator().manual_seed(0)
-    groups: dict[tuple[int, ...], list[tuple[int, int]]] = {}  # by shape: number of feed, of image
-    for number, feed in enumerate(feeds):
-        chosen = np.linspace(0, len(feed.images) - 1, min(at_most, len(feed.images)))
-        group = groups.setdefault(feed.images.shape[1:], [])
-        group += [(number, int(index)) for index in chosen.round()]
-    squares = [np.full(len(feed.images), np.nan) for feed in feeds]
+    samples = [image for feed in feeds for image in feed.images]
+    chosen = ((np.arange(at_most) + 0.5) * len(samples) / at_most).astype(int)
+    groups: dict[tuple[int, ...], list[int]] = {}  # images of one shape make a batch
+    for sample in dict.fromkeys(chosen.tolist()):
+        groups.setdefault(samples[sample].shape, []).append(sample)
+    squares = np.full(len(samples), np.nan)
     for group in groups.values():
-        images = np.stack([feeds[number].images[index] for number, index in group])
-        found = _mean_squares(model, to_torch(model, images, layout), draws, generator)
-        for (number, index), square in zip(group, found, strict=True):
-            squares[number][index] = square
-    filled = [np.where(np.isnan(rows), np.nanmean(rows), rows) for rows in squares]
-    scale: Array = np.sqrt(np.concatenate(filled)) / AMPLIFIED
+        images = to_torch(model, np.stack([samples[sample] for sample in group]), layout)
+        squares[group] = _mean_squares(model, images, draws, generator)
+    squares[np.isnan(squares)] = np.nanmean(squares)
+    scale: Array = np.sqrt(squares) / AMPLIFIED
     return scale
 
 
 def _mean_squares(model: Any, batch: Tensor, draws: int, generator: Any) -> Array:
-    """The mean square of the amplified error of each image's answers."""
+    """Return the mean square of the amplified error of each image's outputs."""
     squares = np.zeros(len(batch))
     with torch().inference_mode():
         exact = _answers(model, batch)
@@ -121,7 +119,7 @@ def _mean_squares(model: Any, batch: Tensor, draws: int, generator: Any) -> Arra
 
 
 def _answers(model: Any, batch: Tensor) -> Array:
-    """All outputs for each image in one row, in float64."""
+    """Return all outputs for each image in one row, in float64."""
     outputs = model(batch)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     rows = [output.flatten(1).double().numpy() for output in outputs]
@@ -129,7 +127,10 @@ def _answers(model: Any, batch: Tensor) -> Array:
 
 
 def _disturbed(generator: Any) -> Any:
-    """A context manager in which operations of torch add amplified errors of rounding."""
+    """Return a context manager in which torch's operations add amplified rounding errors.
+
+    https://docs.pytorch.org/docs/stable/torch.overrides.html
+    """
     from torch.overrides import TorchFunctionMode
 
     bound = AMPLIFIED * UNIT_ROUNDOFF  # uniform in ±u has the standard deviation u / sqrt(3)
@@ -146,7 +147,7 @@ def _disturbed(generator: Any) -> Any:
             errors: Callable[..., list[Part]] = MODELS.get(name, _one)
             for deviation, shape in errors(result, *args, **kwargs):
                 drawn = result.new_empty(shape).uniform_(-bound, bound, generator=generator)
-                result = result + drawn.mul(deviation)
+                result = result.addcmul(drawn, deviation)
             return result
 
     return Disturbed()
@@ -162,12 +163,12 @@ EXACT = frozenset({"cat", "dim", "dropout", "flatten", "max_pool2d", "permute", 
 
 
 def _one(y: Tensor, *_: Any, **__: Any) -> list[Part]:
-    """One rounding of the result: a product, a sum of two, and what has no model of its own."""
+    """Model one rounding of the result: a product, a sum of two, operations without a model."""
     return [(y, y.shape)]
 
 
 def _sum(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any) -> list[Part]:
-    """A convolution or a matrix product, see the head of this module.
+    """Model a convolution or a matrix product, see the head of this module.
 
     P is computed for a channel from the means of the squared inputs over height and width.
     """
@@ -199,7 +200,7 @@ def _batch_norm(
     momentum: float = 0.0,
     eps: float = 1e-5,
 ) -> list[Part]:
-    """y = (x - m) s + b, or x s + (b - m s), with s = w / sqrt(v + eps).
+    """Model y = (x - m) s + b, or x s + (b - m s), with s = w / sqrt(v + eps).
 
     Rounded for a whole channel: s three times, m s, and b - m s. For each element: x s, and y.
     """
@@ -218,20 +219,20 @@ def _batch_norm(
 
 
 def _mean(y: Tensor, x: Tensor, *_: Any) -> list[Part]:
-    """The mean of a map, each of whose n terms is a product with 1, and a division."""
+    """Model the mean of a map: a sum of n terms, each a product with 1, and a division."""
     terms = x.shape[-1] * x.shape[-2]
     variance = y.square() * (terms / 3 + 2) + x.square().mean((2, 3), keepdim=True) / 6
     return [(variance.sqrt(), y.shape)]
 
 
 def _softmax(y: Tensor, x: Tensor, dim: int, *_: Any, **__: Any) -> list[Part]:
-    """exp(x - max) / sum: the difference, an exponential good to 2 u, the sum, the division."""
+    """Model exp(x - max) / sum: a difference, an exponential within 2 u, a sum, a division."""
     gap = x - x.amax(dim, keepdim=True)
     return [(y * (gap.square() + 4 + x.shape[dim] / 3 + 1).sqrt(), y.shape)]
 
 
 def _normalised(y: Tensor, x: Tensor, *_: Any, **__: Any) -> list[Part]:
-    """x / |x|: a sum of n squares, whose root halves the error, a root good to 2 u, a division."""
+    """Model x / |x|: a sum of n squares, a root within 2 u that halves its error, a division."""
     return [(y * math.sqrt(x.shape[1] / 12 + 4), (len(y), 1)), (y, y.shape)]
 
 
@@ -246,4 +247,4 @@ MODELS: dict[str, Callable[..., list[Part]]] = {
     "prelu": _one,
     "softmax": _softmax,
 }
-"""By the names of torch's functions. All others round their result once, unless `EXACT`."""
+"""By the names of torch's functions. Others round their result once, unless they are `EXACT`."""

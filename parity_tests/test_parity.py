@@ -1,6 +1,8 @@
-"""Weights against the original graph, a test for each gate and each layer.
+"""Compare weights with the original graph: one test for each gate and each layer.
 
 pytest --pyargs parity_tests --checkpoint 20180402-114759 --weights vggface2.pt
+
+These are the tests that users run on their own weights; the project's own are in tests/.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ pytestmark = pytest.mark.parity
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for each name, known before anything is run."""
+    """Create one test for each name; the names are known before anything is run."""
     for kind, names in metafunc.config.stash[NAMES].items():
         if kind not in metafunc.fixturenames:
             continue
@@ -27,10 +29,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_gate(parity_report: ParityReport, gate: str) -> None:
-    found = {result.name: result for result in parity_report.gates}
-    if gate not in found:
+    results = {result.name: result for result in parity_report.gates}
+    if gate not in results:
         pytest.fail(f"the gate {gate} was not applied", pytrace=False)
-    result = found[gate]
+    result = results[gate]
     if result.status == "skipped":
         pytest.skip(result.summary)
     if result.status != "passed":
@@ -40,15 +42,15 @@ def test_gate(parity_report: ParityReport, gate: str) -> None:
 
 
 def test_layer(parity_report: ParityReport, layer: str) -> None:
-    found = {probe.probe: probe for probe in parity_report.probes}
-    if layer not in found:
+    results = {probe.probe: probe for probe in parity_report.probes}
+    if layer not in results:
         pytest.skip("; ".join(parity_report.notes) or "not compared")
-    status = probe_status(found[layer])
-    if status != "passed":
-        pytest.fail(f"{layer} {found[layer].verdict}: {probe_message(found[layer])}", pytrace=False)
+    result = results[layer]
+    if probe_status(result) != "passed":
+        pytest.fail(f"{layer} {result.verdict}: {probe_message(result)}", pytrace=False)
 
 
 def test_verdict(parity_report: ParityReport) -> None:
-    """The whole: a run that was cut short, or applied no gate, has not passed."""
+    """Fail if the run was interrupted, or applied no gate."""
     if not parity_report.passed:
         pytest.fail(parity_report.headline, pytrace=False)

@@ -1,7 +1,7 @@
-"""A reference and a candidate in, a verdict out: `facenet verify`.
+"""Verify a candidate against a reference: the work of `facenet verify`.
 
-Sources are resolved and read by the converter. The reference runs in TensorFlow, or was recorded;
-the candidate runs in PyTorch or onnxruntime; the gates judge what they answer.
+The converter resolves and reads both sides. The reference runs in TensorFlow, or was recorded; the
+candidate runs in PyTorch or onnxruntime; the gates compare their outputs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from converter import __version__
 from converter.architectures import ARCHITECTURES
-from facenet_common.errors import ParityError, UsageError
+from facenet_common.errors import MissingPackageError, ParityError, UsageError
 from facenet_common.progress import Progress
 from parity_tests.batches import Batches, is_out_of_memory
 from parity_tests.candidate.precision import answer_type
@@ -49,21 +49,21 @@ from parity_tests.reference.protocol import Reference
 from parity_tests.rounding import rounding_scale
 
 Array = npt.NDArray[Any]
-NOT_WEIGHTS = "an ONNX file may hold its weights folded and renamed"
-NOT_FLOAT64 = "an ONNX file computes in the types that it was exported with"
+NOT_WEIGHTS = "the weights of an ONNX file may be folded and renamed"
+NOT_FLOAT64 = "an ONNX file computes in the types with which it was exported"
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to compare.
+    """Options of `verify`.
 
     Attributes:
-        feeds: What to feed.
-        batch: Images that a network gets at a time.
-        step: Of a checkpoint folder.
-        probes: Where the two are compared on the way.
+        feeds: The images.
+        batch: Images in a batch.
+        step: The step of a checkpoint folder; None: the newest.
+        probes: Layers at which the two are compared.
         device, dtype, compile: How the candidate runs, see `CandidateRunner`. The float64 gate and
-            the layers run on a CPU, uncompiled, whatever these say.
+            the comparison of layers always run on a CPU, uncompiled.
     """
 
     feeds: FeedOptions = field(default_factory=FeedOptions)
@@ -81,10 +81,25 @@ def verify(
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> ParityReport:
-    """Compare `candidate` with `reference` through every gate.
+    """Compare `candidate` with `reference` by every gate.
 
-    Raises FacenetError where no verdict can be reached. Interrupted, it returns what was found
-    until then, marked partial.
+    Args:
+        reference: A checkpoint, frozen graph, MTCNN's ``.npy``, or a recorded reference.
+        candidate: A ``.pt``, ``.safetensors`` or ``.onnx`` file.
+        options: None: the defaults.
+        progress: Callbacks for stages and images.
+
+    Returns:
+        The report. If the run is interrupted, it covers the gates until then and is marked partial.
+
+    Raises:
+        UsageError: The two sides or the options do not fit together.
+        FacenetError: No verdict can be reached.
+
+    Example:
+        >>> report = verify("20180402-114759", "vggface2.pt")
+        >>> report.passed, report.headline
+        (True, 'PASSED: vggface2.pt computes what 20180402-114759 does')
     """
     options = options or Options()
     one = open_reference(reference, options.feeds, options.step)
@@ -93,7 +108,7 @@ def verify(
     require_unrounded(one, two)
     if two.weights is None and (options.compile or (options.device, options.dtype) != _DEFAULTS):
         raise UsageError(
-            "an ONNX file runs as it is: --device, --dtype and --compile are for weights",
+            "--device, --dtype and --compile do not apply to an ONNX file",
             file=two.path,
         )
     if options.device != Options.device:
@@ -102,7 +117,7 @@ def verify(
         raise UsageError(
             "the recorded reference lacks the activations of every convolution",
             file=one.name,
-            next_step="leave --probes out, or record them: facenet capture --probes all",
+            next_step="omit --probes all, or record them: facenet capture --probes all",
         )
     report = ParityReport(
         reference=one.name,
@@ -133,7 +148,7 @@ _DEFAULTS = (Options.device, Options.dtype)
 
 
 def _command(reference: str, candidate: str, options: Options) -> str:
-    """How to run it again: all that is not as it would be anyway."""
+    """Return the command that repeats the run, with every option that is not the default."""
     feeds, default = options.feeds, Options()
     rows: tuple[tuple[str, object, object], ...] = (
         ("count", feeds.count, None),
@@ -152,7 +167,7 @@ def _command(reference: str, candidate: str, options: Options) -> str:
 
 @dataclass
 class _Run:
-    """The steps of a comparison, in order; each adds to the report."""
+    """The steps of a comparison, in order; each returns the report with its results added."""
 
     reference: Reference
     candidate: Candidate
@@ -161,7 +176,7 @@ class _Run:
     oracle: Array | None = None
 
     def weights(self, report: ParityReport) -> ParityReport:
-        self._say("comparing weights")
+        self.batches.progress.note("comparing weights")
         if self.candidate.weights is None:
             return _add(report, [skipped("weights", NOT_WEIGHTS)])
         started = time.perf_counter()
@@ -169,7 +184,7 @@ class _Run:
         return _add(report, [gate], started)
 
     def float64(self, report: ParityReport) -> ParityReport:
-        """The reference in float64 is the oracle; a candidate with weights is held to it."""
+        """Run the reference in float64, the oracle, and compare a candidate with weights to it."""
         started = time.perf_counter()
         try:
             self._stage("TensorFlow, float64", self._images())
@@ -181,7 +196,7 @@ class _Run:
                 assert isinstance(runner, CandidateRunner)
                 found = self.batches.all(runner, self.reference.feeds, "float64")
             gate = float64_gate(self.oracle, found)
-        except ParityError as error:  # the float32 gate can still be applied
+        except (MissingPackageError, ParityError) as error:  # the float32 gate can still be applied
             gate = errored("float64", str(error))
         return _add(report, [gate], started)
 
@@ -206,7 +221,7 @@ class _Run:
         report = replace(
             report,
             reference=self.reference.description,
-            candidate=f"{self.candidate.path}{self._how()}",
+            candidate=f"{self.candidate.path}{self._circumstances()}",
             feeds=describe(self.reference.feeds),
             environment={**report.environment, **versions},
             embeddings=tuple(
@@ -217,72 +232,75 @@ class _Run:
         return _add(report, gates, started)
 
     def _scale(self) -> Array | None:
-        """The scale of rounding: from the reference, else with the candidate's weights."""
+        """Return the scale of rounding: the reference's, else by the candidate's weights."""
         if self.oracle is None:
             return None
-        self._say("estimating rounding")
+        self.batches.progress.note("estimating rounding")
         try:
             return self.reference.rounding()
-        except ParityError as error:
+        except (MissingPackageError, ParityError) as error:
             if self.candidate.weights is None:
                 why = str(error).partition("\n")[0]
-                self.batches.notes.append(f"answers are not held to the scale of rounding: {why}")
+                self.batches.notes.append(f"the scale of rounding is not compared: {why}")
                 return None
         with self.candidate.runner() as runner:
             return rounding_scale(runner.model, self.reference.architecture, self.reference.feeds)
 
     def layers(self, report: ParityReport) -> ParityReport:
-        """Layer by layer, in float64 if only that shows that something is wrong."""
+        """Compare the layers, in float64 if only the float64 gate failed."""
         if self.options.probes == "none":
             return report
         if self.candidate.weights is None:
-            self.batches.notes.append("layers are not compared: an ONNX file shows none of them")
+            self.batches.notes.append("layers are not compared: an ONNX file has no probes")
             return report
         if self.reference.probes is None:
             self.batches.notes.append("layers are not compared: no activations were recorded")
             return report
         failed = {gate.name for gate in report.gates if gate.status == "failed"}
-        wide = self.reference.sharp and "float64" in failed
+        float64 = self.reference.has_float64 and "float64" in failed
         found: list[ProbeResult] = []
         try:
-            self._localise(found, self.reference.feeds[0], wide=wide)
+            self._localise(found, self.reference.feeds[0], float64=float64)
             if failed - {"weights"} and first_fault(found) is None:
-                found = self._other_sizes(found, wide=wide)
+                found = self._other_sizes(found, float64=float64)
         except KeyboardInterrupt:
             return replace(report, probes=tuple(found), partial=True)
         return replace(report, probes=tuple(found))
 
-    def _other_sizes(self, found: list[ProbeResult], *, wide: bool) -> list[ProbeResult]:
-        """The layers on images of another size, if one is at fault there; else `found`.
+    def _other_sizes(self, found: list[ProbeResult], *, float64: bool) -> list[ProbeResult]:
+        """Compare layers on images of another size; return `found` if none is at fault there.
 
-        A pool that rounds its output's size the other way shows only where there is something to
-        round. Activations are recorded for the first feed only.
+        A pool that rounds the size of its output the other way differs only for sizes that are
+        rounded. A record has activations for the first feed only.
         """
         first, *others = self.reference.feeds
-        for feed in others if self.reference.sharp else ():
+        for feed in others if self.reference.has_float64 else ():
             if feed.images.shape[1:] == first.images.shape[1:]:
                 continue
-            here: list[ProbeResult] = []
-            self._localise(here, feed, wide=wide)
-            if first_fault(here) is not None:
+            results: list[ProbeResult] = []
+            self._localise(results, feed, float64=float64)
+            if first_fault(results) is not None:
                 note = f"layers are compared on the feed {feed.name!r}: no other shows one at fault"
                 self.batches.notes.append(note)
-                return here
+                return results
         return found
 
-    def _localise(self, found: list[ProbeResult], feed: Feed, *, wide: bool) -> None:
-        """Fill `found`, with fewer images where memory runs out."""
+    def _localise(self, found: list[ProbeResult], feed: Feed, *, float64: bool) -> None:
+        """Fill `found` with results, on fewer images where memory runs out."""
         assert self.options.probes != "none"
         table = probes(self.reference.architecture, self.options.probes)
-        dtype, tolerances = ("float64", FLOAT64_TOLERANCES) if wide else ("float32", TOLERANCES)
+        dtype, tolerances = ("float64", FLOAT64_TOLERANCES) if float64 else ("float32", TOLERANCES)
         while True:
             found.clear()
             self._stage(f"layers, {dtype}", len(table))
             images = feed.images[: self.batches.size].astype(dtype)
-            with self.reference.activations(wide=wide) as one, self.candidate.runner(dtype) as two:
-                assert isinstance(two, CandidateRunner)
+            with (
+                self.reference.activations(float64=float64) as activations,
+                self.candidate.runner(dtype) as runner,
+            ):
+                assert isinstance(runner, CandidateRunner)
                 try:
-                    for result in localised(one, two, images, table, tolerances):
+                    for result in localised(activations, runner, images, table, tolerances):
                         found.append(result)
                         self.batches.progress.advance(1)
                     return
@@ -291,8 +309,8 @@ class _Run:
                         raise
             self.batches.halve("the comparison of layers", len(images))
 
-    def _how(self) -> str:
-        """How the candidate ran, where that is not as usual."""
+    def _circumstances(self) -> str:
+        """Return the dtype, device and compilation of the candidate that are not the defaults."""
         options = self.options
         parts = [options.dtype] if options.dtype != "float32" else []
         parts += [f"on {options.device}"] if options.device != "cpu" else []
@@ -300,11 +318,8 @@ class _Run:
         return f" ({', '.join(parts)})" if parts else ""
 
     def _images(self) -> int:
-        """How many are fed."""
+        """Return the number of images in all feeds."""
         return sum(len(feed.images) for feed in self.reference.feeds)
-
-    def _say(self, text: str) -> None:
-        self.batches.progress.note(text)
 
     def _stage(self, name: str, total: int) -> None:
         self.batches.progress.stage(name, total)
@@ -313,9 +328,9 @@ class _Run:
 def _add(
     report: ParityReport, gates: Sequence[GateResult], started: float | None = None
 ) -> ParityReport:
-    """The report with more gates; what it took since `started` is put down to the numeric one."""
+    """Return the report with more gates, all but the task gate with the time since `started`."""
     seconds = 0.0 if started is None else time.perf_counter() - started
-    # The task gate uses what the float32 gate has run.
+    # The task gate uses the outputs that the float32 gate has computed.
     timed = [gate if gate.name == "task" else replace(gate, seconds=seconds) for gate in gates]
     return replace(report, gates=(*report.gates, *timed))
 
@@ -326,9 +341,9 @@ def _library(runner: object) -> dict[str, str]:
     return {"onnxruntime": version("onnxruntime")}
 
 
-def _cosines(one: Array, other: Array) -> Array:
-    wide = one.astype(np.float64), other.astype(np.float64)
-    norms = np.linalg.norm(wide[0], axis=1) * np.linalg.norm(wide[1], axis=1)
+def _cosines(expected: Array, found: Array) -> Array:
+    left, right = expected.astype(np.float64), found.astype(np.float64)
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        cosines: Array = (wide[0] * wide[1]).sum(axis=1) / norms
+        cosines: Array = (left * right).sum(axis=1) / norms
     return cosines

@@ -1,4 +1,4 @@
-"""``facenet detect``: photographs in; boxes drawn on copies, or printed as JSON."""
+"""``facenet detect``: find faces in photographs, draw them on copies, cut them out or list them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from facenet_models.detect.mtcnn import MTCNN
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-KEPT = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # else .png
-PER_CROP = 160  # pixels, what the published networks take
-UNREADABLE = 1  # exit code
+# Copies keep these suffixes; others become .png.
+KEPT_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+CROP_SIZE = 160  # pixels, the input size of the published networks
+EXIT_UNREADABLE = 1
 
 _DETECTOR_OPTIONS = (
     click.option(
@@ -38,14 +39,14 @@ _DETECTOR_OPTIONS = (
         type=click.FloatRange(min=1),
         default=20,
         show_default=True,
-        help="Smallest face to look for, in pixels. Twice as much: up to four times as fast.",
+        help="Smallest face to look for, in pixels. Doubling it is up to four times as fast.",
     ),
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps …"),
 )
 
 
 def detector_options(command: Command) -> Command:
-    """The options of `build_detector`."""
+    """Add the options of `build_detector` to a command."""
     for option in reversed(_DETECTOR_OPTIONS):
         command = option(command)
     return command
@@ -54,29 +55,35 @@ def detector_options(command: Command) -> Command:
 def build_detector(
     weights: Path | None, min_face_size: float, device: str, backend: str = "facenet-pytorch"
 ) -> MTCNN:
-    """The detector that the options ask for.
+    """Return the detector for the options.
 
     Raises:
-        UsageError: no such device, or no weights.
-        WeightsError: as MTCNN.
+        UsageError: There is no such device, or there are no weights.
+        WeightsError: As MTCNN.
     """
-    where = find_device(device)
+    torch_device = find_device(device)
     from facenet_models import MTCNN
 
     return MTCNN(
         min_face_size=min_face_size,
-        device=where,
+        device=torch_device,
         backend=backend,  # type: ignore[arg-type] # click has checked it
         weights=weights,
     )
 
 
 class Job(NamedTuple):
-    """An image, and where its results go."""
+    """An image and the paths of its results.
+
+    Attributes:
+        source: The image.
+        copy: Of the copy with boxes.
+        crops: Of the first crop; the names of the others are derived from it.
+    """
 
     source: Path
     copy: Path | None
-    crops: Path | None  # the first crop; the others' names follow from it
+    crops: Path | None
 
 
 @click.command(
@@ -90,21 +97,24 @@ class Job(NamedTuple):
     "--out",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Write copies here, with the faces marked.",
+    help="Write copies with marked faces to this folder.",
 )
 @click.option(
-    "--crops", metavar="DIR", type=click.Path(path_type=Path), help="Write each face here."
+    "--crops",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write a crop of each face to this folder.",
 )
-@click.option("--landmarks", is_flag=True, help="Eyes, nose and mouth too.")
+@click.option("--landmarks", is_flag=True, help="Add eyes, nose and mouth.")
 @detector_options
 @click.option(
     "--backend",
     type=click.Choice(["facenet-pytorch", "reference"]),
     default="facenet-pytorch",
     show_default=True,
-    help="Whose arithmetic; reference: the original TensorFlow detector's.",
+    help="Arithmetic of facenet-pytorch, or of the original TensorFlow detector (reference).",
 )
-@click.option("--overwrite", is_flag=True, help="Replace what is there already.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @json_option
 @reports_errors
 def command(
@@ -119,10 +129,10 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Find the faces in IMAGES: files, or folders of such.
+    """Find the faces in IMAGES: files, or folders of files.
 
-    Writes copies with boxes, crops of 160x160, or boxes in pixels as JSON, left, top, right,
-    bottom, the largest face first. Images are first turned upright as their EXIF data asks.
+    Writes copies with boxes, crops of 160x160 pixels, or JSON with boxes in pixels (left, top,
+    right, bottom), the largest face first. Images are first turned upright by their EXIF data.
 
     \b
     Examples:
@@ -130,39 +140,39 @@ def command(
       facenet detect photos/ --json > faces.json
       facenet detect photos/ --crops faces/ --min-face-size 60
 
-    Exit codes: 0 done, whether or not there are faces; 1 an image can't be read (the others are
-    done), or a weight file is damaged; 2 wrong usage.
+    Exit codes: 0 done, with or without faces; 1 an image can't be read (the others are done), or
+    a weight file is damaged; 2 wrong usage.
     """
     if out is None and crops is None and not as_json:
         raise UsageError("nothing to do", next_step="pass --out DIR, --crops DIR or --json")
-    jobs = plan(images, out, crops, overwrite=overwrite)
+    jobs = plan_jobs(images, out, crops, overwrite=overwrite)
     detector = build_detector(weights, min_face_size, device, backend)
     rows = []
-    with progress_bar("Images", len(jobs)) as tick:
+    with progress_bar("Images", len(jobs)) as advance:
         for job in jobs:
-            rows.append(look(job, detector, landmarks))
-            tick()
+            rows.append(process(job, detector, landmarks))
+            advance()
             if not as_json:
-                click.echo(line(rows[-1]), err="error" in rows[-1])
+                click.echo(summary_line(rows[-1]), err="error" in rows[-1])
     if as_json:
         print_json(rows)
     if any("error" in row for row in rows):
-        raise click.exceptions.Exit(UNREADABLE)
+        raise click.exceptions.Exit(EXIT_UNREADABLE)
 
 
-def plan(
+def plan_jobs(
     images: tuple[Path, ...], out: Path | None, crops: Path | None, *, overwrite: bool
 ) -> list[Job]:
-    """What is to be done.
+    """Return one job for each image, after checking all paths.
 
     Raises:
-        UsageError: an image or folder that isn't there, results of two images under one name,
-            or a result that is there already.
+        UsageError: An image or folder does not exist, two images have results of the same name,
+            or a result exists already.
     """
     jobs: list[Job] = []
     origins: dict[Path, Path] = {}
-    for name, source in _named(images):
-        suffix = name.suffix if name.suffix.lower() in KEPT else ".png"
+    for name, source in _name_images(images):
+        suffix = name.suffix if name.suffix.lower() in KEPT_SUFFIXES else ".png"
         copy = None if out is None else out / name.with_suffix(suffix)
         first = None if crops is None else crops / name.with_name(f"{name.stem}_face1.png")
         for target in filter(None, (copy, first)):
@@ -171,7 +181,7 @@ def plan(
                     "two images would be written to one file",
                     file=target,
                     found=f"{origins[target]} and {source}",
-                    next_step="detect them one by one, into different folders",
+                    next_step="run the command once for each, with different folders",
                 )
             origins[target] = source
             if target.resolve() == source.resolve():
@@ -186,13 +196,15 @@ def plan(
     for folder in filter(None, (out, crops)):
         if folder.exists() and not folder.is_dir():
             raise UsageError(
-                "this is no folder", file=folder, next_step="name a folder, or one to be made"
+                "expected a folder, got a file",
+                file=folder,
+                next_step="pass a folder; it is created if it does not exist",
             )
     return jobs
 
 
-def _named(images: tuple[Path, ...]) -> Iterator[tuple[Path, Path]]:
-    """Each image with the name of its results: that of the file, or its path in the folder."""
+def _name_images(images: tuple[Path, ...]) -> Iterator[tuple[Path, Path]]:
+    """Yield the name of each image's results (its file name, or its path in the folder)."""
     from facenet_models.recognition.image_files import find_images
 
     for path in images:
@@ -205,8 +217,8 @@ def _named(images: tuple[Path, ...]) -> Iterator[tuple[Path, Path]]:
             raise UsageError("no such file or folder", file=path, next_step=check_path(path))
 
 
-def look(job: Job, detector: MTCNN, landmarks: bool) -> dict[str, Any]:
-    """Detect, write what is asked for, and say what was found."""
+def process(job: Job, detector: MTCNN, landmarks: bool) -> dict[str, Any]:
+    """Find the faces in one image, write the results, and return its row for ``--json``."""
     from facenet_models.recognition.embeddings import Miss
     from facenet_models.recognition.image_files import read_image
     from facenet_models.video.detections import Detections
@@ -228,12 +240,12 @@ def look(job: Job, detector: MTCNN, landmarks: bool) -> dict[str, Any]:
         _draw(job.copy, picture, found, landmarks)
         row["annotated"] = str(job.copy)
     if job.crops is not None:
-        row["crops"] = _cut(job.crops, picture, found.boxes)
+        row["crops"] = _write_crops(job.crops, picture, found.boxes)
     return row
 
 
 def rounded(values: np.ndarray, digits: int) -> Any:
-    """An array as lists of numbers that are short in JSON."""
+    """Return an array as nested lists of rounded numbers, for JSON."""
     return values.astype(float).round(digits).tolist()
 
 
@@ -253,19 +265,20 @@ def _draw(path: Path, picture: Image, found: Any, landmarks: bool) -> None:
     write_file(path, data.getvalue())
 
 
-def _cut(first: Path, picture: Image, boxes: np.ndarray) -> list[str]:
-    """Write each face; a box without a pixel in the image gives none."""
+def _write_crops(first: Path, picture: Image, boxes: np.ndarray) -> list[str]:
+    """Write a crop of each face, and return the paths."""
     from facenet_models.detect.crops import extract_face
 
     names = []
     for number, box in enumerate(boxes, start=1):
         path = first.with_name(first.name.removesuffix("1.png") + f"{number}.png")
-        extract_face(picture, box, PER_CROP, 0, path)
+        extract_face(picture, box, CROP_SIZE, 0, path)
         names.append(str(path))
     return names
 
 
-def line(row: dict[str, Any]) -> str:
+def summary_line(row: dict[str, Any]) -> str:
+    """Return one line of text for the row of an image."""
     name = printable(row["image"])
     if "error" in row:
         return f"{name}: {printable(row['error'])}"

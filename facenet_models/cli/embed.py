@@ -1,4 +1,4 @@
-"""``facenet embed``: a folder of photographs in, a file of embeddings out."""
+"""``facenet embed``: compute the embeddings of photographs, and write them to a file."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from facenet_models.recognition.embeddings import Miss
     from facenet_models.recognition.pipeline import Detector
 
-MAX_LISTED = 20  # misses named on the terminal; --json has them all
+MAX_LISTED = 20  # misses listed on the terminal; --json lists all
 
 _MODEL_OPTIONS = (
     click.option(
         "--weights",
         metavar="WEIGHTS",
-        help="Of InceptionResnetV1: a .pt or .safetensors file, or vggface2 or casia-webface.",
+        help="InceptionResnetV1: a .pt or .safetensors file, or vggface2 or casia-webface.",
     ),
     click.option(
         "--detector-weights",
@@ -34,9 +34,7 @@ _MODEL_OPTIONS = (
         type=click.Path(path_type=Path),
         help="Folder of MTCNN's weights: pnet, rnet and onet. Default: $FACENET_WEIGHTS.",
     ),
-    click.option(
-        "--aligned", is_flag=True, help="The images are face crops already: detect nothing."
-    ),
+    click.option("--aligned", is_flag=True, help="The images are face crops: do not detect faces."),
     click.option(
         "--image-size",
         type=click.IntRange(75, 1024),
@@ -49,18 +47,22 @@ _MODEL_OPTIONS = (
         type=click.IntRange(0, 1024),
         default=0,
         show_default=True,
-        help="Pixels of the crop to leave around a detected face.",
+        help="Margin around a detected face, in pixels of the crop.",
     ),
     click.option("--flip", is_flag=True, help="Append the embedding of the mirrored face."),
     click.option(
-        "--batch-size", type=click.IntRange(1, 4096), default=32, show_default=True, help="Faces."
+        "--batch-size",
+        type=click.IntRange(1, 4096),
+        default=32,
+        show_default=True,
+        help="Faces in one batch.",
     ),
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps …"),
 )
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say how to turn an image into an embedding."""
+    """Add the options of `build` and `embed` to a command."""
     for option in reversed(_MODEL_OPTIONS):
         command = option(command)
     return command
@@ -74,26 +76,28 @@ def build(
     margin: int,
     device: str,
 ) -> tuple[nn.Module, Detector | None]:
-    """The network, and the detector unless `aligned`, both on `device`.
+    """Return the network, and the detector unless `aligned`, both on `device`.
 
     Raises:
-        UsageError: options that contradict each other, or no such device.
-        FacenetError: as the networks' own loaders.
+        UsageError: Options contradict each other, or there is no such device.
+        FacenetError: As the loaders of the networks.
     """
     if aligned and (detector_weights is not None or margin):
-        raise UsageError("--aligned detects nothing: it takes no --detector-weights or --margin")
-    where = find_device(device)
+        raise UsageError("--detector-weights and --margin can't be used with --aligned")
+    torch_device = find_device(device)
     from facenet_models import MTCNN, InceptionResnetV1
 
-    model = InceptionResnetV1(pretrained=weights, device=where).eval()
+    model = InceptionResnetV1(pretrained=weights, device=torch_device).eval()
     if aligned:
         return model, None
-    detector = MTCNN(image_size=image_size, margin=margin, device=where, weights=detector_weights)
+    detector = MTCNN(
+        image_size=image_size, margin=margin, device=torch_device, weights=detector_weights
+    )
     return model, detector
 
 
 def report_misses(misses: tuple[Miss, ...]) -> None:
-    """Name the misses on standard error."""
+    """List the misses on standard error."""
     for miss in misses[:MAX_LISTED]:
         click.echo(f"  {printable(miss.name)}: {printable(miss.reason)}", err=True)
     if len(misses) > MAX_LISTED:
@@ -102,7 +106,7 @@ def report_misses(misses: tuple[Miss, ...]) -> None:
 
 @click.command(
     "embed",
-    short_help="Turn a folder of photographs into embeddings.",
+    short_help="Compute the embeddings of a folder of photographs.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
 )
@@ -112,7 +116,7 @@ def report_misses(misses: tuple[Miss, ...]) -> None:
     required=True,
     metavar="OUT",
     type=click.Path(path_type=Path),
-    help="What to write: NAME.npz or NAME.parquet.",
+    help="File to write: NAME.npz or NAME.parquet.",
 )
 @model_options
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
@@ -132,11 +136,11 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Find the largest face in each image of FOLDER, and write its embedding to a file.
+    """Compute the embedding of the largest face in each image of FOLDER, and write a file.
 
-    Of several faces in an image only the largest is taken. Folders in FOLDER are searched too:
-    FOLDER/Ann/1.jpg shows Ann. Images that can't be read or show no face are listed, and left
-    out of the file's embeddings.
+    If an image shows several faces, only the largest is used. Subfolders are searched too, and
+    their names are the people: FOLDER/Ann/1.jpg shows Ann. Images that can't be read or show no
+    face are listed, and get no embedding.
 
     \b
     Examples:
@@ -144,14 +148,16 @@ def command(
       facenet embed crops --weights vggface2.pt --aligned --out crops.parquet
       facenet embed photos --weights vggface2 --device cuda --out photos.npz --json
 
-    Exit codes: 0 written; 1 not a single face, or a file is damaged; 2 wrong usage.
+    Exit codes: 0 written; 1 no face in any image, or a file is damaged; 2 wrong usage.
     """
     from facenet_models.recognition.formats.files import check_target
     from facenet_models.recognition.image_files import find_images
     from facenet_models.recognition.pipeline import embed
 
     if weights is None:
-        raise UsageError("missing option --weights", next_step="--weights vggface2.pt, say")
+        raise UsageError(
+            "missing option --weights", next_step="add it, for example --weights vggface2.pt"
+        )
     check_target(out, overwrite=overwrite)
     files = find_images(folder)
     model, detector = build(weights, detector_weights, aligned, image_size, margin, device)
@@ -169,7 +175,7 @@ def command(
     if not len(embeddings):
         first = embeddings.misses[0]
         raise FacenetError(
-            f"none of the {len(embeddings.misses)} images gave an embedding; nothing was written",
+            f"none of the {len(embeddings.misses)} images has an embedding; nothing was written",
             file=folder,
             found=f"{first.name}: {first.reason}",
             next_step="pass --aligned if the images are face crops",

@@ -1,4 +1,4 @@
-"""``facenet export``: a weight file as an ONNX model."""
+"""``facenet export``: convert a weight file to an ONNX model."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SUFFIX = ".onnx"
     type=click.Choice(["onnx"]),
     default="onnx",
     show_default=True,
-    help="Of the output.",
+    help="Format of the output.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="NAME.onnx, the file to write."
 )
-@click.option("--classify", is_flag=True, help="Give class logits instead of embeddings.")
+@click.option("--classify", is_flag=True, help="Output class logits instead of embeddings.")
 @click.option("--opset", type=int, default=17, show_default=True, help="ONNX operator set.")
 @click.option("--batch", type=click.IntRange(1), help="Fix the batch size. Default: free.")
 @click.option(
@@ -51,7 +51,7 @@ SUFFIX = ".onnx"
 @reports_errors
 def command(
     weights: Path,
-    output_format: str,  # noqa: ARG001 # there is only one yet
+    output_format: str,  # noqa: ARG001 # there is only one so far
     out: Path,
     classify: bool,
     opset: int,
@@ -60,10 +60,10 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Write WEIGHTS, a .pt or .safetensors of InceptionResnetV1, P-, R- or O-Net, as ONNX.
+    """Convert WEIGHTS, a .pt or .safetensors of InceptionResnetV1, P-, R- or O-Net, to ONNX.
 
-    The network is recognised by the names of its tensors. Before the file gets its name, it is
-    run in onnxruntime and compared with PyTorch.
+    The network is recognised by the names of its tensors. Before the file is written, the model
+    is run in onnxruntime and compared with PyTorch.
 
     \b
     Examples:
@@ -71,20 +71,19 @@ def command(
       facenet export vggface2.pt --out classes.onnx --classify --size 160 160
       facenet export onet.pt --out onet.onnx
 
-    Exit codes: 0 written; 1 not, because something failed; 2 wrong usage.
+    Exit codes: 0 written; 1 not written, because something failed; 2 wrong usage.
     """
     from facenet_common.atomic import check_target
     from facenet_common.optional import require
 
     if out.suffix.lower() != SUFFIX:
         raise UsageError(
-            "the output is ONNX, and its name does not say so",
+            f"the output's name must end in {SUFFIX}",
             file=out,
-            expected=f"a name that ends in {SUFFIX}",
             next_step=f"--out {out.with_suffix(SUFFIX)}" if out.name else None,
         )
-    check_target(out, overwrite=overwrite)  # before the time that loading takes
-    for package in ("onnx", "onnxruntime"):  # before torch, which the same extra brings
+    check_target(out, overwrite=overwrite)  # early: loading takes time
+    for package in ("onnx", "onnxruntime"):  # before torch, which their extra installs too
         require(package, "export")
     from facenet_models.networks.architectures import from_state_dict
     from facenet_models.onnx.export import export_onnx
@@ -97,7 +96,7 @@ def command(
     if as_json:
         print_json(done.to_json())
     else:
-        click.echo(describe(done))
+        click.echo(summary(done))
 
 
 def set_classify(model: nn.Module) -> None:
@@ -117,7 +116,8 @@ def set_classify(model: nn.Module) -> None:
     setattr(model, "classify", True)  # noqa: B010 # nn.Module declares no such attribute
 
 
-def describe(done: Exported) -> str:
+def summary(done: Exported) -> str:
+    """Return the facts about an exported file as text."""
     network = done.architecture
     sizes = "".join(f", {name} {size}" for name, size in network.dims.items())
     rows = (

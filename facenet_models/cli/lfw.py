@@ -1,4 +1,4 @@
-"""``facenet lfw``: how well a network tells people apart, on Labeled Faces in the Wild."""
+"""``facenet lfw``: evaluate a network on Labeled Faces in the Wild."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     "embeddings_file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Take the embeddings from here (of facenet embed) instead of FOLDER and --weights.",
+    help="Use this file of embeddings (from facenet embed) instead of FOLDER and --weights.",
 )
 @model_options
 @click.option(
@@ -49,16 +49,20 @@ if TYPE_CHECKING:
 )
 @click.option("--subtract-mean", is_flag=True, help="Subtract the training folds' mean embedding.")
 @click.option(
-    "--folds", type=click.IntRange(2), default=10, show_default=True, help="Of cross-validation."
+    "--folds",
+    type=click.IntRange(2),
+    default=10,
+    show_default=True,
+    help="Folds of the cross-validation.",
 )
 @click.option(
-    "--exact", is_flag=True, help="Try every threshold; default: the original's, 0.01 apart."
+    "--exact", is_flag=True, help="Try every threshold. Default: the original's, in steps of 0.01."
 )
 @click.option(
     "--plot",
     metavar="OUT",
     type=click.Path(path_type=Path),
-    help="Draw the ROC curve: NAME.png, .pdf or .svg.",
+    help="Plot the ROC curve to this file: NAME.png, .pdf or .svg.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the plot if it exists.")
 @json_option
@@ -83,10 +87,10 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Judge LFW's 6,000 pairs by the distance of their embeddings, in 10 folds.
+    """Classify LFW's 6,000 pairs by the distance of their embeddings, in 10 folds.
 
-    Accuracy, validation rate at a false accept rate of 0.001, area under the ROC curve and equal
-    error rate, all as the original's validate_on_lfw.py computes them. Pairs whose images are
+    Prints accuracy, validation rate at a false accept rate of 0.001, area under the ROC curve and
+    equal error rate, computed as in the original's validate_on_lfw.py. Pairs whose images are
     missing, unreadable or without a face are listed and left out.
 
     \b
@@ -95,7 +99,7 @@ def command(
       facenet lfw lfw_160/ --pairs pairs.txt --weights vggface2.pt --aligned --flip
       facenet lfw --embeddings lfw.npz --pairs pairs.txt --metric cosine --plot roc.png
 
-    Exit codes: 0 measured; 1 too few pairs left, or a file is damaged; 2 wrong usage.
+    Exit codes: 0 done; 1 too few pairs are left, or a file is damaged; 2 wrong usage.
     """
     from facenet_models.lfw.plot import check_plot, plot_roc
     from facenet_models.lfw.protocol import evaluate, locate, read_pairs
@@ -107,7 +111,7 @@ def command(
     if embeddings_file is not None:
         if folder is not None or weights is not None or aligned or flip:
             raise UsageError(
-                "--embeddings are ready made: it takes no FOLDER, --weights, --aligned or --flip"
+                "FOLDER, --weights, --aligned and --flip can't be used with --embeddings"
             )
         pairs = read_pairs(pairs_file)
         embeddings = Embeddings.load(embeddings_file)

@@ -1,4 +1,4 @@
-"""``facenet track``: a video in; the same with numbered faces out."""
+"""``facenet track``: track the faces in a video, and draw them with numbers."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ if TYPE_CHECKING:
     "tracks_file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Write the faces' places here, as JSON.",
+    help="Write the faces' places to this file, as JSON.",
 )
 @click.option(
     "--stride",
     type=click.IntRange(1, 1000),
     default=4,
     show_default=True,
-    help="Search every so many frames, and refine what is found in between.",
+    help="Search every n-th frame; in the frames between, refine the faces found.",
 )
 @click.option("--landmarks", is_flag=True, help="Draw eyes, nose and mouth too.")
 @click.option(
@@ -56,33 +56,33 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 1000),
     default=3,
     show_default=True,
-    help="Frames in a row that show a face, before it counts.",
+    help="Consecutive frames in which a face must be found.",
 )
 @click.option(
     "--max-misses",
     type=click.IntRange(0, 10_000),
     default=12,
     show_default=True,
-    help="Frames in a row in which a face may be hidden and keep its number.",
+    help="Consecutive frames in which a face may be missing and keep its number.",
 )
 @click.option(
     "--recognise",
     "model_weights",
     metavar="WEIGHTS",
-    help="Give a face that comes back its number: by an InceptionResnetV1, a .pt or .safetensors "
-    "file, or vggface2 or casia-webface.",
+    help="Recognise faces that come back, with an InceptionResnetV1: a .pt or .safetensors file, "
+    "or vggface2 or casia-webface.",
 )
 @click.option(
     "--min-similarity",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.6,
     show_default=True,
-    help="With --recognise: least cosine similarity of one person's faces.",
+    help="With --recognise: minimum cosine similarity of one person's faces.",
 )
 @click.option(
     "--max-side",
     type=click.IntRange(16),
-    help="Shrink frames whose longer side has more pixels, before all else.",
+    help="First shrink frames whose longer side has more pixels.",
 )
 @detector_options
 @click.option("--overwrite", is_flag=True, help="Replace OUT and FILE if they exist.")
@@ -103,10 +103,10 @@ def command(
     device: str,
     overwrite: bool,
 ) -> None:
-    """Number the faces in VIDEO, and write it again with the faces marked.
+    """Number the faces in VIDEO, and write a copy with marked faces.
 
-    A face keeps its number, and its colour, as long as it is seen or hidden only briefly, or,
-    with --recognise, whenever it comes back. Frames keep their times.
+    A face keeps its number and colour while it is visible or briefly hidden, and, with
+    --recognise, whenever it comes back. Frames keep their times.
 
     \b
     Examples:
@@ -115,8 +115,8 @@ def command(
       facenet track street.mp4 --out small.mp4 --max-side 960 --landmarks
       facenet track party.mov --out marked.mp4 --recognise vggface2.pt
 
-    Exit codes: 0 written, whether or not there are faces; 1 not written: the video or a weight
-    file is damaged, or PyAV is missing; 2 wrong usage.
+    Exit codes: 0 written, with or without faces; 1 not written: the video or a weight file is
+    damaged, or PyAV is missing; 2 wrong usage.
     """
     from facenet_common.atomic import check_target, write_file
     from facenet_models.video import FastMTCNN, follow, frames, video_info, write_video
@@ -131,9 +131,9 @@ def command(
     info = video_info(video)
     detector = FastMTCNN(build_detector(weights, min_face_size, device), stride)
     embed = build_embedder(model_weights, device) if model_weights else None
-    log = Log()
+    log = TrackLog()
     start = time.perf_counter()
-    with progress_bar("Frames", info.frames) as tick:
+    with progress_bar("Frames", info.frames) as advance:
         source = frames(video, max_side=max_side)
         found = follow(
             source,
@@ -144,7 +144,7 @@ def command(
             min_similarity=min_similarity,
         )
         written = write_video(
-            out, marked(found, log, landmarks, tick), info.fps or 25, overwrite=overwrite
+            out, draw_faces(found, log, landmarks, advance), info.fps or 25, overwrite=overwrite
         )
     seconds = time.perf_counter() - start
     if tracks_file is not None:
@@ -157,15 +157,15 @@ def command(
 
 
 def build_embedder(weights: str, device: str) -> Embedder:
-    """Raises what InceptionResnetV1 does."""
+    """Return the function that computes embeddings; raises as InceptionResnetV1."""
     from facenet_models import InceptionResnetV1
     from facenet_models.video import embedder
 
     return embedder(InceptionResnetV1(pretrained=weights, device=device).eval())
 
 
-class Log:
-    """What is known of each face, frame by frame."""
+class TrackLog:
+    """The places of each face, frame by frame, for ``--json``."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -173,6 +173,7 @@ class Log:
         self.tracks: dict[int, list[dict[str, Any]]] = {}
 
     def add(self, frame: Frame, faces: Tracked) -> None:
+        """Add the faces of one frame."""
         self.frames += 1
         self.size = (frame.image.shape[1], frame.image.shape[0])
         for number, box, prob, points in zip(*faces, strict=True):
@@ -187,20 +188,20 @@ class Log:
             )
 
     def to_json(self, **more: object) -> dict[str, object]:
-        """`more`, the video's size in pixels and frames, and the tracks in their order."""
+        """Return `more`, the video's size in pixels and frames, and the tracks by number."""
         width, height = self.size
         tracks = [{"id": number, "faces": rows} for number, rows in sorted(self.tracks.items())]
         size = {"width": width, "height": height, "frames": self.frames}
         return {**more, **size, "tracks": tracks}
 
 
-def marked(found: Any, log: Log, landmarks: bool, tick: Any) -> Iterator[Frame]:
-    """The frames as they are to be written."""
+def draw_faces(found: Any, log: TrackLog, landmarks: bool, advance: Any) -> Iterator[Frame]:
+    """Log the faces of each frame, and yield the frame with the faces drawn."""
     from facenet_models.draw import annotate
 
     for frame, faces in found:
         log.add(frame, faces)
         points = faces.points if landmarks else None
         image = annotate(frame.image, faces.boxes, faces.ids, faces.probs, points)
-        tick()
+        advance()
         yield replace(frame, image=image)

@@ -1,4 +1,4 @@
-"""The networks as ONNX files, run and compared before they get their name."""
+"""Export the networks as ONNX files, and compare them with torch before they are written."""
 
 from __future__ import annotations
 
@@ -19,17 +19,25 @@ from facenet_models.onnx.graph import DEFAULT_OPSET, INPUT, check_opset, to_onnx
 from facenet_models.onnx.runtime import make_session
 from facenet_models.optimize import check_eval
 
-# Rounding alone: 6e-7 was the most that embeddings (L2) and detections (max abs) were apart, over
-# seeds, sizes and batches. Logits have no fixed scale, so theirs is relative to the largest.
+# Allows for rounding only. Over seeds, sizes and batches, embeddings (L2) and detections (max abs)
+# differed by up to 6e-7. Logits have no fixed scale: their difference is relative to the largest.
 TOLERANCE = 2e-6
-SEED = 20180402
+SEED = 20180402  # date of the published model 20180402-114759
 
 
 class Exported(NamedTuple):
-    """What was written, and how far onnxruntime's answers were from torch's.
+    """A written ONNX file.
 
-    `difference` is the largest L2 distance of two embeddings, else the largest difference of two
-    numbers, relative to the largest number where that is above 1; it is at most `TOLERANCE`.
+    Attributes:
+        path: Of the file.
+        architecture: Of the network.
+        opset: ONNX operator set.
+        image: Shape of the input; a string is a free dimension.
+        size: Of the file, in bytes.
+        sha256: Of the file.
+        difference: Between onnxruntime's and torch's outputs, at most `TOLERANCE`: the largest L2
+            distance of two embeddings, else the largest difference of two numbers, relative to the
+            largest number if that is above 1.
     """
 
     path: Path
@@ -41,6 +49,7 @@ class Exported(NamedTuple):
     difference: float
 
     def to_json(self) -> dict[str, object]:
+        """Return the attributes as plain values."""
         return {
             "path": str(self.path),
             "architecture": self.architecture.name,
@@ -63,28 +72,32 @@ def export_onnx(
     size: int | tuple[int, int] | None = None,
     overwrite: bool = False,
 ) -> Exported:
-    """Write `model` to `path` as ONNX, once onnxruntime gives the same answers as torch.
+    """Export `model` to an ONNX file, after checking that onnxruntime gives torch's outputs.
+
+    The input is named ``images``: RGB, ``(pixel - 127.5) / 128``, NCHW, float32. The outputs are
+    ``logits`` with ``classify``, else ``embeddings``; those of MTCNN's networks ``regression``,
+    ``landmarks`` (O-Net) and ``probability``. Initializers have the names and the exact values of
+    the state_dict; the slopes of a PReLU after a convolution have two more dimensions of length 1.
+    The file's ``metadata_props`` are those of `metadata`. Equal models give equal bytes.
 
     Args:
-        model: One of this package's networks; float32, in eval mode. With ``classify`` the
-            file gives ``logits``, else ``embeddings``; MTCNN's networks give ``regression``,
-            ``landmarks`` (O-Net) and ``probability``.
-        path: Not there yet, unless `overwrite`.
-        opset: 16 to the newest that the installed onnx package knows.
-        batch: Images that the file takes at a time; None leaves it free.
-        size: Their height and width (one number: square); None leaves both free. R-Net and O-Net
-            take one size only.
-
-    The input is named ``images``: RGB, ``(pixel - 127.5) / 128``, NCHW, float32. Initializers
-    have the names and the bits of the state_dict; a PReLU's has two more dimensions of length 1
-    where it follows a convolution. The file's ``metadata_props`` hold what `metadata` returns.
-    Equal models give equal bytes.
+        model: One of this package's networks; float32, in eval mode.
+        path: Of the file. It must not exist, unless `overwrite` is set.
+        opset: ONNX operator set: 16 to the newest of the installed onnx package.
+        batch: Fixed number of images in a batch; None leaves it free.
+        size: Fixed height and width of the images (one number for a square); None leaves both
+            free. R-Net and O-Net have one size only.
+        overwrite: Replace an existing file.
 
     Raises:
-        UsageError: The model, a size, the opset, or the path can't be used.
-        ExportError: The exported model answers differently. Nothing is written.
+        UsageError: The model, a size, the opset or the path is not supported.
+        ExportError: The outputs of the exported model differ. Nothing is written.
         OutputError: The file could not be written.
-        FacenetError: onnx or onnxruntime is not installed.
+        MissingPackageError: onnx or onnxruntime is not installed.
+
+    Example:
+        >>> export_onnx(resnet, "vggface2.onnx").difference  # doctest: +SKIP
+        4.5e-07
     """
     path = Path(path)
     check_target(path, overwrite=overwrite)
@@ -94,13 +107,13 @@ def export_onnx(
     kinds = {value.dtype for value in model.parameters()}
     if kinds != {torch.float32}:
         raise UsageError(
-            "only float32 models are exported",
+            "only float32 models can be exported",
             found=", ".join(sorted(map(str, kinds))),
             next_step="call model.float() first",
         )
     fixed = _checked_size(described, size)
     if batch is not None and batch < 1:
-        raise UsageError("the batch must hold at least one image", found=batch)
+        raise UsageError("batch must be at least 1 (images)", found=batch)
     outputs, image = described.shapes(batch, fixed)
     data = to_onnx(model, outputs, image=image, opset=opset, metadata=metadata(described))
     difference = verify(data, model, _trials(described, batch, fixed))
@@ -110,7 +123,7 @@ def export_onnx(
 
 
 def metadata(described: Description) -> dict[str, str]:
-    """What the file says about itself: architecture, sizes, outputs, preprocessing."""
+    """Return the file's metadata: architecture, sizes, outputs and preprocessing."""
     sizes = {f"facenet.{name}": str(size) for name, size in described.dims.items()}
     return sizes | {
         "facenet.architecture": described.name,
@@ -120,15 +133,19 @@ def metadata(described: Description) -> dict[str, str]:
 
 
 def verify(data: bytes, model: nn.Module, trials: list[tuple[int, int, int]]) -> float:
-    """Run `data` in onnxruntime beside `model` on seeded noise; the largest difference.
+    """Compare an ONNX model in onnxruntime with `model` in torch, on seeded noise.
 
     Args:
-        data: An ONNX file's bytes.
-        model: What it was made from.
+        data: Bytes of the ONNX file.
+        model: The exported network.
         trials: Batch size, height and width of each input.
 
+    Returns:
+        The largest difference, as in `Exported`.
+
     Raises:
-        ExportError: A shape differs, a number is not finite or farther off than `TOLERANCE`.
+        ExportError: A shape differs, a number is not finite, or the difference is above
+            `TOLERANCE`.
     """
     session = make_session(data, torch.get_num_threads())
     described = describe(model)
@@ -139,15 +156,15 @@ def verify(data: bytes, model: nn.Module, trials: list[tuple[int, int, int]]) ->
         images = rng.standard_normal((count, 3, height, width), np.float32)
         found = session.run(list(described.outputs), {INPUT: images})
         with torch.inference_mode():
-            answer = model(torch.from_numpy(images).to(device))
-        expected = [part.cpu().numpy() for part in _as_tuple(answer)]
+            outputs = model(torch.from_numpy(images).to(device))
+        expected = [part.cpu().numpy() for part in _as_tuple(outputs)]
         pairs = dict(zip(described.outputs, zip(found, expected, strict=True), strict=True))
         worst = max(worst, _difference(pairs))
     return worst
 
 
 def _difference(pairs: Mapping[str, tuple[Any, Any]]) -> float:
-    """The largest difference between found and expected of each output, or ExportError."""
+    """Return the largest difference of (found, expected) outputs, or raise ExportError."""
     worst = 0.0
     for name, (found, expected) in pairs.items():
         if found.shape != expected.shape:
@@ -156,17 +173,17 @@ def _difference(pairs: Mapping[str, tuple[Any, Any]]) -> float:
                 expected=expected.shape,
                 found=found.shape,
             )
-        apart = found.astype(np.float64) - expected
+        errors = found.astype(np.float64) - expected
         if name == "embeddings":
-            difference = float(np.linalg.norm(apart, axis=1).max())
+            difference = float(np.linalg.norm(errors, axis=1).max())
         else:
-            difference = float(np.abs(apart).max() / max(1.0, np.abs(expected).max()))
-        if not difference <= TOLERANCE:  # so that NaN fails too
+            difference = float(np.abs(errors).max() / max(1.0, np.abs(expected).max()))
+        if not difference <= TOLERANCE:  # written so that NaN fails too
             raise ExportError(
                 f"the exported model's {name} differ from torch's; nothing was written",
-                expected=f"at most {TOLERANCE:g} apart",
+                expected=f"a difference of at most {TOLERANCE:g}",
                 found=f"{difference:.3g}",
-                next_step="if the model's own answers are finite, please report this as a bug",
+                next_step="if the model's own outputs are finite, please report this as a bug",
             )
         worst = max(worst, difference)
     return worst
@@ -183,7 +200,7 @@ def _checked_size(
         allowed = f"{described.image[0]} by {described.image[1]}"
     if min(height, width) < described.smallest or described.image not in (None, (height, width)):
         raise UsageError(
-            f"{described.name} does not take images of this size",
+            f"{described.name} does not support images of this size",
             expected=allowed,
             found=f"{height} by {width}",
         )
@@ -193,12 +210,12 @@ def _checked_size(
 def _trials(
     described: Description, batch: int | None, size: tuple[int, int] | None
 ) -> list[tuple[int, int, int]]:
-    """Two inputs that differ in all that is free."""
-    least = described.smallest
-    first = size or described.image or (least + 5, least + 24)
-    second = size or described.image or (least + 37, least)
+    """Return two inputs that differ in every free dimension."""
+    smallest = described.smallest
+    first = size or described.image or (smallest + 5, smallest + 24)
+    second = size or described.image or (smallest + 37, smallest)
     return [(batch or 1, *first), (batch or 3, *second)]
 
 
-def _as_tuple(answer: Any) -> tuple[Any, ...]:
-    return answer if isinstance(answer, tuple) else (answer,)
+def _as_tuple(outputs: Any) -> tuple[Any, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)

@@ -1,12 +1,12 @@
-"""The networks as ONNX graphs, layer by layer, without torch's exporter.
+"""Translate the networks to ONNX graphs, layer by layer, without torch's exporter.
 
-`to_onnx` follows a network's forward pass with torch.fx and writes one or a few ONNX nodes for
-each step: the networks use fourteen kinds. That takes a second where ``torch.onnx.export`` takes
-sixteen and another package (torch 2.13), gives the same bytes every time, and keeps the weights
-as they are: initializers carry the state_dict's names and bits. Batch normalisations stay nodes
-of their own, which every runtime folds when it loads the file.
+`to_onnx` traces a network's forward pass with torch.fx and writes one or a few ONNX nodes for each
+step; the networks have fourteen kinds of steps. This takes 1 second, while ``torch.onnx.export``
+takes 16 and needs another package (torch 2.13). The bytes are always the same, and initializers
+have the names and the exact values of the state_dict. Batch normalisations remain separate nodes,
+which every runtime folds when it loads the file.
 
-What is not in the tables below is refused, never approximated.
+A layer without an entry in the tables below is an error; it is never approximated.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from torch.nn import functional as F
 from facenet_common.errors import UsageError
 from facenet_common.optional import require
 
-MIN_OPSET = 16  # PRelu, BatchNormalization and ReduceSum mean the same from here on
+MIN_OPSET = 16  # since then the definitions of PRelu, BatchNormalization and ReduceSum are stable
 DEFAULT_OPSET = 17
 INPUT = "images"
 
 
 def check_opset(opset: int) -> None:
-    """Raises UsageError unless `opset` is one that the installed onnx package knows."""
+    """Raise UsageError unless the installed onnx package supports `opset`."""
     newest = require("onnx", "making an ONNX model").defs.onnx_opset_version()
     if not MIN_OPSET <= opset <= newest:
         raise UsageError(
-            "this ONNX opset can't be written",
+            "this ONNX opset is not supported",
             expected=f"{MIN_OPSET} to {newest}",
             found=opset,
-            next_step=f"{DEFAULT_OPSET} runs nearly everywhere",
+            next_step=f"use {DEFAULT_OPSET}, which nearly every runtime supports",
         )
 
 
@@ -48,17 +48,21 @@ def to_onnx(
     opset: int = DEFAULT_OPSET,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """`model` as an ONNX file's bytes; the same model gives the same bytes.
+    """Translate `model` to the bytes of an ONNX file; equal models give equal bytes.
 
     Args:
-        model: In eval mode, float32, made of the layers of this package's networks.
+        model: In eval mode, float32, with the layers of this package's networks.
         outputs: Name and shape of each output, in order; a string in a shape is a free dimension.
         image: Shape of the input `INPUT`, ``(N, 3, H, W)``.
         opset: See `check_opset`.
-        metadata: Becomes the file's ``metadata_props``, sorted.
+        metadata: The file's ``metadata_props``; they are sorted.
 
     Raises:
-        UsageError: The opset, or a layer that has no translation here.
+        UsageError: The opset or a layer is not supported.
+
+    Example:
+        >>> outputs, image = describe(model).shapes()  # doctest: +SKIP
+        >>> data = to_onnx(model, outputs, image=image)  # doctest: +SKIP
     """
     onnx = require("onnx", "making an ONNX model")
     check_opset(opset)
@@ -89,16 +93,17 @@ def to_onnx(
 
 
 class _Tracer(fx.Tracer):
-    """Follows the forward pass of an input that the network does not refuse."""
+    """Trace the forward pass of a valid input."""
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        if obj.node.target is operator.ne:  # if the shape is not what it should be: raise
+        """Return False for comparisons with ``!=``, which are the networks' checks of shapes."""
+        if obj.node.target is operator.ne:
             return False
         return bool(super().to_bool(obj))
 
 
 class _Graph:
-    """Nodes and initializers, in the order in which the forward pass needs them."""
+    """Nodes and initializers, in the order of the forward pass."""
 
     def __init__(self, model: nn.Module) -> None:
         self.onnx = require("onnx", "making an ONNX model")
@@ -108,9 +113,9 @@ class _Graph:
         self.state = {name: value.detach() for name, value in model.state_dict().items()}
 
     def translate(self) -> list[str]:
-        """Fill both; returns the names of the results."""
+        """Add all nodes and initializers, and return the names of the results."""
         traced = fx.GraphModule(self.model, _Tracer().trace(self.model)).graph
-        traced.eliminate_dead_code()  # what only those refusals have looked at
+        traced.eliminate_dead_code()  # removes the checks of shapes
         values: dict[fx.Node, str] = {}
         for node in traced.nodes:
             inputs = [values[argument] for argument in node.all_input_nodes if argument in values]
@@ -132,18 +137,19 @@ class _Graph:
         raise AssertionError("torch.fx gives every graph an output")
 
     def add(self, kind: str, inputs: Sequence[str], label: str, **attributes: Any) -> str:
-        """Append a node; returns the name of its output, which is also the node's."""
+        """Append a node, and return the name of its output, which is also the node's name."""
         self.nodes.append(
             self.onnx.helper.make_node(kind, inputs, [label], name=label, **attributes)
         )
         return label
 
     def weight(self, name: str, shape: Sequence[int] | None = None) -> str:
-        """The parameter or buffer `name` as an initializer of that name."""
+        """Add the parameter or buffer `name` as an initializer, and return its name."""
         tensor = self.state[name]
         return self.constant(name, tensor.reshape(shape or tensor.shape).cpu().numpy())
 
     def constant(self, name: str, value: np.ndarray[Any, Any]) -> str:
+        """Add an initializer if there is none with this name, and return its name."""
         if name not in self.initializers:
             self.initializers[name] = self.onnx.numpy_helper.from_array(
                 np.ascontiguousarray(value), name
@@ -207,9 +213,9 @@ def _prelu(graph: _Graph, layer: nn.Module, name: str, x: str) -> str:
 
 
 def _is_map(graph: _Graph, x: str) -> bool:
-    """Whether `x` has height and width: a convolution comes later than any dense layer."""
-    made = next(node for node in graph.nodes if node.output[0] == x)
-    return bool(made.op_type != "Gemm")
+    """Return whether `x` has height and width: it has, unless a dense layer computed it."""
+    producer = next(node for node in graph.nodes if node.output[0] == x)
+    return bool(producer.op_type != "Gemm")
 
 
 def _pair(size: Any) -> tuple[int, int]:
@@ -217,7 +223,7 @@ def _pair(size: Any) -> tuple[int, int]:
 
 
 def _binary(kind: str) -> Callable[[_Graph, fx.Node, Mapping[fx.Node, str]], str]:
-    """Addition or multiplication of two values, either of which may be a number."""
+    """Return the translation of an operator on two values, either of which may be a number."""
 
     def translate(graph: _Graph, node: fx.Node, values: Mapping[fx.Node, str]) -> str:
         inputs = [
@@ -247,7 +253,7 @@ def _permute(graph: _Graph, node: fx.Node, values: Mapping[fx.Node, str]) -> str
 
 
 def _normalize(graph: _Graph, node: fx.Node, values: Mapping[fx.Node, str]) -> str:
-    """``x / max(|x|, eps)`` along the second dimension."""
+    """Translate ``x / max(|x|, eps)`` along the second dimension."""
     x = values[node.args[0]]  # type: ignore[index] # a Node
     if node.kwargs["p"] != 2.0 or node.kwargs["dim"] != 1:
         raise _untranslatable(node)
@@ -262,14 +268,15 @@ def _normalize(graph: _Graph, node: fx.Node, values: Mapping[fx.Node, str]) -> s
 
 def _untranslatable(what: object) -> UsageError:
     return UsageError(
-        "this model can't be written as ONNX: it has a layer that the networks of this package "
+        "this model can't be exported as ONNX: it has a layer that the networks of this package "
         "do not have",
         found=what,
         next_step="export it with torch.onnx.export",
     )
 
 
-# How each layer is written: (graph, layer, its name, the value it takes) to the value it gives.
+# The translation of each layer: a function of (graph, layer, its name, name of its input) that
+# returns the name of its output.
 _MODULES: dict[type[nn.Module], Callable[[_Graph, Any, str, str], str]] = {
     nn.Conv2d: _conv,
     nn.Linear: _linear,
@@ -284,7 +291,7 @@ _MODULES: dict[type[nn.Module], Callable[[_Graph, Any, str, str], str]] = {
     nn.Identity: lambda _graph, _layer, _name, x: x,
 }
 
-# The same for functions, methods and operators that are no layers.
+# The same for functions, methods and operators.
 _FUNCTIONS: dict[object, Callable[[_Graph, fx.Node, Mapping[fx.Node, str]], str]] = {
     operator.add: _binary("Add"),
     operator.mul: _binary("Mul"),

@@ -1,1 +1,1 @@
-"""The side to be judged: converted weights run by torch, or an ONNX file."""
+"""Run the side that is judged: converted weights by torch, or an ONNX file by onnxruntime."""

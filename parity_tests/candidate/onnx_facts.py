@@ -1,4 +1,4 @@
-"""Find which network an ONNX file holds: by its metadata, else by the shapes of its outputs."""
+"""Find which network an ONNX file contains, by its metadata, else by the shapes of its outputs."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from converter.architectures.record import Output
 from facenet_common.errors import ParityError
 from facenet_common.text import printable
 
-MAX_SIZE = 10**7  # of an embedding or of the classes: beyond all use, and not yet harmful
+MAX_SIZE = 10**7  # of an embedding or of the classes: more than any use, little enough memory
 _PREFIX = "facenet."  # of the keys that facenet_models.onnx.export writes
 
 
 def facts_of(path: Path, proto: Any, like: str | None = None) -> tuple[str, dict[str, int]]:
     """Return the architecture and the sizes of the model `proto`, read from `path`.
 
-    Networks with equal outputs can't be told apart by shapes: a file without metadata is then of
+    Networks with equal outputs can't be distinguished by shapes: a file without metadata is then of
     the architecture `like`, if that is one of them, else of the first in
     `converter.architectures.ARCHITECTURES`.
 
     Raises:
-        ParityError: It is of no known network, or its metadata are impossible.
+        ParityError: It is of an unknown network, or its metadata are impossible.
     """
     metadata = {prop.key: prop.value for prop in proto.metadata_props}
     if f"{_PREFIX}architecture" in metadata:
@@ -41,7 +41,7 @@ def _from_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[str, dict[s
     if not known or not possible or not dims.keys() >= set(known.required_dims):
         found = ", ".join(f"{key}: {metadata[key]}" for key in metadata if _PREFIX in key)
         raise ParityError(
-            "the ONNX file's metadata make no sense",
+            "the ONNX file's metadata are invalid",
             file=path,
             expected=f"{_PREFIX}architecture: one of {', '.join(ARCHITECTURES)}; "
             "whole numbers as sizes",
@@ -62,7 +62,7 @@ def _from_shapes(path: Path, graph: Any, like: str | None) -> tuple[str, dict[st
         architecture = like if like in fitting else next(iter(fitting))
         return architecture, fitting[architecture]
     raise ParityError(
-        "the ONNX file's outputs are those of no network known here",
+        "the ONNX file's outputs do not fit any known network",
         file=path,
         expected="; ".join(
             f"{name}: {', '.join(map(_text, known.outputs))}"
@@ -76,9 +76,9 @@ def _from_shapes(path: Path, graph: Any, like: str | None) -> tuple[str, dict[st
 def _dims(
     outputs: Sequence[Output], declared: Mapping[str, tuple[int, ...]]
 ) -> dict[str, int] | None:
-    """The sizes that a network with `outputs` has, by the declared shapes; None: they don't fit.
+    """Return the sizes of a network with `outputs`, by the declared shapes; None if they don't fit.
 
-    A network of one output may be part of a file that gives others too, if its name is there.
+    A network of one output may be part of a file with others too, if one has its name.
     """
     shapes = list(declared.values())
     if len(outputs) == 1 and outputs[0].name in declared:
@@ -101,5 +101,5 @@ def _text(output: Output) -> str:
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    """A declared shape; 0 stands for what is free."""
+    """Return a declared shape; 0 stands for a free size."""
     return tuple(edge.dim_value for edge in value.type.tensor_type.shape.dim)

@@ -1,13 +1,12 @@
-"""The candidate as an ONNX file, run by onnxruntime on the CPU.
+"""Run a candidate that is an ONNX file, by onnxruntime on the CPU.
 
-The file is not trusted. It may name other files, but only such that lie beside it; libraries of
-custom operators are never loaded; what is larger than any network of this kind is not read.
+The file is untrusted. It may refer to other files in its own folder only; libraries of custom
+operators are never loaded; files larger than any network of this kind are not read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,13 +16,14 @@ import numpy.typing as npt
 
 from converter.architectures import ARCHITECTURES
 from facenet_common.errors import ParityError, UsageError
-from facenet_common.text import printable
+from facenet_common.optional import require
+from facenet_common.text import check_path, printable
 from parity_tests.candidate.onnx_facts import facts_of
 from parity_tests.probes import FROM_TORCH, TO_TORCH, images_layout
 
 Array = npt.NDArray[Any]
 
-MAX_BYTES = 2**30  # ten times InceptionResnetV1; of the file, and of what it refers to
+MAX_BYTES = 2**30  # ten times InceptionResnetV1; of the file, and of the files it refers to
 _INPUT_TYPES = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -39,9 +39,9 @@ class OnnxCandidate:
         architecture: A name of `converter.architectures.ARCHITECTURES`.
         dims: Its ``required_dims``.
 
-    Entering loads it and raises `ParityError` where it can't be run, or gives something else than
-    the architecture's answers. `dtypes` then names the floating point types of its weights,
-    sorted. `model` is None: there is no torch module to look into.
+    Entering loads the file, and raises `ParityError` if it can't be run or lacks an output of the
+    architecture. Afterwards `dtypes` names the floating-point types of its weights, sorted. `model`
+    is None: there is no torch module.
     """
 
     model = None
@@ -78,10 +78,10 @@ class OnnxCandidate:
         return self._architecture
 
     def run(self, images: Array) -> tuple[Array, ...]:
-        """Answers to `images`, NHWC as TensorFlow is fed, in TensorFlow's layout.
+        """Return the outputs for `images`, both in TensorFlow's layout (NHWC).
 
-        float64 if the file computes so, else float32. A file of a fixed batch size is run as
-        often as need be.
+        They are float64 if the file computes in it, else float32. A file with a fixed batch size is
+        run several times.
 
         Raises:
             ParityError: The file does not take images of this size, or failed on them.
@@ -92,18 +92,18 @@ class OnnxCandidate:
         self._check_size(source, batch)
         parts = [self._run(source.name, part) for part in _split(batch, source.shape[0])]
         arrays = [np.concatenate(column)[: len(batch)] for column in zip(*parts, strict=True)]
-        wide = np.float64 if source.type == "tensor(double)" else np.float32
-        arrays = [np.asarray(array, wide) for array in arrays]
+        dtype = np.float64 if source.type == "tensor(double)" else np.float32
+        arrays = [np.asarray(array, dtype) for array in arrays]
         return tuple(a.transpose(FROM_TORCH[layout]) if a.ndim == 4 else a for a in arrays)
 
     def _run(self, name: str, batch: Array) -> list[Array]:
         try:
             answers: list[Array] = self._session.run(self._outputs, {name: batch})
-        except Exception as error:  # onnxruntime's have no common base
+        except Exception as error:  # onnxruntime's errors have no common base
             raise ParityError(
                 "onnxruntime failed on the images",
                 file=self._path,
-                expected=f"answers to input of shape {batch.shape}",
+                expected=f"outputs for an input of shape {batch.shape}",
                 found=printable(error),
             ) from error
         return answers
@@ -127,16 +127,16 @@ def onnx_facts(path: Path, like: str | None = None) -> tuple[str, dict[str, int]
 
     Raises:
         UsageError: There is no such file.
-        ParityError: It is no ONNX file, or of no known network.
+        ParityError: It is not an ONNX file, or of an unknown network.
     """
     return facts_of(path, _read(path)[0], like)
 
 
 def _read(path: Path) -> tuple[Any, bytes]:
-    """The file's model and its bytes; other files it names are checked, not read."""
-    onnx = _module("onnx")
+    """Return the file's model and its bytes; other files that it names are checked, not read."""
+    onnx = require("onnx", "verifying an ONNX file")
     if not path.is_file():
-        raise UsageError("there is no such ONNX file", file=path)
+        raise UsageError("the ONNX file does not exist", file=path, next_step=check_path(path))
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -147,15 +147,17 @@ def _read(path: Path) -> tuple[Any, bytes]:
     try:
         proto = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError: from a package that onnx may change
-        raise ParityError("this is no ONNX file, or damaged", file=path, found=error) from error
+        raise ParityError(
+            "the file is damaged, or not ONNX", file=path, found=printable(error)
+        ) from error
     if not proto.graph.node or not proto.opset_import:  # any bytes may happen to be protobuf
-        raise ParityError("this is no ONNX file, or damaged", file=path, found="no graph in it")
+        raise ParityError("the file is damaged, or not ONNX", file=path, found="no graph in it")
     _check_external(path, proto)
     return proto, data
 
 
 def _check_external(path: Path, proto: Any) -> None:
-    """Weights may lie in files beside `path`: plain names, no links, within `MAX_BYTES`."""
+    """Check the files with weights: plain names in the same folder, no links, total size."""
     names = {
         entry.value
         for tensor in _tensors(proto)
@@ -166,14 +168,14 @@ def _check_external(path: Path, proto: Any) -> None:
         file = path.parent / name
         if name in ("", ".", "..") or "/" in name or "\\" in name or file.is_symlink():
             raise ParityError(
-                "the ONNX file asks for a file outside its folder, which is not opened",
+                "the ONNX file refers to a file outside its folder, which is not opened",
                 file=path,
                 found=printable(name),
                 next_step="export it as one file",
             )
         if not file.is_file():
             raise ParityError(
-                "the ONNX file's weights are in another file, which is not there",
+                "the ONNX file's weights are in another file, which is missing",
                 file=path,
                 expected=printable(file),
                 next_step="put it beside the ONNX file under that name",
@@ -184,7 +186,7 @@ def _check_external(path: Path, proto: Any) -> None:
 
 
 def _tensors(message: Any) -> Iterator[Any]:
-    """Every tensor anywhere in a protobuf message: in subgraphs, attributes, functions."""
+    """Yield every tensor in a protobuf message: in subgraphs, attributes, functions."""
     if message.DESCRIPTOR.name == "TensorProto":
         yield message
         return
@@ -196,7 +198,7 @@ def _tensors(message: Any) -> Iterator[Any]:
 
 
 def _floating_types(proto: Any) -> tuple[str, ...]:
-    types = _module("onnx").TensorProto
+    types = require("onnx", "verifying an ONNX file").TensorProto
     names = {
         types.FLOAT: "float32",
         types.DOUBLE: "float64",
@@ -208,28 +210,28 @@ def _floating_types(proto: Any) -> tuple[str, ...]:
 
 
 def _make_session(path: Path, data: bytes) -> Any:
-    ort = _module("onnxruntime")
+    ort = require("onnxruntime", "verifying an ONNX file")
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # what it would log it also raises
+    options.log_severity_level = 4  # errors are raised as well as logged
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(path.absolute().parent)
     )
     try:
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's have no common base
+    except Exception as error:  # onnxruntime's errors have no common base
         raise ParityError(
             "onnxruntime can't load the ONNX file", file=path, found=printable(error)
         ) from error
 
 
 def _check_input(path: Path, session: Any) -> None:
-    """ParityError unless there is one input, of images with three channels before the edges."""
+    """Raise ParityError unless there is one input, of images with three channels first."""
     inputs = session.get_inputs()
     shape = inputs[0].shape if inputs else []
     fits = len(inputs) == 1 and len(shape) == 4 and inputs[0].type in _INPUT_TYPES
     if not fits or (shape[1] != 3 and (isinstance(shape[1], int) or shape[3] == 3)):
         raise ParityError(
-            "the ONNX file does not take images as the networks do",
+            "the ONNX file does not take images in the networks' layout",
             file=path,
             expected="one floating point input of shape (N, 3, H, W)",
             found=printable(", ".join(f"{i.name}: {i.type} {i.shape}" for i in inputs) or "none"),
@@ -239,7 +241,7 @@ def _check_input(path: Path, session: Any) -> None:
 def _match_outputs(
     path: Path, session: Any, architecture: str, dims: Mapping[str, int]
 ) -> list[str]:
-    """The file's names of the architecture's answers, in their order: by name, else by shape."""
+    """Return the file's names of the architecture's outputs, matched by name, else by shape."""
     declared = {output.name: output.shape for output in session.get_outputs()}
     wanted = {output.name: output.size for output in ARCHITECTURES[architecture].outputs}
     if set(wanted) <= set(declared):
@@ -252,7 +254,7 @@ def _match_outputs(
             raise ParityError(
                 f"the ONNX file does not give the {name} of {architecture}",
                 file=path,
-                expected=f"one output named {name}, or of {size} numbers an image",
+                expected=f"one output named {name}, or with {size} numbers for each image",
                 found=printable(", ".join(f"{key} {shape}" for key, shape in declared.items())),
                 next_step="export it without --classify" if "logits" in declared else None,
             )
@@ -261,7 +263,7 @@ def _match_outputs(
 
 
 def _split(batch: Array, fixed: object) -> list[Array]:
-    """`batch` in parts of `fixed` images, if that is a number; the last is filled up."""
+    """Split `batch` into parts of `fixed` images, if that is a number; pad the last part."""
     if not isinstance(fixed, int) or fixed < 1:
         return [batch]
     missing = -len(batch) % fixed
@@ -276,15 +278,3 @@ def _too_large(path: Path, size: int) -> ParityError:
         expected=f"at most {MAX_BYTES:,} bytes",
         found=f"{size:,}",
     )
-
-
-def _module(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:  # installed but broken: its own message says more
-            raise
-        raise ParityError(
-            f"{name} is needed to verify an ONNX file, and it is not installed",
-            next_step='pip install "facenet-parity[onnx]"',
-        ) from error

@@ -1,4 +1,4 @@
-"""The PyTorch side: converted weights in their facenet_models network."""
+"""Run a candidate that is a PyTorch weight file, in its network of facenet_models."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from converter.architectures import ARCHITECTURES
 from facenet_common.errors import ParityError, UsageError
+from facenet_common.optional import require
 from parity_tests.candidate.precision import DTYPES, answer_type
 from parity_tests.frameworks import torch
 from parity_tests.probes import FROM_TORCH, TO_TORCH, images_layout
@@ -23,20 +24,23 @@ class CandidateRunner:
     """Runs converted weights; a context manager around the model.
 
     Args:
-        weights: The file, whatever its name.
+        weights: The file; its name need not have the usual suffix.
         weights_format: "torch" or "safetensors".
         architecture: A name of `converter.architectures.ARCHITECTURES`.
         dims: Its sizes. Without those of the classifier, or without the classifier's tensors in
             the file, the model is built without it.
-        dtype: One of `candidate.precision.DTYPES`: what the model computes in. float64 answers
-            come as float64, all others as float32, since NumPy has no bfloat16.
+        dtype: One of `candidate.precision.DTYPES`: what the model computes in. Outputs are float64
+            for float64, else float32, since NumPy has no bfloat16.
         device: "cpu", "cuda", "cuda:1", "mps". On CUDA, TF32 is off while the runner is entered:
             it would round products to 10 bits.
-        compile: Run the model through ``torch.compile``. `model` stays the one that is not.
+        compile: Run the model through ``torch.compile``. `model` remains the uncompiled one.
 
-    Entering loads the weights, strictly, and raises `ParityError` where they can't be read or do
-    not fit, and `UsageError` where the device isn't there. `dtypes` then names the floating point
-    types of the file, sorted; all become `dtype`.
+    Entering loads the weights strictly. It raises `ParityError` if they can't be read or do not
+    fit, and `UsageError` if torch has no such device. All tensors are converted to `dtype`.
+
+    Example:
+        >>> with CandidateRunner(Path("pnet.pt"), "torch", "pnet", {}) as runner:
+        ...     regression, probability = runner.run(np.zeros((1, 24, 24, 3), np.float32))
     """
 
     def __init__(
@@ -52,7 +56,6 @@ class CandidateRunner:
         if dtype not in DTYPES:
             raise ParityError(f"a candidate runs in {', '.join(DTYPES)}, not in {dtype!r}")
         self.name = weights.name
-        self.dtypes: tuple[str, ...] = ()
         self._weights = weights
         self._format = weights_format
         self._architecture = architecture
@@ -68,9 +71,6 @@ class CandidateRunner:
         require_device(self._device)
         state = _load(self._weights, self._format)
         floating = {key: value for key, value in state.items() if value.is_floating_point()}
-        self.dtypes = tuple(
-            sorted({str(v.dtype).removeprefix("torch.") for v in floating.values()})
-        )
         dtype = getattr(torch(), self._dtype)
         state |= {key: value.to(dtype) for key, value in floating.items()}
         self._model = network(self._architecture, self._dims, state).to(self._device)
@@ -94,22 +94,22 @@ class CandidateRunner:
 
     @property
     def model(self) -> Any:
-        """The network, for those who look inside; None unless entered."""
+        """The torch module; None unless entered."""
         return self._model
 
     def run(self, images: Array) -> tuple[Array, ...]:
-        """Answers to `images`, NHWC as TensorFlow is fed, in TensorFlow's layout.
+        """Return the outputs for `images`, both in TensorFlow's layout (NHWC).
 
-        Images of another floating point type are taken in the runner's `dtype`.
+        Images are converted to the runner's `dtype`.
         """
         th = torch()
         layout = images_layout(self._architecture)
         dtype = getattr(th, self._dtype)
         with th.inference_mode():
-            wide = np.ascontiguousarray(
+            array = np.ascontiguousarray(
                 images.transpose(TO_TORCH[layout]), answer_type(self._dtype)
             )
-            batch = th.from_numpy(wide)
+            batch = th.from_numpy(array)
             outputs = self._call(batch.to(self._device, dtype))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         arrays = [output.cpu().to(batch.dtype).numpy() for output in outputs]
@@ -117,28 +117,31 @@ class CandidateRunner:
 
 
 def require_device(device: str) -> None:
-    """Raise UsageError unless torch can compute there."""
+    """Raise UsageError unless torch can compute on `device`."""
     th = torch()
     kind, _, number = device.partition(":")
-    there = {
+    counts = {
         "cpu": lambda: 1,
         "cuda": th.cuda.device_count,
         "mps": lambda: int(th.backends.mps.is_available()),
     }
-    if kind not in there or not (number or "0").isdecimal():
+    if kind not in counts or not (number or "0").isdecimal():
         raise UsageError(
-            "there is no such kind of device", expected="cpu, cuda, cuda:1 or mps", found=device
+            "the kind of device is unknown", expected="cpu, cuda, cuda:1 or mps", found=device
         )
-    if int(number or 0) >= there[kind]():
+    if int(number or 0) >= counts[kind]():
         raise UsageError(
             f"torch {th.__version__} has no device {device!r} here",
-            next_step="leave --device out, or install a torch that is built for it",
+            next_step="omit --device, or install a torch that is built for it",
         )
 
 
 @contextmanager
 def _without_tf32() -> Iterator[None]:
-    """Products of float32 in float32 on CUDA, in matrix products and convolutions."""
+    """Compute float32 products in full float32 on CUDA, in matrix products and convolutions.
+
+    https://docs.pytorch.org/docs/stable/notes/cuda.html (TensorFloat-32 on Ampere devices)
+    """
     backends = (torch().backends.cuda.matmul, torch().backends.cudnn)
     before = [backend.allow_tf32 for backend in backends]
     for backend in backends:
@@ -151,10 +154,10 @@ def _without_tf32() -> Iterator[None]:
 
 
 def network(architecture: str, dims: Mapping[str, int], state: Mapping[str, Any]) -> Any:
-    """The network with these weights, in evaluation mode; the tensors of `state` become its own.
+    """Build a network with the weights `state`, whose tensors it shares, in evaluation mode.
 
     Raises:
-        ParityError: They do not fit, or there is no such network.
+        ParityError: The weights do not fit, or the architecture is unknown.
     """
     model = _build(architecture, dims, state.keys())
     try:
@@ -167,14 +170,17 @@ def network(architecture: str, dims: Mapping[str, int], state: Mapping[str, Any]
 
 
 def _build(architecture: str, dims: Mapping[str, int], names: Collection[str]) -> Any:
-    """The network without weights, for a state_dict of these names."""
-    torch()  # its own message if it is missing
+    """Build the network without weights, for a state_dict of these names."""
+    torch()  # raises MissingPackageError
     from facenet_models.networks.registry import networks
 
     known = ARCHITECTURES.get(architecture)
     built = next((net for net in networks() if net.architecture == architecture), None)
     if known is None or built is None:
-        raise ParityError(f"there is no PyTorch network for the architecture {architecture!r}")
+        raise ParityError(
+            f"there is no PyTorch network for the architecture {architecture!r}",
+            expected=", ".join(ARCHITECTURES),
+        )
     missing = [dim for dim in known.required_dims if dim not in dims]
     if missing:
         raise ParityError(f"sizes must be known to build {known.class_name}: {', '.join(missing)}")
@@ -183,16 +189,22 @@ def _build(architecture: str, dims: Mapping[str, int], names: Collection[str]) -
 
 
 def _load(path: Path, weights_format: str) -> dict[str, Any]:
-    """The state_dict in `path`; nothing in the file is executed."""
+    """Load the state_dict in `path`; nothing in the file is executed."""
     try:
         state = _load_torch(path) if weights_format == "torch" else _load_safetensors(path)
     except OSError as error:
-        raise ParityError(f"can't read {path}: {error.strerror or error}") from error
+        raise ParityError(
+            "can't read the weights", file=path, found=error.strerror or error
+        ) from error
     th = torch()
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, th.Tensor) for key, value in state.items()
     ):
-        raise ParityError(f"{path} does not hold a state_dict, a mapping of names to tensors")
+        raise ParityError(
+            "the file does not hold a state_dict",
+            file=path,
+            expected="a mapping of names to tensors",
+        )
     return dict(state)
 
 
@@ -200,22 +212,14 @@ def _load_torch(path: Path) -> Any:
     try:
         return torch().load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise ParityError(f"torch can't read {path}: {error}") from error
+        raise ParityError("torch can't read the weights", file=path, found=error) from error
 
 
 def _load_safetensors(path: Path) -> Any:
-    torch()  # its own message if it is missing
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("safetensors"):
-            raise
-        raise ParityError(
-            "safetensors is needed to verify a .safetensors file, and it is not installed: "
-            "pip install safetensors"
-        ) from error
+    torch()  # safetensors.torch imports it: raise MissingPackageError first
+    load_file = require("safetensors.torch", "verifying a .safetensors file").load_file
+    failure = require("safetensors", "verifying a .safetensors file").SafetensorError
     try:
         return load_file(path, device="cpu")
-    except SafetensorError as error:
-        raise ParityError(f"safetensors can't read {path}: {error}") from error
+    except failure as error:
+        raise ParityError("safetensors can't read the weights", file=path, found=error) from error

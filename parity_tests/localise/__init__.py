@@ -1,1 +1,1 @@
-"""Finds the layer at which two networks part, and what is wrong with it."""
+"""Find the first layer at which two networks differ, and what is wrong with it."""

@@ -1,4 +1,4 @@
-"""Compares activations, which are large: in slices, so that little memory is needed."""
+"""Compare activations in slices: they are large, and float64 copies of them larger."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _SAMPLE = 1 << 16  # elements of a histogram
 
 @dataclass(frozen=True)
 class Tolerances:
-    """How far activations may lie apart, in units of the expected activation's root mean square.
+    """How far activations may differ, in units of the expected activation's root mean square.
 
     Attributes:
-        isolated: For a module that got the reference's own input.
-        cumulative: For one behind everything that comes before it in the network.
+        isolated: For one module, run on the reference's own activations.
+        cumulative: For the whole network up to and including the module.
     """
 
     isolated: float
@@ -32,7 +32,7 @@ class Tolerances:
 
 
 def absolute(expected: Array, relative: float) -> Tolerance:
-    """The tolerance for these activations: `relative` times their root mean square."""
+    """Return the tolerance for these activations: `relative` times their root mean square."""
     if not expected.size:
         return Tolerance(0.0)
     total = sum(float(np.square(part, dtype=np.float64).sum()) for part in _slices(expected))
@@ -40,9 +40,10 @@ def absolute(expected: Array, relative: float) -> Tolerance:
 
 
 def compare_activations(expected: Array, found: Array | None, tolerance: Tolerance) -> Comparison:
-    """As `parity_tests.localise.metrics.compare`, in slices; the ULP histogram is of a sample.
+    """Compare like `parity_tests.localise.metrics.compare`, with little memory.
 
-    It counts `_SAMPLE` elements at most, evenly spaced, and only where both are float32.
+    The ULP histogram counts a sample of at most `_SAMPLE` elements, evenly spaced, and only where
+    both arrays are float32.
     """
     if found is None or expected.shape != found.shape or expected.dtype != found.dtype:
         return compare(expected, found, tolerance)
@@ -56,28 +57,33 @@ def compare_activations(expected: Array, found: Array | None, tolerance: Toleran
 
 
 def _measure(expected: Array, found: Array, tolerance: Tolerance) -> tuple[Measure, bool]:
-    """The distance of two finite arrays, and whether every element is within the tolerance."""
+    """Measure the distance of two finite arrays, and whether every element is within tolerance.
+
+    One pass over the slices accumulates every sum, so the function is longer than usual.
+    """
     largest, total, squares, max_rel = -1.0, 0.0, 0.0, 0.0
-    dot, ones, twos = 0.0, 0.0, 0.0
+    dot, left_squares, right_squares = 0.0, 0.0, 0.0
     worst = start = 0
     holds = True
     for part, other in zip(_slices(expected), _slices(found), strict=True):
-        one, two = part.astype(np.float64), other.astype(np.float64)
-        gap = np.abs(two - one)
+        left, right = part.astype(np.float64), other.astype(np.float64)
+        gap = np.abs(right - left)
         at = int(gap.argmax())
         if gap[at] > largest:
             largest, worst = float(gap[at]), start + at
-        size = np.abs(one)
+        size = np.abs(left)
         bound = tolerance.atol + tolerance.rtol * size if tolerance.rtol else tolerance.atol
         holds &= bool((gap <= bound).all())
         relative = np.divide(gap, size, out=np.zeros_like(gap), where=size > 0)
         max_rel = max(max_rel, float(relative.max()))
         total += float(gap.sum())
         squares += float(gap @ gap)
-        dot, ones, twos = dot + float(one @ two), ones + float(one @ one), twos + float(two @ two)
+        dot += float(left @ right)
+        left_squares += float(left @ left)
+        right_squares += float(right @ right)
         start += gap.size
     index = tuple(int(i) for i in np.unravel_index(worst, expected.shape)) if start else ()
-    norms = float(np.sqrt(ones) * np.sqrt(twos))
+    norms = float(np.sqrt(left_squares) * np.sqrt(right_squares))
     measure = Measure(
         count=start,
         max_abs=max(largest, 0.0),
@@ -102,7 +108,7 @@ def _ulp(expected: Array, found: Array) -> tuple[int, ...]:
 
 
 def _nonfinite(array: Array) -> tuple[int, ...] | None:
-    """Index of the first element that is NaN or infinite."""
+    """Return the index of the first element that is NaN or infinite."""
     finite = np.isfinite(array)
     if finite.all():
         return None
@@ -110,7 +116,7 @@ def _nonfinite(array: Array) -> tuple[int, ...] | None:
 
 
 def _slices(array: Array) -> Iterator[Array]:
-    """All elements in order, flat, some at a time."""
+    """Yield all elements in order, flat, `_SLICE` at a time."""
     flat = np.ascontiguousarray(array).reshape(-1)
     for start in range(0, flat.size, _SLICE):
         yield flat[start : start + _SLICE]

@@ -1,4 +1,4 @@
-"""What about a layer is wrong, where its output alone or a trial can tell."""
+"""Explain what is wrong with a layer, from its output or by running it with a change."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Suspect:
         model: The network.
         probe: The layer.
         expected: The reference's activation for the first image.
-        found: What the layer gives for it, in the same layout; None if it raises.
-        problem: What it raises.
-        tolerance: Within which the two should agree.
+        found: The layer's output for it, in the same layout; None if it raises.
+        problem: The text of the exception.
+        tolerance: For the difference of the two.
         run: Runs the layer again.
     """
 
@@ -43,33 +43,33 @@ class Suspect:
     run: Callable[[], Array | None]
 
     def fits(self, found: Array | None) -> bool:
-        """Whether that is what the reference gives."""
+        """Return whether the output agrees with the reference's."""
         return compare_activations(self.expected, found, self.tolerance).passed
 
     def fits_mended(self, *mends: tuple[Any, Mapping[str, Any]]) -> bool:
-        """Whether the layer gives what the reference does, once attributes are set."""
+        """Return whether the layer agrees with the reference once attributes are changed."""
         with ExitStack() as stack:
             for module, values in mends:
                 stack.enter_context(patched(module, **values))
             return self.fits(self.run())
 
     def ran(self) -> dict[str, Any]:
-        """The modules that ran for the output, by path; the stubs are not among them."""
+        """Return the modules that compute the output, by path, without stubs."""
         return modules_of(self.model, self.probe)
 
 
 Hypothesis = Callable[[Suspect], str]
-"""A sentence if it is true of the suspect, else nothing."""
+"""Returns a sentence if the hypothesis is true of the suspect, else an empty string."""
 
 
 def hint(suspect: Suspect) -> str:
-    """The first hypothesis that is true; nothing if none is."""
+    """Return the first hypothesis that is true; empty if none is."""
     with torch().inference_mode():
         return next((text for text in (test(suspect) for test in HYPOTHESES) if text), "")
 
 
 def stored_nonfinite(suspect: Suspect) -> str:
-    """NaN or infinity in the weights."""
+    """Test for NaN or infinity in the weights."""
     for path, module in suspect.ran().items():
         for name, value in (
             *module.named_parameters(recurse=False),
@@ -83,7 +83,7 @@ def stored_nonfinite(suspect: Suspect) -> str:
 
 
 def activation_function(suspect: Suspect) -> str:
-    """A ReLU that is missing at the end, or one too many."""
+    """Test for a ReLU that is missing at the end, or superfluous."""
     found, expected = suspect.found, suspect.expected
     if found is None or found.shape != expected.shape:
         return ""
@@ -98,7 +98,7 @@ def activation_function(suspect: Suspect) -> str:
 
 
 def normalisation(suspect: Suspect) -> str:
-    """Embeddings that were not brought to length 1, or not by their length."""
+    """Test for embeddings that are not divided by their length."""
     found, expected = suspect.found, suspect.expected
     if suspect.probe.module or found is None or found.shape != expected.shape:
         return ""
@@ -111,7 +111,7 @@ def normalisation(suspect: Suspect) -> str:
 
 
 def residual_scale(suspect: Suspect) -> str:
-    """Another scale of a residual, found by least squares and then tried."""
+    """Test for another scale of a residual, estimated by least squares and then tried."""
     for path, module in suspect.ran().items():
         scale = getattr(module, "scale", None)
         if not isinstance(scale, float) or not hasattr(module, "conv2d"):
@@ -135,7 +135,7 @@ def residual_scale(suspect: Suspect) -> str:
 
 
 def trials(suspect: Suspect) -> str:
-    """A guess that mends the layer."""
+    """Return the first guess of `parity_tests.localise.trials` that corrects the output."""
     ran, every = suspect.ran(), dict(suspect.model.named_modules())
     every.pop("", None)
     for guess in GUESSES:
@@ -146,7 +146,7 @@ def trials(suspect: Suspect) -> str:
 
 
 def shape(suspect: Suspect) -> str:
-    """Another size, whatever the reason."""
+    """Test for an exception, or an output of another size."""
     found, expected = suspect.found, suspect.expected
     if suspect.problem:
         return f"{_name(suspect)} fails on the reference's input: {suspect.problem}"
@@ -157,7 +157,7 @@ def shape(suspect: Suspect) -> str:
 
 
 def proportion(suspect: Suspect) -> str:
-    """An output that is the reference's times a number, or plus one for each channel."""
+    """Test for the reference's output times one factor, or plus one offset for each channel."""
     found, expected = suspect.found, suspect.expected
     if found is None or not np.isfinite(found).all():
         return ""
@@ -173,7 +173,7 @@ def proportion(suspect: Suspect) -> str:
 
 
 def channels(suspect: Suspect) -> str:
-    """A few of the output's channels."""
+    """Test for differences in a few channels only."""
     found, expected = suspect.found, suspect.expected
     if found is None or not np.isfinite(found).all():
         return ""

@@ -1,9 +1,9 @@
-"""Finds the layer at which two networks part, and what about it is wrong.
+"""Find the layer at which two networks begin to differ.
 
-Both networks get the same images and are compared at every probe (cumulative); and each module of
-the candidate gets the reference's activations of the probe's parents (isolated). A layer that
-fails alone is a *source*. One that fails behind a source, and passes alone, has *inherited* the
-error. One that fails behind nothing, and passes alone, shows *drift*: errors that are each within
+Both networks run on the same images and are compared at every probe (cumulative). In addition each
+module of the candidate runs on the reference's activations of the probe's parents (isolated). A
+layer that fails isolated is a *source*. A layer that fails cumulatively only has *inherited* the
+error if a source is among its ancestors; otherwise it shows *drift*: errors that are each within
 the tolerance add up.
 """
 
@@ -31,8 +31,9 @@ TOLERANCES = Tolerances(isolated=1e-4, cumulative=2e-4)
 """Measured with right weights on InceptionResnetV1, TensorFlow 2.21 against torch on a CPU, weights
 of `golden_weights.fill` and of `converter.demo`, 1 to 32 noise images, a black one: the worst
 element of the worst probe is 1.2e-5 of its activation's root mean square away isolated (Mixed_6a),
-1.4e-5 cumulative (block17_1). Eight and fourteen times that leave room for other processors. The
-least defect looked for, epsilon 1e-5 for 1e-3, moves an output by about 5e-4 of itself."""
+1.4e-5 cumulative (block17_1). The tolerances are eight and fourteen times that, for other
+processors. The smallest defect to be found, epsilon 1e-5 instead of 1e-3, changes an output by
+about 5e-4 of itself."""
 
 FLOAT64_TOLERANCES = Tolerances(isolated=1e-13, cumulative=2e-13)
 """For both networks in float64. Measured as above, all 167 probes: 1.0e-14 isolated (block8_5's
@@ -40,17 +41,17 @@ first convolution), 2.1e-14 cumulative (block17_1). One float32 ulp in one weigh
 by up to about 1e-9."""
 
 BATCH = 48
-"""Probes whose activations are held at once. All "blocks" fit, so that each network runs once: for
-32 images of 160x160 that is about 0.35 GB of activations."""
+"""Probes whose activations are in memory at once. All "blocks" fit, so that each network runs once:
+32 images of 160x160 take about 0.35 GB."""
 
 HINTS = 8
-"""Sources that are looked into. Each takes up to some hundred runs of a layer; where more than
-these are wrong, the whole file is."""
+"""Sources for which a hint is sought: each takes up to some hundred runs of a layer. Where more
+layers are wrong, the whole file is."""
 
 
 @dataclass
 class _Found:
-    """What is known of a probe so far. `problem`: why there is no verdict on it."""
+    """The comparisons of one probe so far. `problem`: why there is no verdict."""
 
     cumulative: Comparison | None = None
     isolated: Comparison | None = None
@@ -60,7 +61,7 @@ class _Found:
 
 @dataclass
 class _Run:
-    """A run on some images, and what it has learned."""
+    """A comparison on some images, with the reference's activations in memory."""
 
     reference: Activations
     model: Any
@@ -77,7 +78,7 @@ class _Run:
         self.tensors = {probe.name: probe.tensor for probe in self.table}
 
     def hold(self, probes: Sequence[Probe]) -> None:
-        """Fetch the reference's activations of `probes` and of what they need; drop all others."""
+        """Fetch the reference's activations that `probes` need; release all others."""
         names = [name for probe in probes for name in (*probe.isolation.needs, probe.name)]
         tensors = list(dict.fromkeys(self.tensors[name] for name in names))
         self.held = {}
@@ -86,7 +87,7 @@ class _Run:
         self.held[IMAGES] = self.images
 
     def activation(self, name: str, count: int | None = None) -> Any:
-        """The reference's activation, or the images, for torch; of the first `count` images."""
+        """Return a reference activation, or the images, as a tensor of the first `count` images."""
         return to_torch(self.model, self.held[name][:count], self.layouts[name])
 
 
@@ -98,7 +99,14 @@ def localise(
     tolerances: Tolerances = TOLERANCES,
     batch: int = BATCH,
 ) -> tuple[ProbeResult, ...]:
-    """All of `localised`."""
+    """Compare the two networks at each of `probes`: all results of `localised` in one tuple.
+
+    Example:
+        >>> with reference.activations() as graph, candidate.runner() as runner:
+        ...     results = localise(graph, runner, images, probes("inception_resnet_v1", "blocks"))
+        >>> first_fault(results) is None
+        True
+    """
     return tuple(localised(reference, candidate, feeds, probes, tolerances, batch))
 
 
@@ -115,17 +123,17 @@ def localised(
     Args:
         reference: Entered.
         candidate: Entered.
-        feeds: Images as the original is fed, NHWC; at least one.
+        feeds: Images in the original's layout, NHWC; at least one.
         probes: See `parity_tests.probes.probes`.
         tolerances: In units of each activation's root mean square.
-        batch: Probes to hold in memory at once; each batch runs both networks once more.
+        batch: Probes to compare at once; both networks run once for each batch.
 
     Raises:
         ParityError: A probe's tensor or module does not exist, there are no images, or TensorFlow
             fails on the graph.
     """
     if batch < 1:
-        raise ParityError(f"a batch holds 1 probe or more, not {batch}")
+        raise ParityError(f"batch must be at least 1, found {batch}")
     if not len(feeds):
         raise ParityError("there are no images to localise with")
     model = candidate.model
@@ -150,12 +158,12 @@ def localised(
 
 
 def first_fault(results: Sequence[ProbeResult]) -> ProbeResult | None:
-    """The first layer that is wrong by itself, or that could not be judged."""
+    """Return the first layer that is a source of error, or that could not be judged."""
     return next((result for result in results if result.verdict in ("source", "errored")), None)
 
 
 def _verdict(found: _Found, behind: bool) -> Verdict:
-    """What the comparisons say; `behind`: one of its parents is wrong, or follows one that is."""
+    """Return the verdict; `behind`: one of the probe's ancestors is wrong."""
     if found.problem:
         return "errored"
     if found.isolated is None or not found.isolated.passed:
@@ -166,38 +174,39 @@ def _verdict(found: _Found, behind: bool) -> Verdict:
 
 
 def _batch(run: _Run, probes: Sequence[Probe]) -> list[_Found]:
-    """Compare at `probes`, whose activations fit in memory."""
+    """Compare at `probes`, all of whose activations fit in memory."""
     run.hold(probes)
     found = {probe.name: _Found() for probe in probes}
     for probe in probes:
         found[probe.name].problem = _unusable(run, probe)
 
-    def see(probe: Probe, output: Any) -> None:
+    def record(probe: Probe, output: Any) -> None:
         expected = run.held[probe.name]
         array = from_torch(run.model, output, probe.layout, expected.dtype)
         tolerance = absolute(expected, run.tolerances.cumulative)
         found[probe.name].cumulative = compare_activations(expected, array, tolerance)
 
-    raised = cumulative(run.model, run.activation(IMAGES), probes, see)
+    raised = cumulative(run.model, run.activation(IMAGES), probes, record)
     for probe in probes:
-        here = found[probe.name]
-        if here.cumulative is None:
-            here.cumulative = Comparison("missing", expected="an output", found=raised or "nothing")
-        if not here.problem:
-            _alone(run, probe, here)
+        result = found[probe.name]
+        if result.cumulative is None:
+            absent = Comparison("missing", expected="an output", found=raised or "nothing")
+            result.cumulative = absent
+        if not result.problem:
+            _compare_isolated(run, probe, result)
     return [found[probe.name] for probe in probes]
 
 
 def _unusable(run: _Run, probe: Probe) -> str:
-    """Why the reference's own activations can't be compared with, if they can't."""
+    """Return why the reference's activations can't be used for the probe; empty if they can."""
     for name in dict.fromkeys((*probe.isolation.needs, probe.name)):
         if not np.isfinite(run.held[name]).all():
             return f"the reference's own activation of {name} holds NaN or infinity"
     return ""
 
 
-def _alone(run: _Run, probe: Probe, found: _Found) -> None:
-    """Compare the module alone, and look into it if it fails."""
+def _compare_isolated(run: _Run, probe: Probe, found: _Found) -> None:
+    """Compare the module on the reference's input, and seek a hint if it differs."""
     expected = run.held[probe.name]
     tolerance = absolute(expected, run.tolerances.isolated)
     output, raised = isolated(run.model, probe, run.activation)
@@ -209,12 +218,12 @@ def _alone(run: _Run, probe: Probe, found: _Found) -> None:
         return
     if run.hints:
         run.hints -= 1
-        found.hint = _look_into(run, probe, array, raised, tolerance)
+        found.hint = _explain(run, probe, array, raised, tolerance)
     if raised and (not found.hint or raised in found.hint):
-        found.problem = found.hint or raised  # no guess explains it: not a difference, an error
+        found.problem = found.hint or raised  # unexplained, so an error rather than a difference
 
 
-def _look_into(
+def _explain(
     run: _Run, probe: Probe, array: Array | None, raised: str, tolerance: Tolerance
 ) -> str:
     expected = run.held[probe.name][:1]

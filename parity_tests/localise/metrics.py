@@ -1,4 +1,4 @@
-"""Comparing two arrays without being fooled: NaN, shapes and types are failures of their own."""
+"""Compare two arrays; NaN, other shapes and other dtypes are failures of their own kind."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ Array = npt.NDArray[Any]
 
 
 def compare(expected: Array | None, found: Array | None, tolerance: Tolerance) -> Comparison:
-    """How `found` compares with `expected`, element by element, both as the tolerance is written.
+    """Compare two arrays element by element, by the tolerance's formula.
 
-    None stands for an array that isn't there. NaN or infinity on either side is "nonfinite",
-    even where both sides agree: no weights give such an answer rightly.
+    None stands for an absent array. NaN or infinity on either side is "nonfinite", even where both
+    sides agree: no correct network gives such a value.
+
+    Example:
+        >>> compare(np.zeros(2), np.full(2, 0.1), Tolerance(0.01)).kind
+        'values'
     """
     if expected is None or found is None:
         absent: Kind = "extra" if expected is None else "missing"
@@ -31,40 +35,40 @@ def compare(expected: Array | None, found: Array | None, tolerance: Tolerance) -
             values = (f"{array[index]} at {list(index)}" for array in (expected, found))
             return Comparison("nonfinite", tolerance, None, *values)
     measured = measure(expected, found)
-    wide = expected.astype(np.float64)
-    gap = np.abs(found.astype(np.float64) - wide)
-    holds = bool((gap <= tolerance.atol + tolerance.rtol * np.abs(wide)).all())
+    exact = expected.astype(np.float64)
+    gap = np.abs(found.astype(np.float64) - exact)
+    holds = bool((gap <= tolerance.atol + tolerance.rtol * np.abs(exact)).all())
     return Comparison("same" if holds else "values", tolerance, measured)
 
 
 def measure(expected: Array, found: Array) -> Measure:
-    """The distance of two finite arrays of one shape and type, computed in float64."""
-    one, two = expected.astype(np.float64), found.astype(np.float64)
-    gap = np.abs(two - one)
+    """Measure the distance of two finite arrays of the same shape and dtype, in float64."""
+    left, right = expected.astype(np.float64), found.astype(np.float64)
+    gap = np.abs(right - left)
     if not gap.size:
         return Measure(0, 0.0, 0.0, 0.0, 0.0, 1.0, (), 0.0, 0.0, (0,) * ULP_BUCKETS)
     worst = tuple(int(i) for i in np.unravel_index(int(gap.argmax()), gap.shape))
-    nonzero = one != 0
-    relative = gap[nonzero] / np.abs(one[nonzero])
-    norms = float(np.linalg.norm(one) * np.linalg.norm(two))
+    nonzero = left != 0
+    relative = gap[nonzero] / np.abs(left[nonzero])
+    norms = float(np.linalg.norm(left) * np.linalg.norm(right))
     return Measure(
         count=int(gap.size),
         max_abs=float(gap.max()),
         mean_abs=float(gap.mean()),
         max_rel=float(relative.max()) if relative.size else 0.0,
         l2=float(np.linalg.norm(gap)),
-        cosine=float(np.vdot(one, two)) / norms if norms else float("nan"),
+        cosine=float(np.vdot(left, right)) / norms if norms else float("nan"),
         worst=worst,
-        worst_expected=float(one[worst]),
-        worst_found=float(two[worst]),
+        worst_expected=float(left[worst]),
+        worst_found=float(right[worst]),
         ulp=ulp_histogram(expected, found),
     )
 
 
 def ulp_histogram(expected: Array, found: Array) -> tuple[int, ...]:
-    """How many elements are 0, 1, 2-3, 4-7, … float32 units in the last place apart.
+    """Count the elements that are 0, 1, 2-3, 4-7, … float32 units in the last place apart.
 
-    Distances are counted in representable numbers, so they cross zero and powers of two rightly.
+    The distance is the number of representable steps, so it is right across zero and powers of two.
     """
     steps = np.abs(_ordered(expected) - _ordered(found))
     buckets = np.zeros(steps.shape, np.int64)
@@ -74,7 +78,7 @@ def ulp_histogram(expected: Array, found: Array) -> tuple[int, ...]:
 
 
 def _ordered(array: Array) -> Array:
-    """float32 values as integers in the same order, neighbours one apart."""
+    """Map float32 values to integers in the same order, neighbours one apart."""
     bits = np.ascontiguousarray(array, np.float32).view(np.int32).astype(np.int64)
     return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
 

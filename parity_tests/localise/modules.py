@@ -1,6 +1,6 @@
-"""Runs the candidate's network for what its modules answer, all of it or one module alone.
+"""Run the candidate's network, or one module of it, and collect outputs of its modules.
 
-Nothing here changes the network for longer than a call.
+Changes to the network last no longer than a call.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from parity_tests.frameworks import torch
 from parity_tests.probes import FROM_TORCH, PASS, TO_TORCH, Isolation, Layout, Probe
 
 Array = npt.NDArray[Any]
-See = Callable[[Probe, Any], None]
+Record = Callable[[Probe, Any], None]
 
 
 class _Reached(BaseException):
-    """The last module that is wanted has answered; no Exception, so that no network stops it."""
+    """Ends a run after the last module needed. Not an Exception, so that no network catches it."""
 
 
 def to_torch(model: Any, array: Array, layout: Layout) -> Any:
-    """`array` as a tensor of the model's type and device, in torch's layout."""
+    """Convert `array` to a tensor of the model's dtype and device, in torch's layout."""
     axes = TO_TORCH.get(layout)
     array = array if axes is None else array.transpose(axes)
     tensor = torch().from_numpy(np.ascontiguousarray(array))
@@ -34,10 +34,10 @@ def to_torch(model: Any, array: Array, layout: Layout) -> Any:
 
 
 def from_torch(model: Any, tensor: Any, layout: Layout, dtype: Any) -> Array:
-    """What a module gave, in the reference's layout.
+    """Convert a module's output to an array in the reference's layout.
 
-    The model's own floating point type becomes `dtype`, the reference's; any other type is kept,
-    for the comparison to see.
+    The model's own floating-point dtype becomes `dtype`, the reference's. Any other dtype is kept,
+    so that the comparison reports it.
     """
     if layout == "NC":
         tensor = tensor.flatten(2).squeeze(2) if _is_vector(tensor) else tensor
@@ -51,28 +51,29 @@ def from_torch(model: Any, tensor: Any, layout: Layout, dtype: Any) -> Array:
 
 
 def _is_vector(tensor: Any) -> bool:
-    """Whether it is a feature map of one pixel, as pooling over all of it leaves."""
+    """Return whether it is a feature map of one pixel, as global pooling gives."""
     return tensor.ndim == 4 and tuple(tensor.shape[2:]) == (1, 1)
 
 
-def cumulative(model: Any, images: Any, probes: Collection[Probe], see: See) -> str:
-    """Run the network on `images`, a tensor, and show `see` what each probe's module gives.
+def cumulative(model: Any, images: Any, probes: Collection[Probe], record: Record) -> str:
+    """Run the network on `images`, a tensor, and call `record` with each probe's output.
 
-    The run ends with the last of them. What is shown is not kept.
+    The run ends with the last of them. Outputs are not kept.
 
     Returns:
-        Nothing, or what the network raised; the modules before it have been seen.
+        The text of the exception that the network raised, or an empty string. Probes before the
+        failing module have been recorded.
     """
     pending = len({probe.module for probe in probes})
     with ExitStack() as hooks, torch().inference_mode():
         for path in dict.fromkeys(probe.module for probe in probes):
-            here = [probe for probe in probes if probe.module == path]
+            of_path = [probe for probe in probes if probe.module == path]
 
-            def hook(module: Any, args: Any, output: Any, here: list[Probe] = here) -> None:
+            def hook(module: Any, args: Any, output: Any, of_path: list[Probe] = of_path) -> None:
                 nonlocal pending
                 del module, args
-                for probe in here:
-                    see(probe, output)
+                for probe in of_path:
+                    record(probe, output)
                 pending -= 1
                 if not pending:
                     raise _Reached
@@ -85,16 +86,16 @@ def cumulative(model: Any, images: Any, probes: Collection[Probe], see: See) -> 
 def isolated(
     model: Any, probe: Probe, activation: Callable[[str], Any], isolation: Isolation | None = None
 ) -> tuple[Any, str]:
-    """Run `probe`'s modules alone.
+    """Run only `probe`'s modules.
 
     Args:
         model: The network.
-        probe: Whose module's output is wanted.
-        activation: Gives the reference's activation of a probe, or the images, as a tensor.
-        isolation: Instead of the probe's own.
+        probe: The probe whose module's output is returned.
+        activation: Returns the reference's activation of a probe, or the images, as a tensor.
+        isolation: Replaces the probe's own.
 
     Returns:
-        The output and nothing, or None and what was raised.
+        The output and an empty string, or None and the text of the exception.
     """
     isolation = isolation or probe.isolation
     if not isolation.entry:
@@ -124,7 +125,7 @@ def isolated(
 
 
 def modules_of(model: Any, probe: Probe) -> dict[str, Any]:
-    """The modules that `isolated` runs for the probe, by path; the stubs are not among them."""
+    """Return the modules that `isolated` runs for the probe, by path, without stubs."""
     isolation = probe.isolation
     entry = (probe.module,) if "" in isolation.entry else isolation.entry
     stubs = tuple(path for path, _ in isolation.stubs)
@@ -136,13 +137,13 @@ def modules_of(model: Any, probe: Probe) -> dict[str, Any]:
 
 
 def within(path: str, top: str) -> bool:
-    """Whether one module is the other or inside of it; nothing but itself is in the network."""
+    """Return whether `path` is `top` or a submodule of it; the root ``""`` contains only itself."""
     return path == top or (bool(top) and path.startswith(f"{top}."))
 
 
 @contextmanager
 def patched(thing: Any, **values: Any) -> Iterator[None]:
-    """Set attributes of a module, and set them back."""
+    """Set attributes of a module inside the context, and restore them afterwards."""
     own = vars(thing)
     before = {name: getattr(thing, name) for name in values}
     added = {name for name in values if name == "forward" and name not in own}
@@ -159,7 +160,7 @@ def patched(thing: Any, **values: Any) -> Iterator[None]:
 
 
 def _guarded(run: Callable[[], object]) -> str:
-    """Run it; what it raises in words, if it is anything but the end that was wanted."""
+    """Call `run` and return the text of its exception; empty if it ends as intended."""
     try:
         run()
     except _Reached:

@@ -1,7 +1,7 @@
-"""Guesses at what is wrong in a layer, each tried by mending it for the length of one run.
+"""Guesses at what is wrong with a layer, each tried by changing the layer for one run.
 
-A trial is a sentence and what to mend: attributes of modules. If the layer then gives what the
-reference gives, the sentence is true.
+A trial is a sentence and a change: attributes of modules to set. If the layer then agrees with the
+reference, the sentence is true.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ Modules = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Trial:
-    """What would be wrong, and what to set on which module to find out."""
+    """A possible defect, and the attributes whose change would correct it."""
 
     sentence: str
     mends: Mends
 
 
 Guess = Callable[[Modules, Modules], Iterator[Trial]]
-"""From the modules that ran, and all of the network's, by path."""
+"""Yields trials for the modules that ran, given those and all of the network's, by path."""
 
 EPSILONS = (1e-3, 1e-5, 1e-4, 1e-6, 0.0)  # the original's, torch's default, others in use
-PARTNERS = 12  # of one module that weights may have been exchanged with; nearest first
+PARTNERS = 12  # modules that are tried as partners of an exchange, nearest first
 _STATISTICS = {
     "running_mean": "mean",
     "running_var": "variance",
@@ -39,7 +39,7 @@ _STATISTICS = {
 
 
 def kernels(ran: Modules, every: Modules) -> Iterator[Trial]:
-    """Axes of a kernel exchanged, or turned round."""
+    """Try kernels with their axes exchanged or reversed."""
     del every
     for path, module in ran.items():
         weight = getattr(module, "weight", None)
@@ -64,7 +64,7 @@ def kernels(ran: Modules, every: Modules) -> Iterator[Trial]:
 
 
 def batch_norms(ran: Modules, every: Modules) -> Iterator[Trial]:
-    """Another epsilon; statistics and bias exchanged."""
+    """Try other epsilons, and statistics and bias exchanged."""
     del every
     for path, module in ran.items():
         if not hasattr(module, "running_var"):
@@ -81,7 +81,7 @@ def batch_norms(ran: Modules, every: Modules) -> Iterator[Trial]:
 
 
 def layers(ran: Modules, every: Modules) -> Iterator[Trial]:
-    """Stride, padding, rounding of pools, a ReLU left out, branches joined in another order."""
+    """Try other strides, paddings and roundings of pools, a missing ReLU, reordered branches."""
     del every
     for path, module in ran.items():
         for name, value in _settings(module):
@@ -102,7 +102,7 @@ def layers(ran: Modules, every: Modules) -> Iterator[Trial]:
 
 
 def exchanges(ran: Modules, every: Modules) -> Iterator[Trial]:
-    """Two modules of the same form have each other's weights."""
+    """Try exchanging the weights of two modules with the same shapes."""
     forms: dict[Any, list[str]] = {}
     for path, module in every.items():
         forms.setdefault(_form(module), []).append(path)
@@ -119,7 +119,7 @@ def exchanges(ran: Modules, every: Modules) -> Iterator[Trial]:
 
 
 def flattening(ran: Modules, every: Modules) -> Iterator[Trial]:
-    """A matrix behind a feature map that expects its axes in another order."""
+    """Try matrices whose input, a flattened feature map, has its axes in another order."""
     del every
     for path, module in ran.items():
         weight = getattr(module, "weight", None)
@@ -155,7 +155,7 @@ def _parameter(value: Any) -> Any:
 
 
 def _rotated(path: str, module: Any, names: tuple[str, ...]) -> Iterator[Trial]:
-    """Each of `names` gets the next one's values."""
+    """Try giving each of `names` the values of the next."""
     values = [value for name in names if (value := getattr(module, name, None)) is not None]
     if len(values) < len(names):
         return
@@ -169,7 +169,7 @@ def _rotated(path: str, module: Any, names: tuple[str, ...]) -> Iterator[Trial]:
 
 
 def _settings(module: Any) -> Iterator[tuple[str, Any]]:
-    """Other values of stride, padding and rounding that the layer might have had."""
+    """Yield other values of stride, padding and rounding that are plausible for the layer."""
     if hasattr(module, "ceil_mode"):
         yield "ceil_mode", not module.ceil_mode
         yield from (("padding", n) for n in (0, 1) if n != module.padding)
@@ -180,12 +180,12 @@ def _settings(module: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _form(module: Any) -> tuple[Any, ...]:
-    """What two modules have in common if one's weights fit the other."""
+    """Return the names and shapes of a module's tensors: equal if weights can be exchanged."""
     return tuple((name, tuple(value.shape)) for name, value in module.state_dict().items())
 
 
 def _distance(path: str, other: str) -> tuple[int, str]:
-    """Small for neighbours: how many parts of the path differ, from the first that does."""
+    """Return a sort key that is small for paths with a long common prefix."""
     one, two = path.split("."), other.split(".")
     common = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), len(one))
     same_place = one[2:] != two[2:]
@@ -201,5 +201,5 @@ def _exchanged(one: Any, two: Any) -> Mends:
 
 
 def _holders(module: Any) -> list[Any]:
-    """The modules inside that have weights of their own; of one form, they pair up."""
+    """Return the submodules that have weights themselves, in an order that pairs equal forms."""
     return [part for part in module.modules() if part._parameters or part._buffers]

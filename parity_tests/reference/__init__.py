@@ -1,1 +1,1 @@
-"""The TensorFlow side: the original graph run live, or its recorded answers."""
+"""Run the TensorFlow side, or record it and read the record."""

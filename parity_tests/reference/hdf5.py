@@ -1,23 +1,23 @@
-"""A recorded reference as one HDF5 file: arrays under names, and a manifest that vouches for them.
+"""A recorded reference as one HDF5 file: named arrays, and a manifest with their hashes.
 
 Layout, schema `SCHEMA`::
 
     /                   attributes: schema; manifest_sha256, in hexadecimal
     /manifest           uint8: JSON in UTF-8: {"about": …, "arrays": {NAME: {dtype, shape, sha256}}}
-    /feeds/NAME         float32 (N, H, W, 3): images as they were fed
-    /answers/float32    (samples, numbers): the answers, feed after feed
-    /answers/float64    likewise, by the graph rewritten to float64
-    /rounding           float64 (samples,): the scale of rounding, if torch was there
-    /activations/TENSOR float32: what that tensor of the graph holds for the first feed's images
+    /feeds/NAME         float32 (N, H, W, 3): the images
+    /answers/float32    (samples, numbers): the outputs, feed after feed
+    /answers/float64    those of the graph rewritten to float64
+    /rounding           float64 (samples,): the scale of rounding, if torch was installed
+    /activations/TENSOR float32: that tensor of the graph for the images of the first feed
 
 Schema 1 also listed the network's settings in `about`; a file of that schema is read without them.
 
-Little-endian, in chunks of whole rows with a Fletcher-32 checksum each, so that some rows can be
-read without the rest, and not compressed: activations hardly shrink. Read whole, an array is also
-compared with its SHA-256.
+Arrays are little-endian, in chunks of whole rows with a Fletcher-32 checksum each, so that some
+rows can be read without the rest. They are not compressed: activations hardly shrink. An array
+that is read whole is also compared with its SHA-256.
 
-A file comes from strangers. Nothing in it may lead out of it (links, external or virtual data), and
-no size is believed before it is compared with the bytes that are there.
+Files are untrusted. Links and external or virtual data are refused, and every declared size is
+compared with the number of stored bytes before it is used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ import numpy.typing as npt
 from converter.digest import tensor_sha256
 from facenet_common.atomic import atomic_file, output_error
 from facenet_common.errors import ParityError
+from facenet_common.optional import require
 
 Array = npt.NDArray[Any]
 
@@ -48,13 +49,19 @@ MAX_DIMENSIONS = 4
 
 
 def write(path: Path, about: Mapping[str, Any], arrays: Iterable[tuple[str, Array]]) -> None:
-    """Write a store. `arrays` is taken one at a time, and `about` read when all are taken.
+    """Write a record. `arrays` is consumed one by one; `about` is read after the last.
 
     Raises:
         OutputError: The file can't be written; nothing is left under its name.
-        ParityError: h5py is not installed.
+        MissingPackageError: h5py is not installed.
+
+    Example:
+        >>> write(Path("r.h5"), {"name": "demo"}, [("answers/float32", np.zeros((2, 3), "f4"))])
+        >>> with Store(Path("r.h5")) as store:
+        ...     store.about["name"], store.shapes
+        ('demo', {'answers/float32': (2, 3)})
     """
-    h5py = _h5py()
+    h5py = require("h5py", "a recorded reference")
     with atomic_file(path) as partial:
         rows: dict[str, dict[str, Any]] = {}
         try:
@@ -71,7 +78,7 @@ def write(path: Path, about: Mapping[str, Any], arrays: Iterable[tuple[str, Arra
 
 
 def _add(file: Any, name: str, array: Array) -> dict[str, Any]:
-    """Add one array; its row of the manifest."""
+    """Add one array; return its row of the manifest."""
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     row = max(1, little[:1].nbytes)
     chunks = (max(1, min(len(little), CHUNK // row)), *little.shape[1:])
@@ -83,8 +90,8 @@ def _add(file: Any, name: str, array: Array) -> dict[str, Any]:
     }
 
 
-def is_store(path: Path) -> bool:
-    """Whether the file begins as HDF5 does. False if it can't be read."""
+def is_hdf5(path: Path) -> bool:
+    """Return whether the file begins with HDF5's signature; False if it can't be read."""
     try:
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
@@ -93,13 +100,13 @@ def is_store(path: Path) -> bool:
 
 
 class Store:
-    """An open store; a context manager.
+    """An open record; a context manager.
 
-    Opening checks the manifest and, against it, every name, type, shape and stored size.
+    Opening checks the manifest and, against it, every name, dtype, shape and stored size.
 
     Attributes:
-        about: What `write` was told.
-        shapes: Of the arrays, by name.
+        about: The mapping given to `write`.
+        shapes: The shapes of the arrays, by name.
 
     Raises:
         ParityError: The file can't be read, is damaged, foreign, of another schema, or unsafe.
@@ -107,9 +114,9 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._h5py = _h5py()
-        if not is_store(path):
-            raise self._refusal("is not an HDF5 file, so it is no recorded reference")
+        self._h5py = require("h5py", "a recorded reference")
+        if not is_hdf5(path):
+            raise self._refusal("is not an HDF5 file")
         try:
             self._file = self._h5py.File(path, "r")
         except (OSError, RuntimeError, ValueError) as error:
@@ -134,13 +141,13 @@ class Store:
         self._file.close()
 
     def read(self, name: str, rows: int | None = None) -> Array:
-        """The array of that name, or its first `rows` rows alone.
+        """Return the array of that name, or only its first `rows` rows.
 
         Raises:
-            ParityError: There is none, or its bytes are damaged.
+            ParityError: There is no such array, or its bytes are damaged.
         """
         if name not in self._rows:
-            raise self._refusal(f"holds nothing called {name!r}")
+            raise self._refusal(f"has no array {name!r}")
         data = self._file[name]
         try:
             array: Array = data[:rows]
@@ -157,7 +164,7 @@ class Store:
             wanted = self._file.attrs.get("manifest_sha256")
             if schema not in READABLE:
                 raise self._refusal(
-                    "is no recorded reference that this program knows", str(schema), SCHEMA
+                    "has a schema that this version can't read", str(schema), SCHEMA
                 )
             data = self._file.get("manifest")
             self._check_stored("manifest", data, "|u1", None, MAX_MANIFEST)
@@ -170,36 +177,36 @@ class Store:
             raise self._damage("manifest", f"{type(error).__name__}: {error}") from error
 
     def _check(self) -> None:
-        """Every link and dataset against the manifest."""
-        there: set[str] = set()
+        """Check every link and dataset against the manifest."""
+        names: set[str] = set()
 
-        def see(group: Any, prefix: str) -> None:
+        def visit(group: Any, prefix: str) -> None:
             for key in group:
                 name = f"{prefix}{key}"
                 link = group.get(key, getlink=True)
                 if not isinstance(link, self._h5py.HardLink):
-                    raise self._refusal(f"leads elsewhere: {name!r} is a link")
-                thing = group.get(key)
-                if isinstance(thing, self._h5py.Group):
-                    if prefix.count("/") > 64:  # names are short; a group may hold itself
-                        raise self._refusal("is nested without end")
-                    see(thing, f"{name}/")
+                    raise self._refusal(f"has a link, which is not followed: {name!r}")
+                item = group.get(key)
+                if isinstance(item, self._h5py.Group):
+                    if prefix.count("/") > 64:  # names are short; a group may contain itself
+                        raise self._refusal("has groups nested more than 64 levels deep")
+                    visit(item, f"{name}/")
                 elif name != "manifest":
-                    there.add(name)
-                    self._check_row(name, thing)
+                    names.add(name)
+                    self._check_row(name, item)
 
         try:
-            see(self._file, "")
+            visit(self._file, "")
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
             raise self._damage("structure", f"{type(error).__name__}: {error}") from error
-        missing = self._rows.keys() - there
+        missing = self._rows.keys() - names
         if missing:
             raise self._refusal(f"lacks {min(missing)!r}, which its manifest lists")
 
     def _check_row(self, name: str, data: Any) -> None:
         row = self._rows.get(name)
         if row is None:
-            raise self._refusal(f"holds {name!r}, which its manifest does not list")
+            raise self._refusal(f"contains {name!r}, which its manifest does not list")
         if row["dtype"] not in DTYPES or not 1 <= len(row["shape"]) <= MAX_DIMENSIONS:
             raise self._damage("manifest", f"{name!r} has type {row['dtype']!r}")
         self._check_stored(name, data, row["dtype"], tuple(row["shape"]), None)
@@ -208,9 +215,9 @@ class Store:
         self, name: str, data: Any, dtype: str, shape: tuple[int, ...] | None, limit: int | None
     ) -> None:
         if not isinstance(data, self._h5py.Dataset):
-            raise self._refusal(f"holds no array {name!r}")
+            raise self._refusal(f"has no array {name!r}")
         if data.is_virtual or data.external:
-            raise self._refusal(f"keeps {name!r} outside itself")
+            raise self._refusal(f"stores {name!r} in another file")
         if data.dtype.str != dtype or (shape is not None and data.shape != shape):
             found = f"{data.dtype.str} {list(data.shape or ())}"
             raise self._damage(name, found, f"{dtype} {list(shape or ())}")
@@ -234,15 +241,3 @@ class Store:
             found=found,
             next_step="record it again: facenet capture CHECKPOINT --out reference.h5",
         )
-
-
-def _h5py() -> ModuleType:
-    try:
-        import h5py
-    except ModuleNotFoundError as error:
-        raise ParityError(
-            "h5py is needed for recorded references, and it is not installed: "
-            'pip install "facenet-parity[parity]"'
-        ) from error
-    module: ModuleType = h5py
-    return module

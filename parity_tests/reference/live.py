@@ -1,4 +1,4 @@
-"""The TensorFlow side, run here and now."""
+"""The TensorFlow side, run live."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ Array = npt.NDArray[Any]
 class LiveReference:
     """A checkpoint, frozen graph or ``.npy`` file whose graph TensorFlow runs.
 
-    A `parity_tests.reference.protocol.Reference`.
+    It implements `parity_tests.reference.protocol.Reference`.
     """
 
     probes: Which | None = "all"
-    sharp = True
+    has_float64 = True
 
     def __init__(
         self,
@@ -64,13 +64,13 @@ class LiveReference:
 
     @property
     def graph(self) -> str:
-        """Which graph runs."""
+        """A description of the graph that runs."""
         description: str = self._original[0].description
         return description
 
     @property
     def catalog(self) -> Catalog:
-        """Its weights."""
+        """The weights."""
         return self._catalog
 
     def dtypes(self) -> Mapping[str, str]:
@@ -84,19 +84,20 @@ class LiveReference:
         return self._rows(self._runner, batches, "float32")
 
     def oracle(self, batches: Batches) -> Array:
-        with ReferenceRunner(self._wide, weights_in_graph) as runner:
+        with ReferenceRunner(self._float64, weights_in_graph) as runner:
             return self._rows(runner, batches, "float64")
 
     def rounding(self) -> Array:
-        """With the reference's own weights, whatever the candidate has."""
+        """Return the scale of rounding, computed with the reference's own weights."""
         th, state = torch(), {}
         rows = ARCHITECTURES[self.architecture].rows
         classifier = {row.target for row in rows if row.part == "logits"}
         for name, ref in tensors_by_name(self._catalog, "torch").items():
             if name in classifier:  # no embedding is computed from it
                 continue
-            value = np.array(ref.load())  # torch takes over the memory
-            state[name] = th.from_numpy(value if value.dtype.kind in "iu" else value.astype("f4"))
+            value = ref.load()
+            dtype = value.dtype if value.dtype.kind in "iu" else np.dtype(np.float32)
+            state[name] = th.from_numpy(np.array(value, dtype, order="C"))  # torch's from now on
             self._catalog.release(ref.nbytes)
         model = network(self.architecture, self.dims, state)
         return rounding_scale(model, self.architecture, self.feeds)
@@ -117,16 +118,16 @@ class LiveReference:
         return np.concatenate(rows)
 
     @contextmanager
-    def activations(self, *, wide: bool) -> Iterator[ReferenceRunner]:
-        if not wide:
+    def activations(self, *, float64: bool = False) -> Iterator[ReferenceRunner]:
+        if not float64:
             yield self._runner
             return
-        with ReferenceRunner(self._wide, weights_in_graph) as runner:
+        with ReferenceRunner(self._float64, weights_in_graph) as runner:
             yield runner
 
     @cached_property
     def _runner(self) -> ReferenceRunner:
-        """The graph with its weights, open until this object goes: to restore it takes a while."""
+        """The graph with its weights, open as long as this object exists: restoring is slow."""
         runner = ReferenceRunner(*self._original)
         weakref.finalize(self, runner.__exit__, None, None, None)
         return runner.__enter__()
@@ -140,5 +141,5 @@ class LiveReference:
         )
 
     @cached_property
-    def _wide(self) -> ServingGraph:
+    def _float64(self) -> ServingGraph:
         return in_float64(self._original[0], self._values)

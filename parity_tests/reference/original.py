@@ -1,4 +1,4 @@
-"""The original of some weights: which graph serves, and where its variables' values come from."""
+"""Choose the graph to run for a source, and the source of its variables' values."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ Array = npt.NDArray[Any]
 
 
 class GraphValues(Mapping[str, Array]):
-    """A catalog's values by the graph's variable names, loaded when asked for."""
+    """A catalog's tensors by the graph's variable names, loaded on access."""
 
     def __init__(self, catalog: Catalog, architecture: str) -> None:
         self._catalog = catalog
-        # The .npy files leave out the scope that their variables have in the graph.
+        # Names in the .npy files lack the scope that the variables have in the graph.
         self._scope = f"{architecture}/" if catalog.format == mtcnn_npy.FORMAT else ""
 
     def __getitem__(self, name: str) -> Array:
@@ -53,17 +53,17 @@ def original(
     graph: Path | None,
     values: Mapping[str, Array],
 ) -> tuple[ServingGraph, Weights]:
-    """The graph of a source, and what gives its variables their values.
+    """Return the graph of a source, and the function that sets its variables.
 
-    For an ``.npy`` file it is the original's own where that is at hand (see
+    For an ``.npy`` file it is the original's own graph if that is available (see
     `parity_tests.reference.original_detector`), else the project's.
 
     Args:
         architecture, dims: As `parity_tests.reference.runner.own_graph` takes them.
         source_format: The converter's name of the source's format.
         source: A bundle's prefix, a ``.pb`` or an ``.npy`` file.
-        graph: A bundle's ``.meta`` file; None: the project's own graph serves.
-        values: By variable name; looked at for an ``.npy`` file only, which TensorFlow can't read.
+        graph: A bundle's ``.meta`` file; None: the project's own graph.
+        values: Arrays by variable name, used only for an ``.npy`` file: TensorFlow can't read it.
 
     Raises:
         ParityError: There is no graph for this format, or it can't be read or is refused.
@@ -72,11 +72,11 @@ def original(
         return read_frozen(source, architecture), weights_in_graph
     if source_format == mtcnn_npy.FORMAT:
         folder = original_available()
-        served = (
+        chosen = (
             own_graph(architecture, dims) if not folder else original_graph(architecture, folder)
         )
-        return served, weights_from_arrays(dict(values), str(source))
+        return chosen, weights_from_arrays(dict(values), str(source))
     if source_format != bundle.FORMAT:
         raise ParityError("there is no graph for this format", file=source, found=source_format)
-    served = own_graph(architecture, dims) if graph is None else read_meta(graph, architecture)
-    return served, weights_from_bundle(source)
+    chosen = own_graph(architecture, dims) if graph is None else read_meta(graph, architecture)
+    return chosen, weights_from_bundle(source)

@@ -1,10 +1,11 @@
-"""The original's own MTCNN: davidsandberg/facenet ``src/align/detect_face.py``, run as it is.
+"""Run the original's own MTCNN, unmodified: davidsandberg/facenet ``src/align/detect_face.py``.
 
-It is looked for in the folder that the environment variable ``FACENET_ORIGINAL_DIR`` names, one
-that holds ``src/align/detect_face.py``, else in the submodule of an editable installation,
-``third_party/davidsandberg_facenet``. The file is Python that gets executed, so name only a
-checkout that you trust; weights are never unpickled (see `parity_tests.reference.tf1_shim`).
-Nothing in the folder changes.
+https://github.com/davidsandberg/facenet/blob/096ed77/src/align/detect_face.py
+
+The file is searched in the checkout that the environment variable ``FACENET_ORIGINAL_DIR`` names,
+else in the submodule of an editable installation, ``third_party/davidsandberg_facenet``. It is
+Python code that is executed, so name only a checkout that you trust; weights are never unpickled
+(see `parity_tests.reference.tf1_shim`). Nothing in the folder is changed.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ _NAMES = (*(net.original for net in MTCNN_NETS.values()), "create_mtcnn", "detec
 
 
 def original_available() -> Path | None:
-    """The folder of the original, or None where there is none (and `FOLDER_VARIABLE` is unset).
+    """Return the folder of the original; None if there is none and `FOLDER_VARIABLE` is unset.
 
     Raises:
-        ParityError: `FOLDER_VARIABLE` names a folder that doesn't hold it.
+        ParityError: `FOLDER_VARIABLE` names a folder without the original.
     """
     named = os.environ.get(FOLDER_VARIABLE)
     folder = Path(named) if named else _SUBMODULE
@@ -48,18 +49,19 @@ def original_available() -> Path | None:
             f"{FOLDER_VARIABLE} doesn't name a checkout of davidsandberg/facenet",
             expected=folder / _SOURCE,
             found="no such file",
-            next_step="unset it, and the submodule or the project's own graph serves",
+            next_step="unset it; the submodule or the project's own graph is then used",
         )
     return None
 
 
 def load_detect_face(folder: Path) -> ModuleType:
-    """The original's module, unmodified, with TF1 for its ``tensorflow``; not in ``sys.modules``.
+    """Load the original's module, with TF1 as its ``tensorflow``, outside ``sys.modules``.
 
     Call its functions that build graphs inside `parity_tests.reference.tf1_shim.tf1_graph`.
 
     Raises:
-        ParityError: It can't be read or loaded or is another module, or TensorFlow is absent.
+        ParityError: It can't be read or loaded, or is another module.
+        MissingPackageError: TensorFlow is not installed.
     """
     path = folder / _SOURCE
     stand_ins = {"tensorflow": tensorflow().compat.v1, "numpy": Numpy(), "cv2": OpenCV()}
@@ -89,22 +91,22 @@ def original_graph(net: str, folder: Path) -> ServingGraph:
         images = tf.placeholder(tf.float32, (None, known.size, known.size, 3), "input")
         try:
             getattr(module, known.original)({"data": images})
-        except Exception as error:  # whatever foreign code raises
+        except Exception as error:  # foreign code may raise anything
             raise _failed(f"build {net}", folder, error) from error
     outputs = tuple(known.outputs.values())
     return cut(graph.as_graph_def(), ORIGINAL_GRAPH, images=known.images, outputs=outputs)
 
 
 class OriginalDetector:
-    """The original's detector, end to end, on a CPU; a context manager around its session.
+    """Runs the original's detector, end to end, on a CPU; a context manager around its session.
 
     Args:
-        folder: Holds ``src/align/detect_face.py``; see `original_available`.
+        folder: The folder of ``src/align/detect_face.py``; see `original_available`.
         weights: The folder of ``det1.npy``, ``det2.npy`` and ``det3.npy``.
 
     Entering raises:
         UsageError: A weight file is missing or can't be read.
-        FormatError: It is damaged or something else.
+        FormatError: It is damaged or of another format.
         ParityError: As `load_detect_face`, or the weights don't fit the three nets.
     """
 
@@ -130,12 +132,12 @@ class OriginalDetector:
         return self
 
     def _load(self, session: Any) -> tuple[Any, ...]:
-        """The three nets as functions, their weights in `session`."""
+        """Return the three nets as functions; their weights are in `session`."""
         try:
             nets = tuple(self._module.create_mtcnn(session, str(self._weights)))
         except FacenetError:
             raise
-        except Exception as error:  # whatever foreign code raises
+        except Exception as error:  # foreign code may raise anything
             what = f"load the weights in {self._weights}"
             raise _failed(what, self._folder, error, _OTHER_WEIGHTS) from error
         unset = session.run(tensorflow().compat.v1.report_uninitialized_variables())
@@ -164,7 +166,7 @@ class OriginalDetector:
         thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
         factor: float = 0.709,
     ) -> tuple[Array, Array]:
-        """Faces in `image`; the defaults are those of the original's ``align_dataset_mtcnn.py``.
+        """Detect faces in `image`; defaults are those of the original's ``align_dataset_mtcnn.py``.
 
         Args:
             image: ``(H, W, 3)`` uint8, RGB.
@@ -177,9 +179,10 @@ class OriginalDetector:
             x, then five y. Pixels, in the original's own order; N may be 0.
 
         Raises:
-            ValueError: An argument is none of the above: the original would not end, or answer
-                nonsense.
-            ParityError: The original fails on this image, or OpenCV is absent.
+            ValueError: An argument is invalid: the original would not terminate, or return wrong
+                boxes.
+            ParityError: The original fails on this image.
+            MissingPackageError: OpenCV is not installed.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise ValueError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
@@ -193,9 +196,9 @@ class OriginalDetector:
             boxes, points = find(image, minsize, *self._nets, list(thresholds), factor)
         except FacenetError:
             raise
-        except Exception as error:  # whatever foreign code raises
+        except Exception as error:  # foreign code may raise anything
             raise _failed("run on this image", self._folder, error) from error
-        if not len(boxes):  # then it has 9 columns, or the points have one axis
+        if not len(boxes):  # the original then returns 9 columns, or points with one axis
             return np.empty((0, 5)), np.empty((10, 0), np.float32)
         return boxes, points
 
@@ -204,7 +207,7 @@ def _failed(
     what: str,
     folder: Path,
     error: Exception,
-    next_step: str = "check that it is an untouched checkout of davidsandberg/facenet",
+    next_step: str = "check that it is an unmodified checkout of davidsandberg/facenet",
 ) -> ParityError:
     return ParityError(
         f"{ORIGINAL_GRAPH} can't {what}",

@@ -1,4 +1,4 @@
-"""What `parity_tests.verify` asks of the TensorFlow side, whether it runs or was recorded."""
+"""The interface of a reference, whether TensorFlow runs it or it was recorded."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ Array = npt.NDArray[Any]
 
 
 class Activations(Protocol):
-    """What gives the reference's activations: `ReferenceRunner`, or a store."""
+    """A source of the reference's activations: a `ReferenceRunner`, or a record."""
 
     @property
     def tensors(self) -> frozenset[str]:
-        """Names of the tensors that there are."""
+        """Names of the available tensors."""
         ...
 
     def fetch(self, images: Array, tensors: Sequence[str]) -> tuple[Array, ...]:
-        """The values of `tensors` for `images`, the first of the first feed."""
+        """Return the values of `tensors` for `images`, which are the first of the first feed."""
         ...
 
 
 class Reference(Protocol):
-    """The side that is right by definition.
+    """The side that is correct by definition.
 
     Attributes:
-        name: What was named, for people.
+        name: The path, for messages.
         architecture, dims: The network and its sizes.
-        feeds: What it answers to.
-        versions: Of what computed it, by name; complete once it has run.
-        probes: Those whose activations there are, "all" including "blocks"; None: none.
-        sharp: Whether there are activations in float64 too.
+        feeds: The images that it is run on.
+        versions: Versions of the libraries that computed it, by name; complete once it has run.
+        probes: The probes whose activations are available, "all" including "blocks"; None: none.
+        has_float64: Whether activations are available in float64 too.
     """
 
     name: str
@@ -48,40 +48,40 @@ class Reference(Protocol):
     feeds: tuple[Feed, ...]
     versions: Mapping[str, str]
     probes: Which | None
-    sharp: bool
+    has_float64: bool
 
     @property
     def description(self) -> str:
-        """What runs, for people; known once it has run."""
+        """A description of what runs, for messages; known once it has run."""
         ...
 
     def dtypes(self) -> Mapping[str, str]:
-        """The element types of its weights, by PyTorch's names."""
+        """Return the dtypes of its weights, by PyTorch's names."""
         ...
 
     def weights_gate(self, candidate: Catalog) -> GateResult:
-        """Its weights against the candidate's."""
+        """Compare its weights with the candidate's."""
         ...
 
     def answers(self, batches: Batches) -> Array:
-        """Its answers to its feeds in float32, a row an image.
+        """Return its outputs for its feeds in float32, one row for each image.
 
-        A feed that is optional and that it can't take is taken out of `feeds`, with a note.
+        An optional feed that it can't take is removed from `feeds`, with a note in `batches`.
         """
         ...
 
     def oracle(self, batches: Batches) -> Array:
-        """The same in float64."""
+        """Return its outputs in float64."""
         ...
 
     def rounding(self) -> Array:
-        """The scale of rounding for each sample, see `parity_tests.rounding`.
+        """Return the scale of rounding for each sample, see `parity_tests.rounding`.
 
         Raises:
             ParityError: It is not recorded, or can't be computed without torch.
         """
         ...
 
-    def activations(self, *, wide: bool) -> AbstractContextManager[Activations]:
-        """A context manager around its `Activations`, in float32, or `wide`: in float64."""
+    def activations(self, *, float64: bool = False) -> AbstractContextManager[Activations]:
+        """Return a context manager around its `Activations`, in float32 or float64."""
         ...

@@ -1,4 +1,4 @@
-"""The TensorFlow side as `facenet capture` recorded it: TensorFlow itself need not be there."""
+"""The TensorFlow side as `facenet capture` recorded it: no TensorFlow is needed to read it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog
 from converter.compare import tensors_by_name
-from facenet_common.errors import ParityError
+from facenet_common.errors import MissingPackageError, ParityError
 from parity_tests.batches import Batches
 from parity_tests.feeds import Feed
 from parity_tests.gates import Fingerprint, weights_gate_by_hash
@@ -35,13 +35,13 @@ def capture(
     """Run `reference` and record it in `path`.
 
     Args:
-        reference: What runs.
-        path: The HDF5 file; replaced if it is there.
-        which: The probes whose activations are kept, for the first feed; None: none.
-        batches: How it runs. The progress hears of stages.
+        reference: The reference to run.
+        path: The HDF5 file to write; an existing one is replaced.
+        which: The probes whose activations are recorded, for the first feed; None: none.
+        batches: Batch size, progress and notes.
 
     Returns:
-        What a person wants to know of the record.
+        A summary of the record for ``--json``: name, graph, sizes, versions, feeds, activations.
 
     Raises:
         ParityError: It can't be run.
@@ -77,18 +77,18 @@ def capture(
             yield from _activations(reference, which, batches)
 
     write(path, about, arrays())
-    with Store(path) as store:  # as whoever verifies will open it
+    with Store(path) as store:  # check it as `facenet verify` will
         count = sum(name.startswith(ACTIVATIONS) for name in store.shapes)
     kept = ("name", "graph", "architecture", "dims", "versions", "feeds", "probes")
     return {key: about[key] for key in kept} | {"activations": count}
 
 
 def _rounding(reference: LiveReference, batches: Batches) -> Array | None:
-    """The scale of rounding, if torch is there; None and a note if it is not."""
+    """Return the scale of rounding; without torch add a note and return None."""
     batches.progress.note("estimating rounding")
     try:
         return reference.rounding()
-    except ParityError as error:
+    except (MissingPackageError, ParityError) as error:
         why = str(error).partition("\n")[0]
         batches.notes.append(f"the scale of rounding is not recorded: {why}")
         return None
@@ -97,9 +97,9 @@ def _rounding(reference: LiveReference, batches: Batches) -> Array | None:
 def _activations(
     reference: LiveReference, which: Which, batches: Batches
 ) -> Iterator[tuple[str, Array]]:
-    """The tensors of the probes, a few at a time: each time the network runs once."""
+    """Yield the tensors of the probes; the network runs once for every `AT_A_TIME` of them."""
     images = reference.feeds[0].images
-    with reference.activations(wide=False) as runner:
+    with reference.activations() as runner:
         table = require_tensors(probes(reference.architecture, which), runner.tensors)
         tensors = list(dict.fromkeys(probe.tensor for probe in table))
         batches.progress.stage("activations", len(tensors))
@@ -118,14 +118,14 @@ def _fingerprints(catalog: Catalog) -> tuple[Fingerprint, ...]:
     return tuple(rows)
 
 
-class StoredReference:
-    """What `capture` recorded. A `parity_tests.reference.protocol.Reference`.
+class RecordedReference:
+    """A recorded reference; implements `parity_tests.reference.protocol.Reference`.
 
     Raises:
         ParityError: The file is damaged, foreign, or of another version.
     """
 
-    sharp = False
+    has_float64 = False
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -152,7 +152,7 @@ class StoredReference:
                 rows = [(_text(n), _text(d), tuple(map(_text, s))) for n, d, s in about["feeds"]]
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise ParityError(
-                    "the recorded reference is damaged: its manifest is not as it should be",
+                    "the recorded reference is damaged: its manifest can't be read",
                     file=path,
                     found=f"{type(error).__name__}: {error}",
                     next_step="record it again: facenet capture CHECKPOINT --out reference.h5",
@@ -180,11 +180,11 @@ class StoredReference:
         return self._answers("float64", batches)
 
     @contextmanager
-    def activations(self, *, wide: bool) -> Iterator[_Recorded]:
-        if wide:
+    def activations(self, *, float64: bool = False) -> Iterator[_RecordedActivations]:
+        if float64:
             raise ParityError("activations are recorded in float32 only", file=self._path)
         with Store(self._path) as store:
-            yield _Recorded(store, self.feeds[0].images)
+            yield _RecordedActivations(store, self.feeds[0].images)
 
     def rounding(self) -> Array:
         with Store(self._path) as store:
@@ -204,7 +204,7 @@ class StoredReference:
         return rows
 
     def _require_rows(self, store: Store) -> None:
-        """As many answers as there are samples."""
+        """Require as many outputs as there are samples."""
         samples = sum(len(feed.samples) for feed in self.feeds)
         images = sum(len(feed.images) for feed in self.feeds)
         answers = [
@@ -220,8 +220,8 @@ class StoredReference:
             )
 
 
-class _Recorded:
-    """The activations in a store, for the images they were recorded with."""
+class _RecordedActivations:
+    """The recorded activations, for the images with which they were recorded."""
 
     def __init__(self, store: Store, images: Array) -> None:
         self._store = store
@@ -233,7 +233,7 @@ class _Recorded:
         return frozenset(name.removeprefix(ACTIVATIONS) for name in names)
 
     def fetch(self, images: Array, tensors: Sequence[str]) -> tuple[Array, ...]:
-        """The first rows of each tensor, as many as there are images."""
+        """Return the rows of each tensor for `images`, the first of the recorded ones."""
         if not np.array_equal(images, self._images[: len(images)]):
             raise ParityError("activations are recorded for the images of the first feed only")
         return tuple(self._store.read(f"{ACTIVATIONS}{name}", len(images)) for name in tensors)
@@ -248,7 +248,7 @@ def _text(value: object) -> str:
 def _which(value: object) -> Which | None:
     if value == "blocks" or value == "all" or value is None:
         return value
-    raise TypeError(f"{value!r} is no set of probes")
+    raise TypeError(f"{value!r} is not a set of probes")
 
 
 def _size(value: object) -> int:

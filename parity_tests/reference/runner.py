@@ -1,4 +1,4 @@
-"""The TensorFlow side: a stored graph, or the project's own, run on a CPU."""
+"""Run the TensorFlow side, a stored graph or the project's own, on a CPU."""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -16,7 +16,7 @@ from parity_tests.tf_graphs.serving import VARIABLE_OPS, ServingGraph, cut
 
 Array = npt.NDArray[Any]
 Weights = Callable[[Any, Mapping[str, Any]], None]
-"""Gives a session's variables, by name, their values."""
+"""Sets the variables of a session, given by name."""
 
 OWN_GRAPH = "the project's own graph"
 
@@ -79,21 +79,23 @@ def _network(architecture: str) -> NetworkGraph:
 
 
 def weights_in_graph(session: Any, variables: Mapping[str, Any]) -> None:
-    """`Weights` of a frozen graph: constants, so there must be no variables.
+    """`Weights` of a frozen graph, whose weights are constants: check that it has no variables.
 
     Raises:
-        ParityError: There are.
+        ParityError: It has variables.
     """
     del session
     if variables:
         raise ParityError(
-            f"the graph is not frozen: {next(iter(variables))!r} is a variable. "
-            "Convert the checkpoint that it came from instead"
+            f"the graph is not frozen: {next(iter(variables))!r} is a variable",
+            next_step="convert the checkpoint from which it was made",
         )
 
 
 def weights_from_bundle(prefix: Path) -> Weights:
-    """`Weights` read by TensorFlow's own Saver from the checkpoint `prefix` (no ``.index``).
+    """Return `Weights` that TensorFlow's own Saver reads from the checkpoint `prefix`.
+
+    `prefix` has no ``.index``.
 
     The returned function raises:
         ParityError: TensorFlow can't read it, or it lacks a variable that the graph needs, or has
@@ -105,7 +107,9 @@ def weights_from_bundle(prefix: Path) -> Weights:
         try:
             stored = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
         except (ValueError, tf.errors.OpError) as error:
-            raise ParityError(f"TensorFlow can't read the checkpoint {prefix}: {error}") from error
+            raise ParityError(
+                "TensorFlow can't read the checkpoint", file=prefix, found=error
+            ) from error
         _require_same(
             {name: _shape(tensor) for name, tensor in variables.items()},
             {name: tuple(shape) for name, shape in stored.items() if name in variables},
@@ -117,10 +121,10 @@ def weights_from_bundle(prefix: Path) -> Weights:
 
 
 def weights_from_arrays(arrays: Mapping[str, Array], source: str) -> Weights:
-    """`Weights` from `arrays`, by variable name; all of them, and no others.
+    """Return `Weights` that set each variable to the array of its name.
 
     The returned function raises:
-        ParityError: Names or shapes differ; `source` says where the arrays came from.
+        ParityError: Names or shapes differ; `source`, for the message, is the arrays' origin.
     """
 
     def assign(session: Any, variables: Mapping[str, Any]) -> None:
@@ -140,8 +144,8 @@ def weights_from_arrays(arrays: Mapping[str, Array], source: str) -> Weights:
 class ReferenceRunner:
     """Runs a `ServingGraph`; a context manager around its TensorFlow session.
 
-    Entering imports the graph and fills its variables. It raises `ParityError` if TensorFlow
-    refuses the graph, and whatever `weights` raises.
+    Entering imports the graph and sets its variables. It raises `ParityError` if TensorFlow
+    refuses the graph; errors of `weights` pass.
     """
 
     def __init__(self, graph: ServingGraph, weights: Weights) -> None:
@@ -154,8 +158,8 @@ class ReferenceRunner:
         tf = tensorflow().compat.v1
         # A CPU: a GPU may round float32 products to 10 bits.
         config = tf.ConfigProto(device_count={"GPU": 0})
-        # The graph as it is written. TensorFlow's optimiser can't rewrite float64, says so hundreds
-        # of times, and takes a gigabyte; in float32 it takes 0.8 s and gains nothing measurable.
+        # The graph is not rewritten. For float64, TensorFlow's optimiser fails, logs hundreds of
+        # lines and takes a gigabyte; for float32 it takes 0.8 s and saves no measurable time.
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         config.graph_options.optimizer_options.opt_level = -1
         session = tf.Session(graph=tf.Graph(), config=config)
@@ -179,7 +183,7 @@ class ReferenceRunner:
         self._session = None
 
     def run(self, images: Array) -> tuple[Array, ...]:
-        """Answers to `images`, float32 NHWC, one array for each of the graph's outputs.
+        """Run the graph on `images`, float32 NHWC; return one array for each of its outputs.
 
         Raises:
             ParityError: TensorFlow fails on the graph.
@@ -188,11 +192,11 @@ class ReferenceRunner:
 
     @property
     def tensors(self) -> frozenset[str]:
-        """Names of what `fetch` can fetch, ``NODE:0``: all that the answer is computed from."""
+        """Names that `fetch` accepts, ``NODE:0``: all tensors from which outputs are computed."""
         return frozenset(f"{node.name}:0" for node in self._graph.graph_def.node)
 
     def fetch(self, images: Array, tensors: Sequence[str]) -> tuple[Array, ...]:
-        """The values of any of `tensors` for `images`, float32 as the original is fed.
+        """Run the graph on `images`, float32 NHWC; return the values of `tensors`.
 
         Raises:
             ParityError: TensorFlow fails on the graph.
@@ -207,7 +211,9 @@ class ReferenceRunner:
         except tf.errors.ResourceExhaustedError as error:
             raise MemoryError(error.message) from error
         except tf.errors.OpError as error:
-            raise ParityError(f"TensorFlow fails to run {self.name}: {error.message}") from error
+            raise ParityError(
+                f"TensorFlow failed to run {self.name}", found=error.message
+            ) from error
 
     def _import(self) -> None:
         tf = tensorflow().compat.v1
@@ -217,13 +223,14 @@ class ReferenceRunner:
             )
         except (ValueError, TypeError, tf.errors.OpError) as error:
             raise ParityError(
-                f"TensorFlow {tf.__version__} refuses the graph in {self.name}: {error}. "
-                f"Leave the file out, and {OWN_GRAPH} serves"
+                f"TensorFlow {tf.__version__} refuses the graph in {self.name}",
+                found=error,
+                next_step=f"move the file out of the folder; {OWN_GRAPH} is then used",
             ) from error
 
 
 def _variables(graph: Any) -> dict[str, Any]:
-    """Tensor of each variable in `graph`, by name, in the form that a Saver takes."""
+    """Return the tensor of each variable in `graph`, by name, in the form that a Saver takes."""
     variables = {}
     for operation in graph.get_operations():
         if operation.type == "VarHandleOp":
@@ -265,6 +272,8 @@ def _parse(message: Any, path: Path, what: str) -> None:
     try:
         message.ParseFromString(path.read_bytes())
     except OSError as error:
-        raise ParityError(f"can't read {path}: {error.strerror}") from error
+        raise ParityError("can't read the file", file=path, found=error.strerror) from error
     except decode_error as error:
-        raise ParityError(f"{path} is damaged, or not {what}") from error
+        raise ParityError(
+            "the file is damaged, or of another format", file=path, expected=what
+        ) from error

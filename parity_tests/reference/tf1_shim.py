@@ -1,7 +1,7 @@
-"""What a module written for TensorFlow 1 and an old NumPy finds, without changing either here.
+"""Run a module written for TensorFlow 1 and an old NumPy with the installed versions.
 
-The module gets stand-ins for what it imports, and nobody else sees them: they are answers of its
-own ``import`` statements, not entries of ``sys.modules``.
+The module gets stand-ins for what it imports. Only its own ``import`` statements return them; they
+are not entries of ``sys.modules``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import builtins
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,17 +18,18 @@ import numpy as np
 
 from converter.sources import mtcnn_npy
 from facenet_common.errors import ParityError
+from facenet_common.optional import require
 from parity_tests.frameworks import quiet_tensorflow, tensorflow
 
 
 def load_source(path: Path, name: str, stand_ins: Mapping[str, object]) -> ModuleType:
-    """Run a file of Python source as it is, as a module that only the caller holds.
+    """Execute a file of Python source, and return it as a module that is not in ``sys.modules``.
 
     Args:
-        path: It is executed, so it must be trusted.
+        path: The file; it is executed, so it must be trusted.
         name: The module's ``__name__``.
-        stand_ins: What ``import NAME`` gives inside it, by whole name; all else is imported as
-            usual.
+        stand_ins: What ``import NAME`` returns inside it, by full name; other modules are imported
+            as usual.
 
     Raises:
         ParityError: The file can't be read, or running it fails.
@@ -65,20 +65,21 @@ def load_source(path: Path, name: str, stand_ins: Mapping[str, object]) -> Modul
 
 
 class Numpy:
-    """NumPy, but that ``load`` reads MTCNN's ``.npy`` files, and without unpickling them."""
+    """NumPy, whose ``load`` reads MTCNN's ``.npy`` files without unpickling them."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)
 
     @staticmethod
     def load(path: str, **options: object) -> np.ndarray[Any, np.dtype[np.object_]]:
-        """One object without axes: ``{layer: {parameter: array}}``, the arrays read-only.
+        """Return an object array without axes: ``{layer: {parameter: array}}``, arrays read-only.
 
-        Options (an encoding, leave to unpickle) are not looked at.
+        The options (encoding, allow_pickle) are ignored. The original calls
+        ``np.load(path, encoding='latin1').item()``: ``src/align/detect_face.py`` at 096ed77.
 
         Raises:
             UsageError: The file can't be read.
-            FormatError: It is damaged or something else.
+            FormatError: It is damaged or of another format.
         """
         del options
         layers: dict[str, dict[str, Any]] = {}
@@ -92,30 +93,21 @@ class OpenCV:
     """OpenCV, imported on first use.
 
     Raises:
-        ParityError: At first use: it is not installed.
+        MissingPackageError: On first use, if it is not installed.
     """
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            cv2 = import_module("cv2")
-        except ModuleNotFoundError as error:
-            if error.name != "cv2":  # installed but broken: its own message says more
-                raise
-            raise ParityError(
-                "OpenCV is needed to run the original's detector, and it is not installed: "
-                "pip install opencv-python-headless"
-            ) from error
-        return getattr(cv2, name)
+        return getattr(require("cv2", "the original's detector"), name)
 
 
 @contextmanager
 def tf1_graph() -> Iterator[Any]:
-    """A new graph to build with TF1's code; it is the default graph inside.
+    """Create a graph to build with TF1's code; it is the default graph inside the context.
 
-    A shape's sizes are ``Dimension`` there (``shape[-1].value``), as in TF1. TensorFlow has one
-    switch for that in the whole process: it is put back behind, and no other thread should use
-    TensorFlow meanwhile. Variables are TF1's too (``VariableV2``, not resources); that, and that
-    nothing is eager, belongs to the graph.
+    Sizes of shapes are ``Dimension`` objects inside (``shape[-1].value``), as in TF1. TensorFlow
+    has one switch for that in the whole process: it is restored afterwards, and no other thread
+    should use TensorFlow meanwhile. Variables are TF1's too (``VariableV2``, not resources), and
+    nothing is eager; both are properties of the graph.
     """
     tf = tensorflow()
     v1 = tf.compat.v1

@@ -1,7 +1,8 @@
-"""A ParityReport for people and machines: terminal, JSON, JUnit XML, Markdown, one HTML page.
+"""The forms of a ParityReport: terminal text, JSON, JUnit XML, Markdown and one HTML page.
 
-Every string in a report is untrusted: names of layers and messages come from files. Each form
-escapes them for itself. The same report gives the same bytes: there is no time or path in them.
+Every string in a report is untrusted, since names of layers and messages come from files; each
+module escapes them for its own format. The same report always gives the same bytes: no form adds a
+time or a path.
 """
 
 from parity_tests.report.files import FORMS, Form, load, render, save

@@ -1,4 +1,4 @@
-"""Charts as plain coordinates, for the page's template to draw as SVG."""
+"""Charts as plain coordinates, which the template of the HTML page draws as SVG."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Drawing(Protocol):
 
 @dataclass(frozen=True)
 class Mark:
-    """A dot, a cross or a bar, with the text to show on pointing at it."""
+    """A dot, a cross or a bar, with the text shown on hovering."""
 
     x: float
     y: float
@@ -39,7 +39,7 @@ class Mark:
 
 @dataclass
 class Chart:
-    """One drawing, in px of its own. Text is drawn as it is, so that it stays sharp."""
+    """One drawing, in its own px. Text is not scaled, so that it is sharp."""
 
     width: int
     height: int
@@ -70,7 +70,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class LogAxis:
-    """Decades between two ends in px; zero has its own place, `_ZERO` before the first decade."""
+    """A logarithmic axis between two ends in px; zero is drawn `_ZERO` before the first decade."""
 
     low: int
     high: int
@@ -102,7 +102,7 @@ class LogAxis:
 
 
 def depth(report: ParityReport, *, wide: bool) -> Chart | None:
-    """Error against depth: cumulative, isolated, and what is allowed. None without a number."""
+    """Plot error against depth: cumulative, isolated and allowed. None without a number."""
     probes = report.probes
     rows: dict[str, list[float | None]] = {
         "cumulative": [_error(probe.cumulative) for probe in probes],
@@ -145,7 +145,7 @@ def depth(report: ParityReport, *, wide: bool) -> Chart | None:
 
 
 def ulp(report: ParityReport, *, wide: bool) -> Chart | None:
-    """How many elements of all layers are how many float32 steps apart. None without any."""
+    """Plot how many elements of all layers differ by how many float32 steps. None without any."""
     sums = {"cumulative": [0] * ULP_BUCKETS, "isolated": [0] * ULP_BUCKETS}
     for probe in report.probes:
         for name, compared in (("cumulative", probe.cumulative), ("isolated", probe.isolated)):
@@ -180,7 +180,7 @@ def ulp(report: ParityReport, *, wide: bool) -> Chart | None:
 
 
 def scatter(report: ParityReport, *, wide: bool) -> Chart | None:
-    """Per sample, the distance of the two embeddings and 1 - cosine. None without any."""
+    """Plot 1 - cosine against the distance of each sample's embeddings. None without any."""
     points = [
         (name, distance, max(0.0, 1 - cosine))
         for name, distance, cosine in report.embeddings
@@ -233,7 +233,7 @@ def _fault(report: ParityReport, xs: list[float], chart: Chart) -> tuple[float, 
 
 
 def _path(xs: Sequence[float], ys: Sequence[float | None]) -> str:
-    """SVG path commands, broken where there is no value."""
+    """Return SVG path commands, broken where there is no value."""
     parts, pen = [], "M"
     for x, y in zip(xs, ys, strict=True):
         if y is None:

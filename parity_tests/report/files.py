@@ -1,4 +1,4 @@
-"""Reports to files and back. A file appears whole, or not at all; an older one is replaced."""
+"""Save reports to files and load them. Files are written atomically; older ones are replaced."""
 
 from __future__ import annotations
 
@@ -33,22 +33,27 @@ FORMS: Mapping[Form, Callable[[ParityReport], str]] = {
 
 
 def render(report: ParityReport, form: Form) -> str:
-    """The report in one of the `FORMS`, as it goes to a file in UTF-8."""
+    """Return the report as text in one of the `FORMS`.
+
+    Example:
+        >>> render(report, "markdown").splitlines()[0]
+        '## ✅ PASSED: …'
+    """
     return FORMS[form](report)
 
 
 def save(report: ParityReport, path: Path, form: Form) -> None:
-    """Write the report to `path`, replacing what is there. Raises OutputError."""
+    """Write the report to `path`, replacing an existing file. Raises OutputError."""
     save_text(render(report, form), path)
 
 
 def save_text(text: str, path: Path) -> None:
-    """Write `text` to `path` in UTF-8, replacing what is there. Raises OutputError."""
+    """Write `text` to `path` in UTF-8, replacing an existing file. Raises OutputError."""
     write_file(path, text.encode())
 
 
 def load(path: Path) -> ParityReport:
-    """The report in a JSON file that `save` wrote. Raises ParityError for any other file."""
+    """Read a JSON report that `save` wrote. Raises ParityError for any other file."""
     try:
         data = json.loads(path.read_bytes())
     except OSError as error:

@@ -1,7 +1,7 @@
-"""A report as one page that needs nothing else: no request leaves it, and it reads without scripts.
+"""Render a report as one self-contained HTML page, readable without scripts.
 
-The page's content security policy allows its own style and script by their hashes and nothing
-else, so that even markup that slipped through escaping could not run.
+The page's content security policy allows its own style and script by their hashes and nothing else:
+the page sends no request, and markup that escaping had missed could not run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import base64
 import hashlib
 from importlib.resources import files
 
-from facenet_common.errors import ParityError
+from facenet_common.optional import require
 from parity_tests.model import Comparison, ParityReport
 from parity_tests.report import charts, words
 
@@ -20,23 +20,19 @@ _POLICY = "default-src 'none'; {}; img-src data:; base-uri 'none'; form-action '
 
 
 def html(report: ParityReport) -> str:
-    """A whole HTML document. Raises ParityError where Jinja is not installed."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise ParityError(
-            "the HTML report needs Jinja, which is not installed",
-            expected="jinja2",
-            found="nothing",
-            next_step="pip install 'facenet-parity[parity]', or ask for --json or --junit",
-        ) from error
+    """Return the report as a whole HTML document.
+
+    Raises:
+        MissingPackageError: Jinja is not installed.
+    """
+    jinja2 = require("jinja2", "the HTML report")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     filters = (words.line, words.block, words.number, words.measured, words.tolerance)
     environment.filters |= {word.__name__: word for word in filters}
     style, script = _asset("report.css"), _asset("report.js")
-    return environment.from_string(_asset("report.html")).render(
+    page: str = environment.from_string(_asset("report.html")).render(
         report=report,
         outcome=words.outcome(report),
         signs=SIGNS,
@@ -55,10 +51,11 @@ def html(report: ParityReport) -> str:
         style=style,
         script=script,
     )
+    return page
 
 
 def _both(report: ParityReport, draw: charts.Drawing) -> list[charts.Chart]:
-    """The chart for wide and for narrow windows; the style shows one of them."""
+    """Draw a chart for wide and for narrow windows; the style sheet shows one of the two."""
     drawn = (draw(report, wide=wide) for wide in (True, False))
     return [chart for chart in drawn if chart is not None]
 
@@ -73,14 +70,14 @@ def _hash(content: str) -> str:
 
 
 def _sort_key(comparison: Comparison | None) -> str:
-    """What the table sorts by: what has no number counts as more than any, nothing as less."""
+    """Return the sort key of a row: rows without a number come last, uncompared ones first."""
     if comparison is None:
         return "-1"
     return repr(comparison.measure.max_abs) if comparison.measure else "inf"
 
 
 def _short(comparison: Comparison | None) -> str:
-    """The largest difference, or in one word why there is none."""
+    """Return the largest difference, or in one word why there is none."""
     if comparison is not None and comparison.measure is None:
         return comparison.kind
     return words.deviation(comparison)

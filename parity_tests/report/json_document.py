@@ -1,8 +1,8 @@
-"""A report as JSON and back, driven by the types in `parity_tests.model`.
+"""Convert reports to JSON and back, by the type annotations in `parity_tests.model`.
 
-JSON has no NaN and no infinity. Where the model has a float, "NaN", "Infinity" and "-Infinity"
-stand for them; in a gate's details, which may also hold text, they stand in an object:
-``{"number": "NaN"}``. `schema` derives the JSON Schema from the same types.
+JSON has no NaN and no infinity. Where the model has a float, they are written as "NaN", "Infinity"
+and "-Infinity"; in a gate's details, which may also hold text, as an object: ``{"number": "NaN"}``.
+`schema` derives the JSON Schema from the same annotations.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from parity_tests.model import SCHEMA, ParityReport
 from parity_tests.report.words import line
 
 NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-# Said for those who read JSON without this package; `from_json` works them out again.
+# For readers of the JSON without this package; `from_json` computes them again.
 DERIVED = {
     "schema": {"const": SCHEMA},
     "passed": {"type": "boolean"},
@@ -28,17 +28,23 @@ DERIVED = {
 
 
 def to_json(report: ParityReport) -> dict[str, Any]:
-    """The report as what `json.dumps` takes, without NaN or infinity. `from_json` inverts it."""
-    said: dict[str, Any] = {"schema": SCHEMA, "passed": report.passed, "headline": report.headline}
-    said.update(_encode(report, ParityReport))
-    return said
+    """Convert a report to an object for `json.dumps`, without NaN or infinity.
+
+    Example:
+        >>> from_json(to_json(report)) == report
+        True
+    """
+    data: dict[str, Any] = {"schema": SCHEMA, "passed": report.passed, "headline": report.headline}
+    data.update(_encode(report, ParityReport))
+    return data
 
 
 def from_json(data: object) -> ParityReport:
-    """The report that `to_json` made this of.
+    """Convert the object that `to_json` returned back to a report.
 
-    Raises ParityError on another schema version, a missing or an unknown key, a value of the
-    wrong type, and a verdict that the gates don't bear out.
+    Raises:
+        ParityError: The schema version differs, a key is missing or unknown, a value has the wrong
+            type, or the verdict contradicts the gates.
     """
     if not isinstance(data, dict) or "schema" not in data:
         raise ParityError(
@@ -48,7 +54,7 @@ def from_json(data: object) -> ParityReport:
         )
     if data["schema"] != SCHEMA:
         raise ParityError(
-            "the parity report has a schema version that this program does not know",
+            "the parity report has a schema version that this facenet-parity can't read",
             expected=SCHEMA,
             found=line(data["schema"]),
             next_step="install the version of facenet-parity that wrote it, or verify again",
@@ -56,12 +62,12 @@ def from_json(data: object) -> ParityReport:
     fields = {key: value for key, value in data.items() if key not in DERIVED}
     report: ParityReport = _decode(fields, ParityReport, "report")
     if data.get("passed") is not report.passed:
-        _refuse("report.passed", f"{report.passed}, as its gates have it", data.get("passed"))
+        _refuse("report.passed", f"{report.passed}, by its gates", data.get("passed"))
     return report
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of `to_json`, which is also stored beside this module."""
+    """Return the JSON Schema of `to_json`; a copy is stored beside this module."""
     definitions: dict[str, Any] = {
         "float": {"anyOf": [{"type": "number"}, {"enum": list(NONFINITE)}]},
         "nonfinite": {
@@ -196,7 +202,7 @@ def _refuse(where: str, expected: str, found: object) -> NoReturn:
 
 
 def _describe(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
-    """The schema of one type; those of objects go to `definitions`."""
+    """Return the schema of one type; add those of its dataclasses to `definitions`."""
     if dataclasses.is_dataclass(hint):
         name = hint.__name__  # type: ignore[union-attr] # a class, not an instance
         if name not in definitions:
@@ -240,7 +246,7 @@ def _is_union(hint: Any) -> bool:
 
 
 def _present(hint: Any) -> Any:
-    """X of ``X | None``."""
+    """Return X of ``X | None``."""
     (present,) = (argument for argument in get_args(hint) if argument is not type(None))
     return present
 

@@ -1,4 +1,4 @@
-"""A report as JUnit XML, for the test pages of CI servers: a case for every gate and probe."""
+"""Render a report as JUnit XML for CI servers, with a test case for every gate and probe."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _COUNT = {"failed": "failures", "errored": "errors", "skipped": "skipped"}
 
 
 def junit(report: ParityReport) -> str:
-    """JUnit XML, with a declaration. It has a failure or an error unless the report passed."""
+    """Return the report as JUnit XML, with a declaration.
+
+    It contains a failure or an error unless the report passed.
+    """
     cases: list[tuple[Status, ElementTree.Element]] = [
         *((gate.status, _gate(gate)) for gate in report.gates),
         *((probe_status(probe), _probe(probe)) for probe in report.probes),

@@ -1,4 +1,4 @@
-"""A report as Markdown, for ``$GITHUB_STEP_SUMMARY`` or a comment on a pull request."""
+"""Render a report as Markdown, for ``$GITHUB_STEP_SUMMARY`` or a comment on a pull request."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SIGNS = {"passed": "✅", "failed": "❌", "errored": "⚠️", "partial": "⚠�
 MAX_ROWS = 300  # GitHub takes 1 MiB of summary a step
 MAX_FIRST = 10
 
-# All that can begin markup, a link, a mention or an emoji, anywhere in a line.
+# Every character that can begin markup, a link, a mention or an emoji, anywhere in a line.
 _SPECIAL = re.compile(r"[\\`*_{}\[\]<>#!|&~:@$^]|(?<=www)\.", re.IGNORECASE)
 
 
 def escape(value: object) -> str:
-    """`value` as plain text on one line of Markdown.
+    """Return `value` as plain text on one line of Markdown.
 
     Character references, unlike backslashes, mean the same in a table, in HTML and in prose.
     """
@@ -36,12 +36,15 @@ def escape(value: object) -> str:
 
 
 def code(value: object) -> str:
-    """`value` in fixed width."""
+    """Return `value` in a fixed-width font."""
     return f"<code>{escape(value)}</code>" if line(value) else ""
 
 
 def markdown(report: ParityReport) -> str:
-    """GitHub-flavoured Markdown: headline, gates, first layers at fault, the rest collapsed."""
+    """Return the report as GitHub-flavoured Markdown.
+
+    The headline, gates and first layers at fault are shown, all else in collapsed sections.
+    """
     sections = [
         [f"## {SIGNS[outcome(report)]} {escape(report.headline)}"],
         [f"{escape(report.architecture)}: {code(report.candidate)} against "

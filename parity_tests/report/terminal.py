@@ -1,4 +1,4 @@
-"""A report for the terminal: rich tables, coloured on a terminal only, plain in a pipe."""
+"""Render a report for the terminal: tables, coloured on a terminal and plain in a pipe."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ STYLES = {
 MAX_PROBES = 60  # rows; with more probes, those that are the same are only counted
 MAX_FINDINGS = 10
 MAX_SAMPLES = 5
-_UNBOUNDED = 10_000  # columns: nothing wraps, and tables are as wide as what is in them
+_UNBOUNDED = 10_000  # columns: nothing wraps, and tables are as wide as their contents
 
 
 def text(report: ParityReport, *, width: int | None = None, colour: bool = False) -> str:
-    """The report as text, its headline first. Without `width` no line is wrapped."""
+    """Return the report as text, its headline first. Without `width` no line is wrapped."""
     stream = io.StringIO()
     console = Console(
         file=stream,
@@ -60,7 +60,7 @@ def text(report: ParityReport, *, width: int | None = None, colour: bool = False
 
 
 def show(report: ParityReport, stream: TextIO | None = None) -> None:
-    """Print the report to `stream` (standard output): as wide as the terminal, if it is one."""
+    """Print the report to `stream` (default: standard output), at most as wide as a terminal."""
     stream = sys.stdout if stream is None else stream
     terminal = stream.isatty()
     width = max(40, shutil.get_terminal_size().columns) if terminal else None
@@ -95,7 +95,7 @@ def _parts(report: ParityReport) -> Iterator[RenderableType]:
 
 
 def _table(title: str, *names: str) -> Table:
-    """A table whose columns fold; those named in lower case align to the right."""
+    """Return a table whose cells wrap; columns named in lower case are aligned to the right."""
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     for name in names:
         justify = "right" if name.islower() else "left"

@@ -1,4 +1,4 @@
-"""What all forms of a report say in the same words: numbers, states, untrusted text."""
+"""Text that all forms of a report share: numbers, states, untrusted strings."""
 
 from __future__ import annotations
 
@@ -17,17 +17,27 @@ NOTHING = "-"
 
 
 def line(value: object, limit: int = MAX_LINE) -> str:
-    """`value` on one line: control, formatting and surrogate characters escaped, cut at `limit`."""
+    """Return `value` on one line: unprintable characters escaped, cut at `limit`.
+
+    Example:
+        >>> line("two\\nlines")
+        'two lines'
+    """
     return re.sub(r" *\n\s*", " ", printable(value, limit)).strip()
 
 
 def block(value: object) -> str:
-    """`value` with its line breaks; otherwise as `line` has it."""
+    """Return `value` with its line breaks; otherwise as `line` does."""
     return printable(value, MAX_BLOCK)
 
 
 def number(value: float) -> str:
-    """Three significant digits; integers whole, unless they are huge floats."""
+    """Format with three significant digits; integers in full, unless they are huge floats.
+
+    Example:
+        >>> number(0.00012345), number(12.0)
+        ('1.23e-4', '12')
+    """
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
@@ -38,17 +48,17 @@ def number(value: float) -> str:
 
 
 def measured(gate: GateResult) -> str:
-    """What a gate measured; a dash where it was not applied, or could not be."""
+    """Format what a gate measured; a dash where it was skipped or errored."""
     return number(gate.measured) if gate.status in ("passed", "failed") else NOTHING
 
 
 def tolerance(gate: GateResult) -> str:
-    """What a gate allows, likewise."""
+    """Format what a gate allows; a dash where it was skipped or errored."""
     return number(gate.tolerance) if gate.status in ("passed", "failed") else NOTHING
 
 
 def outcome(report: ParityReport) -> Outcome:
-    """The headline's first word, which no string of the report can change."""
+    """Return the first word of the headline, which no string of the report can change."""
     if report.partial:
         return "partial"
     if report.passed:
@@ -57,9 +67,9 @@ def outcome(report: ParityReport) -> Outcome:
 
 
 def probe_status(probe: ProbeResult) -> Status:
-    """How a probe counts. Drift counts as failed only where it left the tolerance.
+    """Return the status of a probe. Drift fails only where it exceeds the tolerance.
 
-    A probe that calls itself the same while a comparison says otherwise has failed.
+    A probe with the verdict "same" fails if one of its comparisons does.
     """
     if probe.verdict == "errored":
         return "errored"
@@ -70,17 +80,17 @@ def probe_status(probe: ProbeResult) -> Status:
 
 
 def at_fault(report: ParityReport) -> list[ProbeResult]:
-    """The layers that go wrong by themselves, in the network's order."""
+    """Return the probes that are sources of error, in the network's order."""
     return [probe for probe in report.probes if probe.verdict == "source"]
 
 
 def other_findings(report: ParityReport) -> list[tuple[str, Finding]]:
-    """Every gate's findings, with the gate's name."""
+    """Return every gate's findings, with the gate's name."""
     return [(gate.name, finding) for gate in report.gates for finding in gate.findings]
 
 
 def deviation(comparison: Comparison | None) -> str:
-    """The largest difference, or in words why there is none."""
+    """Format the largest difference, or in words why there is none."""
     if comparison is None:
         return NOTHING
     if comparison.measure is not None:
@@ -91,7 +101,7 @@ def deviation(comparison: Comparison | None) -> str:
 
 
 def allowed(comparison: Comparison | None) -> float | None:
-    """What the tolerance allows at the element that differs most; None if there is none."""
+    """Return the difference allowed at the element that differs most; None without a tolerance."""
     if comparison is None or comparison.tolerance is None:
         return None
     expected = comparison.measure.worst_expected if comparison.measure else 0.0
@@ -99,7 +109,7 @@ def allowed(comparison: Comparison | None) -> float | None:
 
 
 def probe_message(probe: ProbeResult) -> str:
-    """What is wrong with a probe, in one line."""
+    """Describe in one line what is wrong with a probe."""
     parts = [line(probe.hint)] if probe.hint else []
     for label, comparison in (("cumulative", probe.cumulative), ("isolated", probe.isolated)):
         if comparison is not None:
@@ -110,7 +120,10 @@ def probe_message(probe: ProbeResult) -> str:
 
 
 def summary_of_embeddings(report: ParityReport) -> str:
-    """How many embeddings, and the farthest pair, in one line; empty if there are none."""
+    """Describe in one line how many embeddings there are and which pair is farthest apart.
+
+    Empty if there are none.
+    """
     if not report.embeddings:
         return ""
     name, distance, cosine = worst_embeddings(report, 1)[0]
@@ -121,6 +134,6 @@ def summary_of_embeddings(report: ParityReport) -> str:
 
 
 def worst_embeddings(report: ParityReport, limit: int) -> list[tuple[str, float, float]]:
-    """The `limit` samples whose embeddings are farthest apart, NaN before all."""
+    """Return the `limit` samples whose embeddings are farthest apart, NaN first."""
     distant = sorted(report.embeddings, key=lambda e: (not math.isnan(e[1]), -e[1]))
     return distant[:limit]

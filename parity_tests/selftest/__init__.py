@@ -1,1 +1,1 @@
-"""Breaks a right candidate, one defect at a time, and counts what the judge misses."""
+"""Plant defects in a correct candidate, one at a time, and count which gates find them."""

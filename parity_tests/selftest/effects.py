@@ -1,4 +1,4 @@
-"""How much each weight of a network moves its answers: one backward pass in float64."""
+"""Measure how much each weight of a network changes its outputs, by one backward pass."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ Tensor = Any
 
 
 def effects(model: Any, batches: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The derivative of a random projection of the answers by each floating point weight.
+    """Differentiate a random projection of the outputs by each floating-point weight.
 
     Statistics of a batch norm get no gradient from torch. With y = (x - m) w / s + b and
     s = sqrt(v + epsilon), they follow from those that do: dL/dm = -(w / s) dL/db and
     dL/dv = -w / (2 s^2) dL/dw.
 
     Args:
-        model: In float64 and evaluation mode. It is left as it was.
-        batches: Images for it.
+        model: A network in float64 and evaluation mode; unchanged afterwards.
+        batches: Batches of images, as tensors.
 
     Returns:
-        By name in the state_dict, of the tensor's shape.
+        The derivatives by name in the state_dict, each of the tensor's shape.
     """
     th = torch()
     generator = th.Generator().manual_seed(0)

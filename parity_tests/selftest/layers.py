@@ -1,4 +1,4 @@
-"""Which layer of a broken network is the first that differs by itself, in float64."""
+"""Find the first layer of a defective network that differs on its own, in float64."""
 
 from __future__ import annotations
 
@@ -22,21 +22,20 @@ Array = npt.NDArray[Any]
 
 
 class Layers:
-    """All probes of a network, to be compared one by one while the network is broken.
+    """All probes of a network, to be compared one by one while the network has a defect.
 
-    They are looked at with one image of each size that the reference was fed with. Most defects
-    show with the first; a pool that rounds the other way shows only where there is something to
-    round.
+    They are compared on one image of each size in the reference's feeds. Most defects show with the
+    first; a pool that rounds the other way shows only for sizes that are rounded.
 
     Args:
-        reference: Has answered; its feeds are those that it can take.
-        runner: The right candidate in float64, entered.
+        reference: It must have run once, so that its feeds are those that it can take.
+        runner: The correct candidate in float64, entered.
     """
 
     def __init__(self, reference: LiveReference, runner: CandidateRunner) -> None:
         self._model: Any = runner.model
         first = {feed.images.shape[1:]: feed.images[:1] for feed in reversed(reference.feeds)}
-        with reference.activations(wide=True) as activations:
+        with reference.activations(float64=True) as activations:
             modules = dict(self._model.named_modules())
             table = probes(reference.architecture, "all")
             self._table = require_complete(table, activations.tensors, modules)
@@ -47,22 +46,22 @@ class Layers:
             ]
         self._modules = {p.name: frozenset(modules_of(self._model, p)) for p in self._table}
 
-    def reach(self, mutant: Mutant) -> bool:
-        """Whether any probe runs a broken module."""
+    def reaches(self, mutant: Mutant) -> bool:
+        """Return whether any probe runs a module with the defect."""
         return any(True for _ in self._affected(mutant))
 
-    def look(self, mutant: Mutant) -> tuple[str, bool]:
-        """The module of the first probe that fails alone (empty: none), and whether any changes.
+    def compare(self, mutant: Mutant) -> tuple[str, bool]:
+        """Return the module of the first probe that fails, and whether any output changes.
 
-        Only probes that run a broken module are looked at. The others run what they ran.
+        The module is empty if none fails. Only probes that run a defective module are compared.
         """
         changed = False
         for view in self._views:
             for probe in self._affected(mutant):
-                right = view.right(probe)
+                correct = view.correct(probe)
                 with broken(self._model, mutant):
-                    found = view.alone(probe)
-                if found is not None and found.tobytes() == right.tobytes():
+                    found = view.isolated(probe)
+                if found is not None and found.tobytes() == correct.tobytes():
                     continue
                 changed = True
                 if not view.fits(probe, found):
@@ -71,17 +70,17 @@ class Layers:
 
     def _affected(self, mutant: Mutant) -> Iterator[Probe]:
         for probe in self._table:
-            ran = self._modules[probe.name]
+            paths = self._modules[probe.name]
             if any(
                 within(path, layer) or within(layer, path)
                 for layer in mutant.layers
-                for path in ran
+                for path in paths
             ):
                 yield probe
 
 
 class _View:
-    """The reference's activations for one image, NHWC, and each module of `model` on them."""
+    """The reference's activations for one image, NHWC, with the outputs of `model`'s modules."""
 
     def __init__(
         self,
@@ -97,23 +96,23 @@ class _View:
         self._expected: dict[str, Array] = {p.name: values[p.tensor] for p in table}
         self._inputs = {p.name: to_torch(model, values[p.tensor], p.layout) for p in table}
         self._inputs[IMAGES] = to_torch(model, images, layout)
-        self._right: dict[str, Array] = {}
+        self._correct: dict[str, Array] = {}
 
-    def right(self, probe: Probe) -> Array:
-        """What the unbroken module gives alone."""
-        if probe.name not in self._right:
-            found = self.alone(probe)
+    def correct(self, probe: Probe) -> Array:
+        """Return the output of the module without a defect; call it first without one."""
+        if probe.name not in self._correct:
+            found = self.isolated(probe)
             assert found is not None
-            self._right[probe.name] = found
-        return self._right[probe.name]
+            self._correct[probe.name] = found
+        return self._correct[probe.name]
 
-    def alone(self, probe: Probe) -> Array | None:
-        """What the module gives for the reference's activations before it; None if it raises."""
+    def isolated(self, probe: Probe) -> Array | None:
+        """Return the module's output for the reference's activations; None if it raises."""
         output, _ = isolated(self._model, probe, self._inputs.__getitem__)
         return None if output is None else from_torch(self._model, output, probe.layout, np.float64)
 
     def fits(self, probe: Probe, found: Array | None) -> bool:
-        """Whether that is the reference's activation, to within rounding."""
+        """Return whether the output is the reference's activation, within rounding."""
         expected = self._expected[probe.name]
         tolerance = absolute(expected, FLOAT64_TOLERANCES.isolated)
         return compare_activations(expected, found, tolerance).passed

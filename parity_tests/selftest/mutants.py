@@ -1,7 +1,7 @@
-"""Defects to break a right candidate with, one at a time: what `facenet verify --self-test` tries.
+"""The defects that `facenet verify --self-test` plants, one at a time.
 
-A mutant is data: its kind, the layers that it breaks, and what to set on which module. Nothing here
-knows the networks by name; mutants are read off the modules that are there.
+A mutant is data: its kind, the layers that it changes, and which attributes to set on which module.
+Mutants are derived from the modules of a network; no network is named here.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from parity_tests.frameworks import torch
 
 Tensor = Any
 Change = Callable[[Any], Sequence[tuple[Any, Mapping[str, Any]]]]
-"""From a network, in any floating point type, what to set on which object."""
+"""Returns, for a network of any floating-point dtype, the attributes to set on each object."""
 
 STATISTICS = ("running_mean", "running_var", "bias")
 WRONG_EPSILON = 1e-5  # torch's default
-# A scale of another block of the original's, which is the mistake that is made.
+# The scale of another kind of block in the original: the mistake that happens in practice.
 OTHER_SCALES = {0.17: 0.1, 0.1: 0.2, 0.2: 0.17, 1.0: 0.2}
 PERTURBED = 1.001
 
@@ -31,9 +31,9 @@ class Mutant:
 
     Attributes:
         kind: Of the defect; a key of `KINDS`.
-        layers: Paths of the modules that it breaks; ``""`` is the network itself.
-        what: The defect in words.
-        change: What to set, on a network.
+        layers: Paths of the modules that it changes; ``""`` is the network itself.
+        what: A description of the defect.
+        change: Returns the attributes to set, for a network.
         tensors: The tensors of the state_dict that it replaces.
     """
 
@@ -45,15 +45,15 @@ class Mutant:
 
 
 Make = Callable[[Any, Mapping[str, Tensor]], Iterator[Mutant]]
-"""From a network and the effect of its weights (see `ulps`), all mutants of a kind."""
+"""Yields all mutants of one kind, for a network and the effects of its weights (see `ulps`)."""
 
 
 def mutants(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
-    """All mutants of `model`, kind after kind.
+    """Yield all mutants of `model`, kind after kind.
 
     Args:
         model: A network of facenet_models in evaluation mode, in float32.
-        effects: For each tensor of its state_dict, how much each element moves the answers.
+        effects: For each tensor of its state_dict, how much each element changes the outputs.
     """
     for make in KINDS.values():
         yield from make(model, effects)
@@ -63,8 +63,10 @@ def mutants(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
 
 
 def transposed(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
-    """Each kernel with height and width exchanged, and each as if its bytes had been taken for
-    PyTorch's layout without moving them: what ``.view`` does where ``.permute`` is needed.
+    """Exchange height and width of each kernel, and reshape each instead of permuting it.
+
+    The second is what ``.view`` does where ``.permute`` is needed, as in facenet-pytorch's
+    ``models/utils/tensorflow2pytorch.py``.
     """
     del effects
     for path, module in model.named_modules():
@@ -90,45 +92,47 @@ def _exchanged_sides(weight: Tensor) -> Tensor:
 
 
 def swapped(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
-    """Every pair of tensors of one shape in a block, unless equal or of one batch norm."""
+    """Swap each pair of tensors of one shape in a block, unless equal or of one batch norm."""
     del effects
     state = _floating(model)
     for block in blocks(model):
         names = [name for name in state if name.startswith(f"{block}.") or not block]
-        for one, two in combinations(names, 2):
-            if state[one].shape != state[two].shape or torch().equal(state[one], state[two]):
+        for first, second in combinations(names, 2):
+            left, right = state[first], state[second]
+            if left.shape != right.shape or torch().equal(left, right):
                 continue
-            if _layer(one) == _layer(two) and {_leaf(one), _leaf(two)} <= {*STATISTICS}:
-                continue  # `batch_norms` has these
-            moves = {one: (two, _same), two: (one, _same)}
-            yield _on_tensors("tensors swapped", f"{one} and {two} swapped", moves)
+            leaves = {_leaf(first), _leaf(second)}
+            if _layer(first) == _layer(second) and leaves <= {*STATISTICS}:
+                continue  # `batch_norms` yields these
+            moves = {first: (second, _same), second: (first, _same)}
+            yield _on_tensors("tensors swapped", f"{first} and {second} swapped", moves)
 
 
 def batch_norms(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
-    """Mean, variance and bias of each: each pair exchanged, each a thousandth too large."""
+    """Exchange each pair of mean, variance and bias, and make each a thousandth too large."""
     del effects
     for path, module in model.named_modules():
         if not hasattr(module, "running_var"):
             continue
-        for one, two in combinations(STATISTICS, 2):
-            names = f"{path}.{one}", f"{path}.{two}"
-            if not torch().equal(getattr(module, one), getattr(module, two)):
+        for first, second in combinations(STATISTICS, 2):
+            names = f"{path}.{first}", f"{path}.{second}"
+            if not torch().equal(getattr(module, first), getattr(module, second)):
                 moves = {names[0]: (names[1], _same), names[1]: (names[0], _same)}
                 yield _on_tensors(
-                    "batch norm exchanged", f"{one} and {two} of {path} exchanged", moves
+                    "batch norm exchanged", f"{first} and {second} of {path} exchanged", moves
                 )
         for leaf in STATISTICS:
             name = f"{path}.{leaf}"
-            if getattr(module, leaf).any():  # a thousandth of nothing is nothing
+            if getattr(module, leaf).any():  # zeros would not change
                 moves = {name: (name, _perturbed)}
                 yield _on_tensors("batch norm perturbed", f"{name} times {PERTURBED}", moves)
 
 
 def ulps(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
-    """One float32 step in one weight of every tensor: the weight that moves the answers most.
+    """Change one weight of every tensor by one float32 step.
 
-    Which one that is, `effects` tells, so that the defect is not hidden behind a unit that no image
-    reaches. Where none moves them, the largest weight is taken.
+    By `effects` it is the weight that changes the outputs most, since other weights may not affect
+    them at all. Where none does, it is the largest weight.
     """
     for name, tensor in _floating(model).items():
         weight = tensor.detach().reshape(-1)
@@ -144,11 +148,11 @@ def ulps(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
         yield _on_tensors("one ulp", f"one ulp in element {at} of {name}", {name: (name, nudge)})
 
 
-# --- numbers that no file of weights holds
+# --- settings that weight files don't contain
 
 
 def epsilons(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
-    """Each batch norm with torch's own epsilon."""
+    """Give each batch norm torch's default epsilon."""
     del effects
     for path, module in model.named_modules():
         if hasattr(module, "running_var"):
@@ -157,7 +161,7 @@ def epsilons(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
 
 
 def scales(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
-    """Each residual's scale, taken from another kind of block."""
+    """Give each residual the scale of another kind of block."""
     del effects
     for path, module in model.named_modules():
         if isinstance(getattr(module, "scale", None), float):
@@ -167,30 +171,29 @@ def scales(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
 
 
 def strides(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
-    """1 for 2 and 2 for 1, in each convolution and pool."""
+    """Set the stride of each convolution and pool to 2 instead of 1, or 1 instead of 2."""
     del effects
     for path, module in _windows(model):
-        one = module.stride in (1, (1, 1))
-        other = 2 if one else 1
+        other = 2 if module.stride in (1, (1, 1)) else 1
         value = (other, other) if isinstance(module.stride, tuple) else other
         yield _on_module("stride", path, f"stride of {path} {other}", stride=value)
 
 
 def paddings(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
-    """None for some and some for none, in each convolution and pool."""
+    """Remove the padding of each convolution and pool that has one, and add one to the others."""
     del effects
     for path, module in _windows(model):
         if isinstance(module.padding, tuple):
             none = not any(module.padding)
             sides = tuple(max(1, size // 2) for size in module.kernel_size) if none else (0, 0)
-            # What torch pads with is worked out when a convolution is made, but not used for zeros.
+            # Conv2d precomputes another attribute for padding, but doesn't use it for zeros.
             yield _on_module("padding", path, f"padding of {path} {sides}", padding=sides)
         else:
             yield _on_module("padding", path, f"padding of {path} 1", padding=1)
 
 
 def roundings(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
-    """Each pool rounding the other way."""
+    """Let each pool round the size of its output the other way."""
     del effects
     for path, module in model.named_modules():
         if hasattr(module, "ceil_mode"):
@@ -199,7 +202,7 @@ def roundings(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
 
 
 def activations(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
-    """Each ReLU and PReLU left out, and one added where a block has none."""
+    """Leave out each ReLU and PReLU, and add a ReLU where a block has none."""
     del effects
     nn = torch().nn
     for path, module in model.named_modules():
@@ -211,7 +214,7 @@ def activations(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
 
 
 def branch_orders(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
-    """The first two branches of each block joined in the other order."""
+    """Join the first two branches of each block in the other order."""
     del effects
     for path, module in model.named_modules():
         names: tuple[str, ...] = getattr(module, "_names", ())
@@ -221,7 +224,7 @@ def branch_orders(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]
 
 
 def endings(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
-    """What the network does between its modules: normalising embeddings, flattening maps."""
+    """Change what the network does between modules: normalising embeddings, flattening maps."""
     del effects
     namespace: Any = inspect.getmodule(type(model))
     dense = [p for p, module in model.named_modules() if isinstance(module, torch().nn.Linear)]
@@ -263,11 +266,11 @@ KINDS: Mapping[str, Make] = {
 }
 
 
-# --- what they share
+# --- helpers
 
 
 def blocks(model: Any) -> list[str]:
-    """Paths of the blocks, in the order of the network; ``""`` where it has none of its own.
+    """Return the paths of the blocks in the network's order; ``[""]`` where it has none.
 
     A block is a child of the network, and each element of a child that is a sequence.
     """
@@ -327,14 +330,17 @@ def _constant(place: Any, values: Mapping[str, Any]) -> Change:
 def _on_tensors(
     kind: str, what: str, moves: Mapping[str, tuple[str, Callable[[Tensor], Tensor]]]
 ) -> Mutant:
-    """Each tensor named gets what a function makes of another (or of itself), in float32."""
+    """Return a mutant that replaces tensors: each by a function of another one or of itself.
+
+    The functions get and return float32.
+    """
 
     def change(model: Any) -> Sequence[tuple[Any, Mapping[str, Any]]]:
         set_on: list[tuple[Any, Mapping[str, Any]]] = []
         state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         for name, (source, make) in moves.items():
             dtype = state[name].dtype
-            # The weights were float32 before they were widened, so nothing is lost here.
+            # The weights were float32 before they became float64, so the conversion is exact.
             value = make(state[source].detach().float()).to(dtype)
             if name in dict(model.named_parameters()):
                 value = torch().nn.Parameter(value, requires_grad=False)

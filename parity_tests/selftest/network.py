@@ -1,4 +1,4 @@
-"""Runs one network many times with small changes, each time from the changed block on."""
+"""Run one network many times with small defects, each time from the changed block on."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ Array = npt.NDArray[Any]
 
 
 class Network:
-    """A candidate, entered, and what each of its blocks gave for each feed while it was right.
+    """A candidate with the outputs of each of its blocks for each feed, before any defect.
 
     Args:
-        runner: Entered.
-        feeds: All that it will be fed.
+        runner: The correct candidate, entered.
+        feeds: All images.
     """
 
     def __init__(self, runner: CandidateRunner, feeds: Sequence[Feed]) -> None:
         self.model: Any = runner.model
         self._runner = runner
         self._feeds = feeds
-        self._given: list[dict[str, Any]] = []
-        self.right = np.concatenate([self._record(feed) for feed in feeds])
+        self._outputs_of_blocks: list[dict[str, Any]] = []
+        self.correct = np.concatenate([self._record(feed) for feed in feeds])
 
     def answers(self, mutant: Mutant) -> Array:
-        """The answers of the broken network, a row an image.
+        """Return the outputs of the network with the defect, one row for each image.
 
-        Blocks before the first that is broken are not run again: they give what they gave.
+        Blocks before the first with the defect are not run again: their recorded outputs are used.
 
         Raises:
-            RuntimeError: The broken network can't run.
+            RuntimeError: The network can't run with the defect.
         """
-        stages = list(self._given[0])
+        stages = list(self._outputs_of_blocks[0])
         first = self._first(mutant, stages)
         if first is None:
-            return self.right
+            return self.correct
         with broken(self.model, mutant):
             rows = [
-                self._run(feed, stages[:first], given)
-                for feed, given in zip(self._feeds, self._given, strict=True)
+                self._run(feed, stages[:first], recorded)
+                for feed, recorded in zip(self._feeds, self._outputs_of_blocks, strict=True)
             ]
         return np.concatenate(rows)
 
     def _first(self, mutant: Mutant, stages: Sequence[str]) -> int | None:
-        """Number of the first block to run again; None: what is broken never runs."""
+        """Return the number of the first block to run again; None if no defective module runs."""
         if "" in mutant.layers or not stages:
             return len(stages)
         numbers = [
@@ -63,26 +63,26 @@ class Network:
         return min(numbers, default=None)
 
     def _record(self, feed: Feed) -> Array:
-        """Run the right network once and keep what its blocks give, in their order."""
-        given: dict[str, Any] = {}
-        self._given.append(given)
+        """Run the correct network once and record the outputs of its blocks, in order."""
+        recorded: dict[str, Any] = {}
+        self._outputs_of_blocks.append(recorded)
         with ExitStack() as stack:
             for path in filter(None, blocks(self.model)):
 
                 def hook(module: Any, args: Any, output: Any, path: str = path) -> None:
                     del module, args
-                    given[path] = output
+                    recorded[path] = output
 
                 handle = self.model.get_submodule(path).register_forward_hook(hook)
                 stack.callback(handle.remove)
             return self._outputs(feed)
 
-    def _run(self, feed: Feed, skipped: Sequence[str], given: Mapping[str, Any]) -> Array:
+    def _run(self, feed: Feed, skipped: Sequence[str], recorded: Mapping[str, Any]) -> Array:
         with ExitStack() as stack:
             for path in skipped:
-                answer = given[path] if path == skipped[-1] else None
+                output = recorded[path] if path == skipped[-1] else None
                 module = self.model.get_submodule(path)
-                stack.enter_context(patched(module, forward=_giving(answer)))
+                stack.enter_context(patched(module, forward=_returning(output)))
             return self._outputs(feed)
 
     def _outputs(self, feed: Feed) -> Array:
@@ -92,17 +92,17 @@ class Network:
 
 @contextmanager
 def broken(model: Any, mutant: Mutant) -> Iterator[None]:
-    """`model` with the defect, for as long as the context lasts."""
+    """Plant the defect in `model` inside the context."""
     with ExitStack() as stack:
-        for thing, values in mutant.change(model):
-            stack.enter_context(patched(thing, **values))
+        for target, values in mutant.change(model):
+            stack.enter_context(patched(target, **values))
         yield
 
 
-def _giving(answer: Any) -> Any:
-    """A forward that gives `answer` whatever comes; None: what comes."""
+def _returning(output: Any) -> Any:
+    """Return a ``forward`` that returns `output`, or its own input if that is None."""
 
     def forward(value: Any) -> Any:
-        return value if answer is None else answer
+        return value if output is None else output
 
     return forward

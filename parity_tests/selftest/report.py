@@ -1,4 +1,4 @@
-"""What a self-test found, in words and as JSON."""
+"""Render the outcomes of a self-test as text and JSON."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ SHOWN = 20  # survivors of the float64 gate that the text lists; JSON has them a
 
 
 def passed(outcomes: Sequence[Outcome]) -> bool:
-    """Whether a gate or more killed each mutant, but for those that change nothing; and any."""
+    """Return whether at least one gate killed each mutant that changes anything.
+
+    False if there are no such mutants.
+    """
     changed = [outcome for outcome in outcomes if not outcome.equivalent]
     return bool(changed) and all(outcome.killed_by for outcome in changed)
 
 
 def to_json(outcomes: Sequence[Outcome], *, partial: bool = False) -> dict[str, Any]:
-    """Everything. A change of the answers that is no number is null."""
+    """Return all outcomes as an object for `json.dumps`; a change that is not finite is null."""
     return {
         "schema": SCHEMA,
         "passed": passed(outcomes) and not partial,
@@ -41,14 +44,14 @@ def to_json(outcomes: Sequence[Outcome], *, partial: bool = False) -> dict[str, 
 
 
 def text(outcomes: Sequence[Outcome], *, partial: bool = False) -> str:
-    """A table of killed and named by kind, the verdict first."""
+    """Return the verdict, a table of killed and named mutants by kind, and the survivors."""
     killed = sum(bool(outcome.killed_by) for outcome in outcomes)
     word = "PARTIAL" if partial else "PASSED" if passed(outcomes) else "FAILED"
     heads = ("kind", "mutants", "killed", *GATES, "named")
     rows = [heads, *map(_cells, (_row(k, m) for k, m in _kinds(outcomes)))]
     rows.append(_cells(_row("total", outcomes)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
-    verdict = f"{word}: {killed} of {len(outcomes)} defects were noticed"
+    verdict = f"{word}: {killed} of {len(outcomes)} defects were found"
     unchanged = sum(outcome.equivalent for outcome in outcomes)
     if unchanged:
         verdict += f"; {unchanged} {'changes' if unchanged == 1 else 'change'} nothing"
@@ -56,7 +59,10 @@ def text(outcomes: Sequence[Outcome], *, partial: bool = False) -> str:
     for row in rows:
         first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         lines.append("  ".join((first.strip().ljust(widths[0]), *rest)))
-    lines += ["", "A gate's column counts what it kills alone. Named: the layer, by its numbers."]
+    lines += [
+        "",
+        "Each gate's column counts what it finds by itself; named: the layer, by its numbers.",
+    ]
     lines += _survivors(outcomes)
     return "\n".join(lines) + "\n"
 
@@ -65,7 +71,7 @@ def _survivors(outcomes: Sequence[Outcome]) -> Iterator[str]:
     living = [outcome for outcome in outcomes if "float64" not in outcome.killed_by]
     if living:
         yield ""
-        yield f"{len(living)} that the float64 gate alone lets live:"
+        yield f"{len(living)} that the float64 gate does not find:"
     for outcome in living[:SHOWN]:
         by = "" if outcome.equivalent else "; killed by "
         by += by and (", ".join(outcome.killed_by) or "NOTHING")

@@ -1,7 +1,7 @@
-"""Does the judge notice? A right candidate is broken, one defect at a time.
+"""Plant defects in a correct candidate, one at a time, and record which gates find them.
 
-Every gate judges every mutant, each gate taken alone; and the layers are compared, to see whether
-the one that was broken is named by its numbers.
+Every gate judges every mutant independently, and the layers are compared, to see whether their
+numbers name the layer with the defect.
 """
 
 from __future__ import annotations
@@ -41,25 +41,24 @@ from parity_tests.selftest.network import Network, broken
 
 Array = npt.NDArray[Any]
 
-FEEDS = ("noise", "odd size")  # what the mutants are fed; the odd size tells roundings apart
+FEEDS = ("noise", "odd size")  # the odd size distinguishes the roundings of pools
 COUNT = 2  # images of noise; with the odd one three, as many as the task gate needs
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a mutant.
+    """The outcome of one mutant.
 
     Attributes:
         kind, layers, what: See `Mutant`.
-        killed_by: The gates that did not pass, of those that there are.
-        moved: The largest change of an answer in float64; infinite where it is no number, or where
-            the network can't run.
-        named: The first layer whose own output differs in float64, by its module; empty if none.
-        nameable: Whether a layer gives anything else than before, in any bit, for what the
-            reference's layers before it give. If not, there is nothing to be named.
-        why: For those that the float64 gate lets live: why.
-        equivalent: Whether there is nothing to notice: no bit differs of any weight, of any answer
-            or of what any layer gives.
+        killed_by: The gates that did not pass.
+        moved: The largest change of an output in float64; infinite where it is not finite, or
+            where the network can't run.
+        named: Path of the first module whose isolated output differs in float64; empty if none.
+        nameable: Whether any bit of a layer's isolated output changes. If not, no layer can be
+            named.
+        why: Why the float64 gate passed; empty if it did not.
+        equivalent: Whether the mutant changes nothing: no bit of any weight, output or layer.
     """
 
     kind: str
@@ -74,11 +73,11 @@ class Outcome:
 
     @property
     def named_rightly(self) -> bool:
-        """Whether the layer that is named is, holds, or is held by one that was broken."""
+        """Whether the named layer is a defective one, contains one, or lies in one."""
         if not self.named:
             return False
         named = "" if self.named == "the network" else self.named
-        return any(within(named, one) or within(one, named) for one in self.layers)
+        return any(within(named, layer) or within(layer, named) for layer in self.layers)
 
 
 def selftest(
@@ -89,29 +88,34 @@ def selftest(
     seed: int = 0,
     only: Callable[[Mutant], bool] | None = None,
 ) -> Iterator[Outcome]:
-    """Break `candidate` in every way of `parity_tests.selftest.mutants`, and judge each time.
+    """Plant each defect of `parity_tests.selftest.mutants` in `candidate`, and judge it.
 
     Args:
-        reference: Whose feeds should be `reference_feeds`.
-        candidate: Right weights of that reference.
-        limit: So many mutants, drawn at random from `seed`; None: all.
-        progress: Hears of each mutant.
-        only: Which mutants to try, or to draw from; None: all.
+        reference: Its feeds should have been reduced by `reduce_feeds`.
+        candidate: Correct weights of that reference.
+        limit: Number of mutants, drawn at random with `seed`; None: all.
+        progress: Advanced for each mutant.
+        only: Selects the mutants to try, or to draw from; None: all.
 
     Raises:
-        ParityError: The candidate isn't right to begin with, or can't be run.
+        ParityError: The candidate is not correct to begin with, or can't be run.
         UsageError: It has no weights.
+
+    Example:
+        >>> reference = open_live("det1.npy", FeedOptions())
+        >>> reduce_feeds(reference)
+        >>> outcomes = list(selftest(reference, open_candidate("pnet.pt"), limit=10))
     """
     require_same_network(reference, candidate)
     if candidate.weights is None:
         raise UsageError("the self-test needs weights, not an ONNX file", file=candidate.path)
     progress = progress or Progress()
-    with candidate.runner("float32") as narrow, candidate.runner("float64") as wide:
-        assert isinstance(narrow, CandidateRunner)
-        assert isinstance(wide, CandidateRunner)
-        judge = _Judge(reference, narrow, wide)
-        judge.require_right(reference.weights_gate(candidate.weights))
-        chosen = list(filter(only, mutants(narrow.model, judge.effects())))
+    with candidate.runner("float32") as float32, candidate.runner("float64") as float64:
+        assert isinstance(float32, CandidateRunner)
+        assert isinstance(float64, CandidateRunner)
+        judge = _Judge(reference, float32, float64)
+        judge.require_correct(reference.weights_gate(candidate.weights))
+        chosen = list(filter(only, mutants(float32.model, judge.effects())))
         if limit is not None and limit < len(chosen):
             chosen = random.Random(seed).sample(chosen, limit)
         progress.stage("mutants", len(chosen))
@@ -120,8 +124,8 @@ def selftest(
             progress.advance(1)
 
 
-def reference_feeds(reference: LiveReference) -> None:
-    """Leave `reference` with the feeds of a self-test: few, since each mutant gets them all."""
+def reduce_feeds(reference: LiveReference) -> None:
+    """Reduce the feeds of `reference` to a few images, since each mutant runs on all of them."""
     few = tuple(feed for feed in reference.feeds if feed.name in FEEDS)
     reference.feeds = tuple(
         replace(f, images=f.images[:COUNT], samples=f.samples[:COUNT]) for f in few
@@ -129,10 +133,10 @@ def reference_feeds(reference: LiveReference) -> None:
 
 
 class _Judge:
-    """The right answers of both sides, and the gates."""
+    """The outputs of reference and correct candidate, and the gates that compare them."""
 
     def __init__(
-        self, reference: LiveReference, narrow: CandidateRunner, wide: CandidateRunner
+        self, reference: LiveReference, float32: CandidateRunner, float64: CandidateRunner
     ) -> None:
         batches = Batches(32)
         self._expected = reference.answers(batches)
@@ -141,33 +145,33 @@ class _Judge:
         self._architecture = reference.architecture
         self._feeds = reference.feeds
         self._samples = [sample for feed in self._feeds for sample in feed.samples]
-        self._narrow, self._wide = Network(narrow, self._feeds), Network(wide, self._feeds)
-        self._layers = Layers(reference, wide)
+        self._float32, self._float64 = (Network(side, self._feeds) for side in (float32, float64))
+        self._layers = Layers(reference, float64)
 
-    def require_right(self, gate: GateResult) -> None:
-        """Raise ParityError unless the candidate passes as it is; `gate`: that on its weights."""
+    def require_correct(self, gate: GateResult) -> None:
+        """Raise ParityError unless the candidate passes; `gate`: the one on its weights."""
         outcome = self.outcome(Mutant("none", ("",), "nothing", lambda _: ()))
         failed = [*([gate.name] if gate.status != "passed" else []), *outcome.killed_by]
         if failed or outcome.named:
             raise ParityError(
-                "the self-test breaks a right candidate, and this one is not right",
-                found=f"not passed: {', '.join(failed) or f'the layer {outcome.named}'}",
+                "the self-test needs a correct candidate, and this one does not pass",
+                found=f"failed: {', '.join(failed) or f'the layer {outcome.named}'}",
                 next_step="run facenet verify without --self-test",
             )
 
     def effects(self) -> Mapping[str, Any]:
-        """How much each weight moves the answers, see `parity_tests.selftest.effects`."""
-        layout, model = images_layout(self._architecture), self._wide.model
+        """Measure how much each weight changes the outputs, see `parity_tests.selftest.effects`."""
+        layout, model = images_layout(self._architecture), self._float64.model
         images = [to_torch(model, feed.images.astype(np.float64), layout) for feed in self._feeds]
         return effects(model, images)
 
     def outcome(self, mutant: Mutant) -> Outcome:
-        """What every gate says of the mutant, and which layer its numbers name."""
-        wide = _attempt(lambda: self._wide.answers(mutant))
-        narrow = _attempt(lambda: self._narrow.answers(mutant))
-        gates = [*self._weights(mutant), *self._numeric(wide, narrow)]
-        moved = _largest(wide, self._wide.right)
-        named, changed = self._layers.look(mutant)
+        """Judge a mutant by every gate, and compare its layers."""
+        float64 = _attempt(lambda: self._float64.answers(mutant))
+        float32 = _attempt(lambda: self._float32.answers(mutant))
+        gates = [*self._weights(mutant), *self._numeric(float64, float32)]
+        moved = _largest_change(float64, self._float64.correct)
+        named, changed = self._layers.compare(mutant)
         killed_by = tuple(gate.name for gate in gates if gate.status != "passed")
         outcome = Outcome(
             mutant.kind,
@@ -181,46 +185,49 @@ class _Judge:
         if "float64" in killed_by:
             return outcome
         unchanged = not (mutant.tensors or changed or moved or killed_by)
-        why = _why(outcome, reached=self._layers.reach(mutant))
+        why = _why(outcome, reached=self._layers.reaches(mutant))
         return replace(outcome, why=why, equivalent=unchanged)
 
-    def _numeric(self, wide: Array | str, narrow: Array | str) -> Iterator[GateResult]:
-        if isinstance(wide, str):
-            yield errored("float64", wide)
+    def _numeric(self, float64: Array | str, float32: Array | str) -> Iterator[GateResult]:
+        if isinstance(float64, str):
+            yield errored("float64", float64)
         else:
-            yield float64_gate(self._oracle, wide)
-        if isinstance(narrow, str):
-            yield errored("float32", narrow)
+            yield float64_gate(self._oracle, float64)
+        if isinstance(float32, str):
+            yield errored("float32", float32)
         else:
             yield float32_gate(
-                self._expected, narrow, self._oracle, self._samples, scale=self._scale
+                self._expected, float32, self._oracle, self._samples, scale=self._scale
             )
         if not ARCHITECTURES[self._architecture].is_embedding:
             return
-        if isinstance(narrow, str):
-            yield errored("task", narrow)
+        if isinstance(float32, str):
+            yield errored("task", float32)
         else:
-            yield task_gate(self._expected, narrow, self._samples)
+            yield task_gate(self._expected, float32, self._samples)
 
     def _weights(self, mutant: Mutant) -> Iterator[GateResult]:
-        """The gate on the weights that the mutant replaces, if any.
+        """Apply the gate on the weights that the mutant replaces, if any.
 
-        All others are as in the right candidate, which passed.
+        All other weights are those of the correct candidate, which passed.
         """
         if mutant.tensors:
-            right = [Fingerprint.of(ref) for ref in self._catalog(mutant).values()]
-            with broken(self._narrow.model, mutant):
-                yield weights_gate_by_hash(right, self._catalog(mutant))
+            correct = [Fingerprint.of(ref) for ref in self._catalog(mutant).values()]
+            with broken(self._float32.model, mutant):
+                yield weights_gate_by_hash(correct, self._catalog(mutant))
 
     def _catalog(self, mutant: Mutant) -> Catalog:
-        """The tensors that the mutant replaces, as they are now."""
-        state = self._narrow.model.state_dict()
+        """Return the present values of the tensors that the mutant replaces."""
+        state = self._float32.model.state_dict()
         refs = {name: _ref(name, state[name].numpy()) for name in mutant.tensors}
         return Catalog(refs, format="memory", naming="torch", files=())
 
 
 def _attempt(run: Callable[[], Any]) -> Any:
-    """What it gives, or in words what it raises: a broken network may raise anything."""
+    """Call `run`; return its result, or the text of its exception.
+
+    A defective network may raise any of these.
+    """
     try:
         return run()
     except (
@@ -234,10 +241,10 @@ def _attempt(run: Callable[[], Any]) -> Any:
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _largest(found: Array | str, right: Array) -> float:
-    if isinstance(found, str) or found.shape != right.shape:
+def _largest_change(found: Array | str, correct: Array) -> float:
+    if isinstance(found, str) or found.shape != correct.shape:
         return float("inf")
-    largest = float(np.max(np.abs(found - right)))
+    largest = float(np.max(np.abs(found - correct)))
     return largest if np.isfinite(largest) else float("inf")
 
 
@@ -246,11 +253,11 @@ def _ref(name: str, array: Array) -> TensorRef:
 
 
 def _why(outcome: Outcome, *, reached: bool) -> str:
-    """Why the float64 gate lets it live; `reached`: what is broken runs for an answer."""
+    """Return why the float64 gate passed; `reached`: whether a defective module is run."""
     if not reached:
-        return "no answer is computed from it"
+        return "no output is computed from it"
     if not outcome.nameable:
-        return "what the layer gives is the same in every bit"
+        return "the layer's output is the same in every bit"
     if outcome.moved == 0:
-        return "the layer gives something else, and no answer changes in any bit"
-    return f"the answers move by {outcome.moved:.2g} only"
+        return "the layer's output changes, and no output of the network does in any bit"
+    return f"the outputs change by {outcome.moved:.2g} only"

@@ -1,9 +1,9 @@
 """The project's own TF1 graphs: one module and one line for each network.
 
-They have the variable names, shapes and order of davidsandberg/facenet at 096ed77, so a checkpoint
-that comes without its graph can be run all the same. Each builder adds to the current
-``tf.compat.v1`` graph; none needs eager execution switched off. Importing this package imports no
-TensorFlow.
+They have the variable names, shapes and order of davidsandberg/facenet at 096ed77, so that a
+checkpoint without a graph can be run. Each builder adds to the current ``tf.compat.v1`` graph; none
+needs eager execution switched off. `serving`, `float64` and `training_branches` rewrite graphs.
+Importing this package does not import TensorFlow.
 """
 
 from parity_tests.tf_graphs.inception_resnet_v1 import (

@@ -1,17 +1,17 @@
-"""The original's own graph, rewritten so that TensorFlow computes it in float64: the oracle.
+"""Rewrite the original's graph so that TensorFlow computes it in float64: the oracle.
 
-Two networks that compute the same agree in float64 to about 1e-15; what differs by more is not
-rounding. So the oracle must mean exactly what the graph means, and numbers come in two kinds:
+Two networks that compute the same function agree in float64 to about 1e-15; larger differences are
+not rounding. The oracle must therefore have exactly the graph's meaning. Its numbers are of two
+kinds:
 
-* A *weight* is the float32 number that was trained. It is widened; that changes nothing.
-* A *hyper-parameter* is a decimal that someone wrote: 0.17, 0.001. A graph has room only for the
-  nearest float32, and widening that would give 0.17000000178813934: a relative error of 1e-8, where
-  the gate of 1e-12 is to tell right from wrong (measured on embeddings, against torch in
-  float64: 2e-9 apart with widened hyper-parameters, 5e-16 with decimals). So scalar constants
-  and float attributes are read back as the shortest decimal that rounds to the stored float32,
-  which is what the author wrote wherever that had at most 6 significant digits (IEEE 754 holds
-  that many in float32, both ways). A changed hyper-parameter still shows: one float32 ulp away is
-  another decimal.
+* A *weight* is the float32 number that was trained. Converting it to float64 is exact.
+* A *hyper-parameter* is a decimal that somebody wrote: 0.17, 0.001. A graph stores the nearest
+  float32, whose float64 value is 0.17000000178813934: a relative error of 1e-8, while the gate
+  demands 1e-12 (measured on embeddings, against torch in float64: differences of 2e-9 with
+  converted hyper-parameters, 5e-16 with decimals). So scalar constants and float attributes are
+  read as the shortest decimal that rounds to the stored float32. That is the number the author
+  wrote if it had at most 6 significant digits, which float32 preserves (IEEE 754). A changed
+  hyper-parameter is still found: one float32 ulp away is another decimal.
 
 Constants with axes are weights, those without are hyper-parameters; no network here has a weight
 without axes.
@@ -31,8 +31,8 @@ from parity_tests.tf_graphs.training_branches import serving_only, short, tensor
 
 Array = npt.NDArray[Any]
 
-# Operations that mean the same in every floating point type and hold no number but their inputs:
-# turning their type attributes is all they need.
+# Operations that mean the same in every floating-point type and have no numeric attributes: only
+# their type attributes must be changed.
 _PLAIN_OPS = frozenset(
     """
     Add AddV2 AvgPool BiasAdd Cast Concat ConcatV2 Conv2D Div Equal Exp ExpandDims Fill Floor
@@ -44,58 +44,68 @@ _PLAIN_OPS = frozenset(
 )
 _BATCH_NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
 _READS = frozenset({"ReadVariableOp", "RefIdentity"})
-# Attributes that a graph may leave out at these values, though they matter here: TensorFlow's
-# registered defaults. A test compares them with the registry.
+# Attributes that a graph may omit at TensorFlow's registered defaults, and that matter here. A test
+# compares them with the registry.
 FLOAT_DEFAULTS: Mapping[str, tuple[str, ...]] = {"MaxPool": ("T",)}
 BATCH_NORM_DEFAULT_EPSILON = 0.0001
 
 
 def in_float64(graph: ServingGraph, weights: Mapping[str, Array]) -> ServingGraph:
-    """`graph` with every floating point tensor in float64, its variables as constants.
+    """Return `graph` with every floating-point tensor in float64 and variables as constants.
 
-    The branches for training are dropped (see `serving_only`), and fused batch norms, which
-    TensorFlow has in float32 only, are spelt out. Nodes keep their names. Run it with
-    ``ReferenceRunner(in_float64(...), weights_in_graph)``: float64 images in, float64 answers out.
+    The branches for training are removed (see `serving_only`), and fused batch norms, which
+    TensorFlow has in float32 only, are expanded. Nodes keep their names.
 
     Args:
-        graph: Is not changed.
-        weights: Value of each of the graph's variables, by name. Others are not looked at, so the
+        graph: A graph; it is not changed.
+        weights: Value of each of the graph's variables, by name. Only these are read, so the
             mapping may be lazy. For a frozen graph it may be empty.
 
     Raises:
-        ParityError: A weight is missing, of another shape or not floating point, or a node can't
-            be turned; the message names it.
+        ParityError: A weight is missing, of another shape or not floating-point, or a node can't
+            be converted; the message names it.
+
+    Example:
+        >>> with ReferenceRunner(in_float64(graph, weights), weights_in_graph) as runner:
+        ...     (embeddings,) = runner.run(images.astype(np.float64))
+        >>> embeddings.dtype
+        dtype('float64')
     """
-    served = serving_only(graph)
-    rewritten = tensorflow().compat.v1.GraphDef(versions=served.graph_def.versions)
+    serving = serving_only(graph)
+    rewritten = tensorflow().compat.v1.GraphDef(versions=serving.graph_def.versions)
     rewriter = _Rewriter(graph.description, weights, rewritten)
-    for node in served.graph_def.node:
+    for node in serving.graph_def.node:
         rewriter.add(node)
     for node in rewritten.node:
         for index, reference in enumerate(node.input):
             node.input[index] = short(rewriter.source(reference))
-    outputs = tuple(rewriter.source(output) for output in served.outputs)
+    outputs = tuple(rewriter.source(output) for output in serving.outputs)
     description = f"{graph.description}, in float64"
-    return replace(served, description=description, graph_def=rewritten, outputs=outputs)
+    return replace(serving, description=description, graph_def=rewritten, outputs=outputs)
 
 
 def written_decimal(value: np.floating[Any]) -> float:
-    """The shortest decimal that rounds to `value` in its own type: 0.17 for ``float32(0.17)``."""
+    """Return the shortest decimal that rounds to `value` in its own type.
+
+    Example:
+        >>> written_decimal(np.float32(0.17))
+        0.17
+    """
     return float(np.format_float_scientific(value, unique=True))
 
 
 class _Rewriter:
-    """Adds nodes to `graph_def`, in float64, one or more for each of the old."""
+    """Adds nodes in float64 to `graph_def`, one or more for each node of the old graph."""
 
     def __init__(self, description: str, weights: Mapping[str, Array], graph_def: Any) -> None:
         self._nodes = graph_def.node
         self._description = description
         self._weights = weights
-        self._moved: dict[str, str] = {}  # tensor of an old node: the same in the new graph
+        self._moved: dict[str, str] = {}  # tensor of the old graph: its tensor in the new one
         self._batch_norms: set[str] = set()
 
     def source(self, reference: str) -> str:
-        """The tensor of the new graph that stands for one of the old."""
+        """Return the tensor of the new graph that corresponds to one of the old graph."""
         tensor = tensor_name(reference)
         tensor = self._moved.get(tensor, tensor)
         node, _, index = tensor.partition(":")
@@ -115,15 +125,15 @@ class _Rewriter:
         elif node.op in _PLAIN_OPS:
             self._add_plain(node)
         else:
-            raise self._refusal(node, "can't be turned into float64")
+            raise self._refusal(node, "can't be converted to float64")
 
     def _weight(self, node: Any) -> Array:
         if node.attr["dtype"].type not in _floats():
-            raise self._refusal(node, "is a variable that is not floating point")
+            raise self._refusal(node, "is a variable that is not floating-point")
         try:
             value = np.asarray(self._weights[node.name])
         except KeyError:
-            raise self._refusal(node, "is a variable, and the weights lack it") from None
+            raise self._refusal(node, "is a variable that the weights lack") from None
         declared = node.attr["shape"].shape
         shape = tuple(dim.size for dim in declared.dim)
         if not declared.unknown_rank and (
@@ -132,7 +142,7 @@ class _Rewriter:
         ):
             raise self._refusal(node, f"has shape {shape}, the weights have {value.shape}")
         if value.dtype.kind in "biuOSUcmM":  # bfloat16 has a kind of its own
-            raise self._refusal(node, f"is floating point, the weights have {value.dtype}")
+            raise self._refusal(node, f"is floating-point, the weights have {value.dtype}")
         return value.astype(np.float64)
 
     def _add_constant(self, node: Any) -> None:
@@ -145,9 +155,9 @@ class _Rewriter:
         self._constant(node.name, value.astype(np.float64))
 
     def _add_batch_norm(self, node: Any) -> None:
-        """(x - mean) * rsqrt(variance + epsilon) * scale + offset."""
+        """Add (x - mean) * rsqrt(variance + epsilon) * scale + offset."""
         if "is_training" not in node.attr or node.attr["is_training"].b:
-            raise self._refusal(node, "uses the batch's own statistics, as only training may")
+            raise self._refusal(node, "uses the batch's own statistics, which is for training only")
         if "data_format" in node.attr and node.attr["data_format"].s != b"NHWC":
             raise self._refusal(node, f"has the layout {node.attr['data_format'].s!r}, not NHWC")
         epsilon = BATCH_NORM_DEFAULT_EPSILON
@@ -162,7 +172,7 @@ class _Rewriter:
         self._node(f"{scope}/normalised", "Mul", f"{scope}/centred", f"{scope}/rsqrt")
         self._node(f"{scope}/scaled", "Mul", f"{scope}/normalised", scale)
         self._node(node.name, "AddV2", f"{scope}/scaled", offset)
-        # The statistics used are answers too; those after them are for gradients only.
+        # The statistics are outputs too; the outputs after them are for gradients only.
         self._moved[f"{node.name}:1"] = tensor_name(mean)
         self._moved[f"{node.name}:2"] = tensor_name(variance)
         self._batch_norms.add(node.name)
@@ -182,16 +192,16 @@ class _Rewriter:
         tensor.tensor_content = value.astype("<f8").tobytes()
 
     def _add_plain(self, node: Any) -> None:
-        """`node` with its floating point types turned into float64."""
-        turned = self._nodes.add()
-        turned.CopyFrom(node)
+        """Add `node` with its floating-point types changed to float64."""
+        converted = self._nodes.add()
+        converted.CopyFrom(node)
         floats, double = _floats(), _double()
         for name in FLOAT_DEFAULTS.get(node.op, ()):
-            if name not in turned.attr:
-                turned.attr[name].type = double
-        for name, attribute in list(turned.attr.items()):
-            if name.startswith("_"):  # notes of the TensorFlow that stored it, such as shapes
-                del turned.attr[name]
+            if name not in converted.attr:
+                converted.attr[name].type = double
+        for name, attribute in list(converted.attr.items()):
+            if name.startswith("_"):  # annotations of the TensorFlow that wrote it, such as shapes
+                del converted.attr[name]
             elif attribute.type in floats:
                 attribute.type = double
             else:
@@ -203,7 +213,7 @@ class _Rewriter:
 
 
 def _floats() -> frozenset[int]:
-    """Numbers of the floating point types that are turned."""
+    """Return the numbers of the floating-point types that are converted."""
     tf = tensorflow()
     kinds = (tf.float32, tf.float16, tf.bfloat16)
     return frozenset(int(kind.as_datatype_enum) for kind in kinds)

@@ -177,11 +177,11 @@ def inception_resnet_v1(
 
 
 def inference_graph(embedding_size: int, classes: int = 0, size: int = IMAGE_SIZE) -> Tensor:
-    """A new graph holding InceptionResnetV1 between the original's own inputs and outputs.
+    """Build a graph of InceptionResnetV1 with the original's own inputs and outputs.
 
-    ``input:0`` is float32 ``(N, size, size, 3)`` and comes from ``image_batch:0``;
-    ``phase_train:0`` is false unless fed; ``label_batch:0`` is int32 ``(N,)`` and leads nowhere;
-    ``embeddings:0`` is the answer.
+    ``input:0`` is float32 ``(N, size, size, 3)``, the identity of ``image_batch:0``;
+    ``phase_train:0`` is false unless fed; ``label_batch:0`` is int32 ``(N,)`` and unused;
+    ``embeddings:0`` is the output.
 
     Returns:
         A ``tf.Graph``.
@@ -197,14 +197,14 @@ def inference_graph(embedding_size: int, classes: int = 0, size: int = IMAGE_SIZ
 
 
 class _Graph:
-    """A `parity_tests.tf_graphs.network.NetworkGraph`."""
+    """Implements `parity_tests.tf_graphs.network.NetworkGraph`."""
 
     name = "inception_resnet_v1"
     images = ("input", "image_batch")  # facenet.py feeds the first; old graphs have only the second
     outputs: Mapping[str, str] = {"embeddings": "embeddings:0"}
 
     def build(self, dims: Mapping[str, int]) -> Tensor:
-        """Return a new ``tf.Graph`` without the classifier, which no answer needs."""
+        """Return a new ``tf.Graph`` without the classifier, which no output needs."""
         return inference_graph(dims["embedding"])
 
 
@@ -230,7 +230,7 @@ def _step(net: Tensor, step: Conv | Pool | Repeat | Reduction, phase_train: Tens
 
 
 def _branches(net: Tensor, branches: tuple[Branch, ...], phase_train: Tensor) -> Tensor:
-    """Each branch in a scope ``Branch_I``; their outputs joined along the channels."""
+    """Add each branch in a scope ``Branch_I``, and concatenate their outputs along the channels."""
     tf = tensorflow().compat.v1
     outputs = []
     for index, branch in enumerate(branches):
@@ -251,7 +251,7 @@ def _residual(net: Tensor, residual: Residual, phase_train: Tensor) -> Tensor:
 
 
 def _pool_and_flatten(net: Tensor, phase_train: Tensor) -> Tensor:
-    """Mean over all positions, then dropout: NHWC to NC."""
+    """Add the mean over all positions, then dropout: NHWC to NC."""
     tf = tensorflow().compat.v1
     with tf.name_scope("AvgPool_1a_8x8"):
         window = (1, net.shape[1], net.shape[2], 1)

@@ -1,8 +1,8 @@
-"""Layers of the TF1 graph, with the variables and operations that tf.contrib.slim gave them.
+"""Layers of the TF1 graph, with the variables and operations that tf.contrib.slim created.
 
 Variables are the reference kind (``VariableV2``), as in 2018. The batch norm and the dropout choose
-their branch at run time by ``phase_train``, with bare ``Switch`` and ``Merge`` operations: what
-``tf.cond`` became then, and becomes now only if control flow v2 is off for the whole process.
+their branch at run time by ``phase_train``, with ``Switch`` and ``Merge`` operations. ``tf.cond``
+created these in 2018, and does now only if control flow v2 is off for the whole process.
 """
 
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ class Pool(NamedTuple):
 
 
 def variable(name: str, shape: tuple[int, ...], *, trainable: bool = True, fill: float = 0) -> Any:
-    """A float32 reference variable of the current variable scope, initially all `fill`."""
+    """Create a float32 reference variable in the current scope, initially all `fill`."""
     tf = tensorflow().compat.v1
     return tf.get_variable(
         name,
@@ -47,7 +47,7 @@ def variable(name: str, shape: tuple[int, ...], *, trainable: bool = True, fill:
 
 
 def conv(net: Tensor, spec: Conv, phase_train: Tensor) -> Tensor:
-    """Convolution, batch norm and ReLU of an NHWC tensor."""
+    """Add convolution, batch norm and ReLU of an NHWC tensor."""
     tf = tensorflow().compat.v1
     with tf.variable_scope(spec.name):
         weights = variable("weights", (*spec.kernel, net.shape[3], spec.filters))
@@ -57,7 +57,7 @@ def conv(net: Tensor, spec: Conv, phase_train: Tensor) -> Tensor:
 
 
 def projection(net: Tensor, name: str, filters: int) -> Tensor:
-    """1x1 convolution of an NHWC tensor, with bias and nothing after it."""
+    """Add a 1x1 convolution of an NHWC tensor, with bias, without batch norm or ReLU."""
     tf = tensorflow().compat.v1
     with tf.variable_scope(name):
         weights = variable("weights", (1, 1, net.shape[3], filters))
@@ -67,18 +67,19 @@ def projection(net: Tensor, name: str, filters: int) -> Tensor:
 
 
 def max_pool(net: Tensor, spec: Pool) -> Tensor:
-    """3x3 max pooling of an NHWC tensor, stride 2, VALID."""
+    """Add 3x3 max pooling of an NHWC tensor, stride 2, VALID."""
     tf = tensorflow().compat.v1
     with tf.name_scope(spec.name):
         return tf.nn.max_pool(net, (1, 3, 3, 1), (1, 2, 2, 1), "VALID", name="MaxPool")
 
 
 def batch_norm(net: Tensor, phase_train: Tensor) -> Tensor:
-    """Batch norm with offset and without scale, over the channels of an NHWC tensor.
+    """Add a batch norm with offset and without scale, over the channels of an NHWC tensor.
 
-    With `phase_train` false it uses the moving statistics; with true those of the batch, and moves
-    the moving ones towards them. The moving statistics are trainable variables, oddly, because the
-    original puts them there: its Saver keeps nothing else.
+    With `phase_train` false it uses the moving statistics, with true those of the batch, towards
+    which it updates the moving ones. The moving statistics are in the collection of trainable
+    variables, as in the original, whose Saver saves nothing else:
+    https://github.com/davidsandberg/facenet/blob/096ed77/src/models/inception_resnet_v1.py
     """
     tf = tensorflow().compat.v1
     raw = tensorflow().raw_ops
@@ -118,7 +119,7 @@ def batch_norm(net: Tensor, phase_train: Tensor) -> Tensor:
 
 
 def _move(moving: Any, batch: Tensor, phase_train: Tensor) -> Tensor:
-    """Move a moving statistic towards that of the batch; a dead branch unless training."""
+    """Update a moving statistic towards that of the batch; only in training."""
     tf = tensorflow().compat.v1
     raw = tensorflow().raw_ops
     with tf.name_scope("AssignMovingAvg"):
@@ -128,7 +129,7 @@ def _move(moving: Any, batch: Tensor, phase_train: Tensor) -> Tensor:
 
 
 def dropout(net: Tensor, phase_train: Tensor) -> Tensor:
-    """Dropout when `phase_train` is true, else the tensor itself."""
+    """Add dropout if `phase_train` is true, else the tensor itself."""
     tf = tensorflow().compat.v1
     raw = tensorflow().raw_ops
     with tf.name_scope("Dropout/cond"):

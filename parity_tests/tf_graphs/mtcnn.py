@@ -38,7 +38,7 @@ class Dense(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The last layer of one answer. `result` is the answer's name and `size` its length."""
+    """The last layer of one output. `result` is the output's name and `size` its length."""
 
     name: str
     result: str
@@ -52,7 +52,7 @@ class MtcnnNet:
     Attributes:
         name: Its variable scope.
         original: Its class in the original's ``detect_face.py``.
-        size: Height and width that it takes, or None: any, 12 and up.
+        size: Height and width of its images; None: any, at least 12.
         layers: From the image to the tensor that all heads share.
         heads: In the order in which the original creates them; probability first.
         outputs: Names of the tensors that the original fetches, by result: regression,
@@ -83,7 +83,7 @@ def mtcnn_net(net: MtcnnNet) -> Mapping[str, Tensor]:
     """Add `net` to the current graph, with a placeholder ``NAME/input:0`` for the images.
 
     Returns:
-        The answers by result, as in `MtcnnNet.outputs`: ``(N, W', H', C)`` for P-Net, else
+        The outputs by result, as in `MtcnnNet.outputs`: ``(N, W', H', C)`` for P-Net, else
         ``(N, C)``; float32.
     """
     tf = tensorflow().compat.v1
@@ -94,14 +94,14 @@ def mtcnn_net(net: MtcnnNet) -> Mapping[str, Tensor]:
             hidden = _layer(hidden, layer)
         for head in net.heads:
             spatial = hidden.shape.rank == 4
-            answer = (
+            output = (
                 _conv(hidden, head.name, head.size, 1)
                 if spatial
                 else _dense(hidden, head.name, head.size)
             )
             if head.result == "probability":
-                answer = _softmax(answer)
-            results[head.result] = answer
+                output = _softmax(output)
+            results[head.result] = output
     return {result: results[result] for result in net.outputs}
 
 
@@ -136,7 +136,7 @@ def _dense(hidden: Tensor, name: str, outputs: int) -> Tensor:
 
 
 def _prelu(hidden: Tensor, name: str) -> Tensor:
-    """PReLU, one slope to a channel, out of ReLUs, as the original has it."""
+    """Add a PReLU with one slope per channel, composed of ReLUs as in the original."""
     tf = tensorflow().compat.v1
     with tf.variable_scope(name):
         alpha = variable("alpha", (hidden.shape[-1],))
@@ -144,7 +144,7 @@ def _prelu(hidden: Tensor, name: str) -> Tensor:
 
 
 def _softmax(logits: Tensor) -> Tensor:
-    """Softmax over the last axis, called ``prob1``, with the original's own arithmetic."""
+    """Add a softmax over the last axis, named ``prob1``, with the original's own arithmetic."""
     tf = tensorflow().compat.v1
     powers = tf.exp(logits - tf.reduce_max(logits, -1, keepdims=True))
     return tf.divide(powers, tf.reduce_sum(powers, -1, keepdims=True), name="prob1")

@@ -1,19 +1,19 @@
-"""Cuts out of a stored graph what the answer needs, and refuses what has no business there.
+"""Cut a stored graph down to its outputs, and refuse unsafe operations.
 
-A ``.meta`` or ``.pb`` file is a program, and it comes from strangers: a graph can hold operations
-that read, write and delete files, or call back into Python. So nothing of it reaches TensorFlow
-before two things are done here, on the bare protocol buffer:
+A ``.meta`` or ``.pb`` file is an untrusted program: a graph can have operations that read, write
+and delete files, or call Python functions. So before TensorFlow imports any of it, two things are
+done here on the protocol buffer:
 
-* Only the ancestors of the answer are kept, up to the tensors that are fed. Everything that
-  training left in the file (queues, image files being read, optimisers, savers, summaries) falls
-  away, whether this TensorFlow still knows those operations or not. So does the function library.
+* Only the ancestors of the outputs are kept, up to the tensors that are fed. Everything else that
+  training put in the file (queues, reading of images, optimisers, savers, summaries) is removed,
+  whether this TensorFlow still has those operations or not. So is the function library.
 * Each ancestor's operation must be in `ALLOWED_OPS`: arithmetic on tensors, the choice between
-  branches, and variables in memory. None of these touches a file, the network, Python or native
-  code. It has to be a list of what is allowed: one of what is forbidden grows stale with every
-  release of TensorFlow. And it has to come before the import: while importing, TensorFlow runs
-  operations on constants to infer shapes.
+  branches, and variables in memory. None of these accesses a file, the network, Python or native
+  code. It must be a list of allowed operations: a list of forbidden ones is incomplete with every
+  release of TensorFlow. And the check must precede the import: while importing, TensorFlow runs
+  operations on constants to infer shapes (https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md).
 
-A hostile graph can still answer wrongly or ask for more memory than there is; it can do no more.
+A hostile graph can still return wrong outputs or allocate too much memory, but nothing worse.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,11 +23,12 @@ from typing import Any
 from facenet_common.errors import ParityError
 from parity_tests.frameworks import tensorflow
 
+_USE_OWN_GRAPH = "move the file out of the folder; the project's own graph is then used"
 VARIABLE_OPS = frozenset({"Variable", "VariableV2", "VarHandleOp"})
 
-# What InceptionResnetV1's embeddings are made of in graphs of TensorFlow 1.0 to 2.21, batch norm
-# fused or not, with or without the branch for training (hence the random numbers of the dropout and
-# the updates of the moving statistics).
+# The operations from which InceptionResnetV1's embeddings are computed in graphs of TensorFlow 1.0
+# to 2.21, batch norm fused or not, with or without the branch for training (hence the random
+# numbers of dropout and the updates of moving statistics).
 ALLOWED_OPS = VARIABLE_OPS | frozenset(
     """
     Add AddV2 AssignAdd AssignSub AssignSubVariableOp AssignVariableOp Assign AvgPool BiasAdd Cast
@@ -42,10 +43,10 @@ ALLOWED_OPS = VARIABLE_OPS | frozenset(
 
 @dataclass(frozen=True)
 class ServingGraph:
-    """A graph cut down to one answer, safe to import.
+    """A graph cut down to its outputs, safe to import.
 
     Attributes:
-        description: Which graph this is, for people: a file's name, or "the project's own graph".
+        description: For messages: the file's name, or "the project's own graph".
         graph_def: ``GraphDef`` of the ancestors; the fed tensors are placeholders.
         images: Name of the tensor to feed with images.
         phase_train: Name of the boolean tensor to feed with False, or None.
@@ -69,17 +70,17 @@ def cut(
     outputs: Sequence[str],
     producer_ops: Any = None,
 ) -> ServingGraph:
-    """Cut `graph_def` down to what `outputs` need.
+    """Cut `graph_def` down to the ancestors of `outputs`.
 
     Args:
         graph_def: A ``GraphDef``; it is not changed.
         description: See `ServingGraph`.
-        images: Names of nodes that may take the images; the first that the answer depends on does.
+        images: Names of nodes that may take the images; the first that an output depends on is fed.
         outputs: Names of the tensors to fetch, ``NODE:0``.
         producer_ops: See `ServingGraph`.
 
     Raises:
-        ParityError: A node is missing or named twice, the answer depends on none of `images` or on
+        ParityError: A node is missing or named twice, the outputs depend on none of `images`, on
             another placeholder, or on an operation that is not allowed.
     """
     nodes = _by_name(graph_def, description)
@@ -87,8 +88,8 @@ def cut(
     for name in wanted:
         if name not in nodes:
             raise ParityError(
-                f"{description} has no tensor {name!r}, so it is not the graph of such a model. "
-                "Leave the file out of the folder, and the project's own graph serves"
+                f"{description} has no tensor {name!r}, so it is not the graph of such a model",
+                next_step=_USE_OWN_GRAPH,
             )
     for image in images:
         fed = {image, "phase_train"} & nodes.keys()
@@ -118,7 +119,7 @@ def _by_name(graph_def: Any, description: str) -> dict[str, Any]:
 def _ancestors(
     nodes: Mapping[str, Any], wanted: Iterable[str], fed: set[str], description: str
 ) -> set[str]:
-    """Names of all nodes that `wanted` depend on, themselves included, not looking behind `fed`."""
+    """Return the names of `wanted` and all nodes they depend on, without the inputs of `fed`."""
     reached: set[str] = set()
     pending = list(wanted)
     while pending:
@@ -132,8 +133,7 @@ def _ancestors(
             parent = reference.removeprefix("^").partition(":")[0]
             if parent not in nodes:
                 raise ParityError(
-                    f"{description} is damaged: node {name!r} takes {reference!r}, which is "
-                    "not there"
+                    f"{description} is damaged: node {name!r} takes {reference!r}, which is missing"
                 )
             pending.append(parent)
     return reached
@@ -143,19 +143,21 @@ def _refuse_unsafe(nodes: Iterable[Any], description: str) -> None:
     for node in nodes:
         if node.op in ("Placeholder", "PlaceholderV2"):
             raise ParityError(
-                f"{description}: the answer depends on the placeholder {node.name!r}, and nothing "
-                "is known to feed it with. Leave the file out, and the project's own graph serves"
+                f"{description}: the output depends on the placeholder {node.name!r}, for which "
+                "there is no value",
+                next_step=_USE_OWN_GRAPH,
             )
         if node.op not in ALLOWED_OPS:
             raise ParityError(
-                f"{description}: the answer depends on node {node.name!r} of type {node.op!r}, "
+                f"{description}: the output depends on node {node.name!r} of type {node.op!r}, "
                 "which is not among the operations that a graph from a file may run. Nothing of it "
-                "was run. Leave the file out, and the project's own graph serves"
+                "was run",
+                next_step=_USE_OWN_GRAPH,
             )
 
 
 def _subgraph(graph_def: Any, reached: set[str], fed: set[str]) -> Any:
-    """The nodes in `reached`, without device or colocation; those in `fed` as placeholders."""
+    """Copy the nodes in `reached` without device or colocation, those in `fed` as placeholders."""
     tf = tensorflow().compat.v1
     kept = tf.GraphDef(versions=graph_def.versions)
     for node in graph_def.node:
@@ -168,6 +170,6 @@ def _subgraph(graph_def: Any, reached: set[str], fed: set[str]) -> Any:
             continue
         copy = kept.node.add()
         copy.CopyFrom(node)
-        copy.device = ""  # a GPU that may not be here
-        copy.attr.pop("_class", None)  # names nodes that may be cut away
+        copy.device = ""  # it may name a GPU that this machine lacks
+        copy.attr.pop("_class", None)  # it may name nodes that were removed
     return kept

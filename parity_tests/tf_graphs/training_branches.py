@@ -1,8 +1,8 @@
-"""Takes a graph's branches for training away, on the bare protocol buffer.
+"""Remove a graph's branches for training, on the protocol buffer.
 
-Graphs of 2018 choose at run time, by ``phase_train``, between training and serving: ``Switch``
-sends a tensor down one of two ways, and ``Merge`` takes what arrives. Here the choice is made once,
-for ``phase_train`` false, and what only training would compute is dropped.
+Graphs of 2018 choose between training and serving at run time, by ``phase_train``: ``Switch``
+passes a tensor to one of two branches, and ``Merge`` takes the result of the branch that ran. Here
+the choice is made once, for ``phase_train`` false, and nodes that only training needs are removed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,14 +20,14 @@ _PASSING = frozenset({"Identity", "RefIdentity", "StopGradient", "PlaceholderWit
 
 
 def serving_only(graph: ServingGraph) -> ServingGraph:
-    """`graph` as it is while ``phase_train`` is false: no choice left, nothing of training.
+    """Return `graph` for ``phase_train`` false, without ``Switch`` and ``Merge``.
 
-    Each ``Merge`` becomes an ``Identity`` of its name; a ``Switch`` vanishes, and whoever took its
-    output takes its input. Control inputs go: they order side effects, and there are none.
+    Each ``Merge`` becomes an ``Identity`` of its name; each ``Switch`` is replaced by its input.
+    Control inputs are removed: they order side effects, and there are none.
 
     Raises:
-        ParityError: A choice hangs on anything but ``phase_train``, an answer is only computed in
-            training, serving would assign to a variable, or the nodes go in a circle.
+        ParityError: A choice depends on anything but ``phase_train``, an output is computed in
+            training only, serving would assign to a variable, or the nodes form a circle.
     """
     tf = tensorflow().compat.v1
     nodes = {node.name: node for node in graph.graph_def.node}
@@ -54,25 +54,25 @@ def serving_only(graph: ServingGraph) -> ServingGraph:
 
 
 def tensor_name(reference: str) -> str:
-    """The full name, ``NODE:INDEX``, of the tensor that a data input refers to."""
+    """Return the full name, ``NODE:INDEX``, of the tensor that a data input refers to."""
     return reference if ":" in reference else f"{reference}:0"
 
 
 def short(tensor: str) -> str:
-    """A tensor's name as node inputs have it: without ``:0``."""
+    """Return a tensor's name as in the inputs of nodes: without ``:0``."""
     return tensor.removesuffix(":0")
 
 
 class _Choices:
-    """Which tensors serving computes, and where those come from that a choice passes on."""
+    """The tensors that serving computes, and the sources of those that a ``Switch`` passes on."""
 
     def __init__(self, graph: ServingGraph, nodes: Mapping[str, Any]) -> None:
         self._description = graph.description
         self._phase_train = graph.phase_train
         self._dead: set[str] = set()  # nodes, and single outputs of switches
-        self._sources: dict[str, str] = {}  # tensor that a switch passes on: where it comes from
+        self._sources: dict[str, str] = {}  # tensor that a switch passes on: its source
         self._known: dict[str, bool] = {}  # value of a boolean tensor
-        self._merged: dict[str, str] = {}  # node: the one input of a Merge that arrives
+        self._merged: dict[str, str] = {}  # Merge node: its only live input
         for name in self._ordered(nodes):
             self._decide(nodes[name])
 
@@ -81,13 +81,13 @@ class _Choices:
         return self._sources.get(tensor, tensor)
 
     def required(self, reference: str) -> str:
-        """The source of a tensor that must be computed."""
+        """Return the source of a tensor that must be computed."""
         if self._is_dead(reference):
-            raise ParityError(f"{self._description} computes {reference!r} only while it trains")
+            raise ParityError(f"{self._description} computes {reference!r} in training only")
         return self.source(reference)
 
     def inputs(self, node: Any) -> list[str]:
-        """Tensors that a node of the serving graph takes."""
+        """Return the tensors that a node of the serving graph takes."""
         if node.op in _MERGES:
             return [self._merged[node.name]]
         sources = [self.source(reference) for reference in node.input if reference[0] != "^"]
@@ -131,7 +131,7 @@ class _Choices:
             self._learn(node, data)
 
     def _learn(self, node: Any, data: list[str]) -> None:
-        """Note the value of a boolean where it can be told."""
+        """Record the value of a boolean tensor if it is known."""
         output = f"{node.name}:0"
         if output == self._phase_train:
             self._known[output] = False
@@ -154,7 +154,7 @@ class _Choices:
 
 
 def _reached(nodes: Mapping[str, Any], choices: _Choices, outputs: Iterable[str]) -> set[str]:
-    """Names of the nodes that serve `outputs`."""
+    """Return the names of the nodes from which `outputs` are computed."""
     reached: set[str] = set()
     pending = [output.partition(":")[0] for output in outputs]
     while pending:

@@ -161,7 +161,7 @@ def test_min_face_size_is_passed_on(reference_dir: Path, weights: Path) -> None:
         (["{album}", "--out", "{album}", "--overwrite"], "would replace the image itself"),
         (["{album}", "--out", "{tmp}/old"], "exists already"),
         (["{album}", "--crops", "{tmp}/old"], "exists already"),
-        (["{album}", "--out", "{album}/one.jpg"], "this is no folder"),
+        (["{album}", "--out", "{album}/one.jpg"], "expected a folder, got a file"),
         (["{album}", "--json", "--backend", "dlib"], "'dlib' is not one of"),
         (["{album}", "--json", "--min-face-size", "0"], "0"),
     ],
@@ -208,6 +208,6 @@ def test_weights_and_devices_that_are_not_there(album: Path, tmp_path: Path, wei
     result = detect(album, "--json", "--weights", weights, "--device", "cuda:99")
     assert result.exit_code == 2
     told = json.loads(result.stdout)
-    assert "has no device 'cuda:99' here" in told["problem"]
+    assert "has no device 'cuda:99' on this machine" in told["problem"]
     assert "expected" not in told  # the name is right
     assert not (tmp_path / "x").exists()

@@ -95,7 +95,7 @@ def test_what_has_no_counterpart_is_named() -> None:
     module = importlib.import_module(f"{NAME}.models.utils.detect_face")
     with pytest.raises(AttributeError, match=r"batched_nms_numpy has no counterpart .*extract_fac"):
         _ = module.batched_nms_numpy
-    with pytest.raises(AttributeError, match="There is: only modules"):
+    with pytest.raises(AttributeError, match="Available: only modules"):
         _ = importlib.import_module(f"{NAME}.models").Block35
     with pytest.raises(ImportError, match="imresample"):
         exec("from facenet_pytorch.models.utils.detect_face import imresample", {})
@@ -190,12 +190,12 @@ def test_a_script_that_installs_the_alias_itself(tmp_path: Path) -> None:
 def test_wrong_usage(tmp_path: Path) -> None:
     done = python("-m", "facenet_models.compat", "absent.py", folder=tmp_path)
     assert done.returncode == 2
-    assert "there is no script absent.py" in done.stderr
+    assert "no such script: absent.py" in done.stderr
     (tmp_path / f"{NAME}.py").touch()
     (tmp_path / "script.py").touch()
     done = python("-m", "facenet_models.compat", "script.py", folder=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("Error: facenet_pytorch can't stand for facenet_models")
+    assert done.stderr.startswith("Error: facenet_pytorch can't be an alias of facenet_models")
     assert "Traceback" not in done.stderr
 
 

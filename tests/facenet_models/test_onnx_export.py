@@ -1,16 +1,14 @@
-"""ONNX files give what the models give, say what they are, and are checked before they exist."""
+"""ONNX files: their outputs, their metadata, and the check before they are written."""
 
 from __future__ import annotations
 
 import copy
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
@@ -20,7 +18,6 @@ from torch import nn  # noqa: E402
 
 from facenet_common.errors import ExportError, FacenetError, UsageError, WeightsError  # noqa: E402
 from facenet_models import InceptionResnetV1, ONet, PNet, RNet  # noqa: E402
-from facenet_models.cli.export import command  # noqa: E402
 from facenet_models.networks.architectures import describe, from_state_dict  # noqa: E402
 from facenet_models.onnx import export  # noqa: E402
 from facenet_models.onnx.export import export_onnx, verify  # noqa: E402
@@ -47,7 +44,7 @@ def detector(net: type[nn.Module]) -> nn.Module:
 
 
 def changed(model: InceptionResnetV1) -> InceptionResnetV1:
-    """The same with one of its 23 million weights moved."""
+    """Return a copy with one of its 23 million weights changed."""
     other = copy.deepcopy(model)
     other.last_linear.weight.data[3, 5] += 0.1
     return other
@@ -161,7 +158,7 @@ def test_a_wrong_weight_is_noticed(
         return to_onnx(changed(model), *args, **kwargs)
 
     monkeypatch.setattr(export, "to_onnx", sloppy)
-    with pytest.raises(ExportError, match=r"(?s)embeddings differ.*at most 2e-06 apart"):
+    with pytest.raises(ExportError, match=r"(?s)embeddings differ.*difference of at most 2e-06"):
         export_onnx(built, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -185,7 +182,7 @@ def test_nan_is_a_difference(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_refused(tmp_path: Path) -> None:
+def test_unsupported_models_and_options_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "m.onnx"
     model = detector(RNet)
     cases: list[tuple[nn.Module, dict[str, Any], str]] = [
@@ -196,13 +193,13 @@ def test_what_is_refused(tmp_path: Path) -> None:
         (model, {"opset": 1000}, "(?s)opset.*found: +1000"),
         (model, {"size": 25}, "(?s)this size.*24 by 24.*25 by 25"),
         (detector(PNet), {"size": (11, 40)}, "(?s)at least 12 by 12.*11 by 40"),
-        (model, {"batch": 0}, "at least one image"),
+        (model, {"batch": 0}, "batch must be at least 1"),
     ]
     for refused, options, message in cases:
         with pytest.raises(UsageError, match=message):
             export_onnx(refused, out, **options)
     model.register_module("prelu1", nn.GELU().eval())
-    with pytest.raises(UsageError, match=r"(?s)can't be written as ONNX.*GELU"):
+    with pytest.raises(UsageError, match=r"(?s)can't be exported as ONNX.*GELU"):
         export_onnx(model, out)
     assert not list(tmp_path.iterdir())
 
@@ -248,54 +245,3 @@ def test_a_foreign_state_dict_is_refused() -> None:
         from_state_dict({**state, "conv1.bias": torch.zeros(11)})
     with pytest.raises(WeightsError, match="not those of a network"):
         from_state_dict({})
-
-
-def invoke(*arguments: object) -> Any:
-    return CliRunner().invoke(command, [str(argument) for argument in arguments])
-
-
-def test_the_command(built: InceptionResnetV1, tmp_path: Path) -> None:
-    weights, out = tmp_path / "weights.pt", tmp_path / "m.onnx"
-    torch.save(built.state_dict(), weights)
-    done = invoke(weights, "--out", out, "--classify", "--size", 80, 96, "--json")
-    assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert told["dimensions"] == {"embedding": 512, "classes": 11}
-    assert told["input"] == ["batch", 3, 80, 96]
-    assert told["outputs"] == ["logits"]
-    assert run(out, noise(1, 3, 80, 96))["logits"].shape == (1, 11)
-    again = invoke(weights, "--out", out)
-    assert again.exit_code == 2
-    assert "exists already" in again.stderr
-
-
-def test_the_commands_text_and_errors(tmp_path: Path) -> None:
-    weights, out = tmp_path / "pnet.pt", tmp_path / "m.onnx"
-    torch.save(detector(PNet).state_dict(), weights)
-    refused = invoke(weights, "--out", out, "--classify")
-    assert (refused.exit_code, out.exists()) == (2, False)
-    assert "--classify needs weights with a classifier" in refused.stderr
-    done = invoke(weights, "--out", out)
-    assert done.exit_code == 0, done.output
-    assert "network  pnet" in done.stdout
-    assert "batch x 3 x height x width" in done.stdout
-    weights.write_bytes(b"nothing of the kind")
-    broken = invoke(weights, "--out", out, "--overwrite", "--json")
-    assert broken.exit_code == 1
-    assert str(weights) in json.loads(broken.stdout).values()
-
-
-@pytest.mark.parametrize("name", ["m.pt", "m", "m.onnx.pt", "onnx"])
-def test_the_command_writes_no_onnx_under_another_ending(tmp_path: Path, name: str) -> None:
-    weights, out = tmp_path / "pnet.pt", tmp_path / name
-    torch.save(detector(PNet).state_dict(), weights)
-    done = invoke(weights, "--out", out, "--json")
-    told = json.loads(done.stdout)
-    assert (done.exit_code, told["error"], told["file"]) == (2, "UsageError", str(out))
-    assert told["next_step"] == f"--out {out.with_suffix('.onnx')}"
-    assert [path.name for path in tmp_path.iterdir()] == ["pnet.pt"]
-
-
-def test_the_endings_case_does_not_matter(tmp_path: Path) -> None:
-    torch.save(detector(PNet).state_dict(), tmp_path / "pnet.pt")
-    assert invoke(tmp_path / "pnet.pt", "--out", tmp_path / "M.ONNX").exit_code == 0

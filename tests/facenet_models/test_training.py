@@ -180,7 +180,7 @@ def test_what_cannot_work_is_refused_before_it_starts(
 ) -> None:
     with pytest.raises(ValueError, match="needs an optimizer"):
         training.pass_epoch(model, nn.CrossEntropyLoss(), loader)
-    with pytest.raises(ValueError, match="no batch"):
+    with pytest.raises(ValueError, match="no batches"):
         training.pass_epoch(model.eval(), nn.CrossEntropyLoss(), [])
 
 

@@ -57,7 +57,7 @@ def test_faces(reference_dir: Path) -> None:
 
 
 def test_folders_without_images_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ParityError, match="no such folder"):
+    with pytest.raises(ParityError, match="does not exist"):
         face_feed(tmp_path / "missing")
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(ParityError, match="no images"):

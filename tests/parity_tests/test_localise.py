@@ -508,7 +508,7 @@ def test_what_cannot_be_run_is_refused(
         localise(recorded, candidate, images, lost)  # type: ignore[arg-type]
     with pytest.raises(ParityError, match="there are no images"):
         localise(recorded, candidate, images[:0], blocks)  # type: ignore[arg-type]
-    with pytest.raises(ParityError, match="1 probe or more, not 0"):
+    with pytest.raises(ParityError, match="at least 1, found 0"):
         localise(recorded, candidate, images, blocks, batch=0)  # type: ignore[arg-type]
 
 

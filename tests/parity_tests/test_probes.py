@@ -141,7 +141,7 @@ def test_all_problems_come_at_once(blocks: tuple[Probe, ...]) -> None:
     assert "Conv2d_1a_3x3: there are two probes of that name" in message
     assert "lost: the graph has no tensor 'nowhere:0'" in message
     assert "lost: the network has no module 'nothing'" in message
-    assert "orphan: its parent 'nobody' is no probe before it" in message
+    assert "orphan: no probe before it is its parent 'nobody'" in message
 
 
 def test_a_stub_that_is_not_there_is_a_problem() -> None:

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from facenet_common.errors import ParityError
-from parity_tests.reference.hdf5 import SCHEMA, Store, is_store, write
+from facenet_common.errors import MissingPackageError, ParityError
+from parity_tests.reference.hdf5 import SCHEMA, Store, is_hdf5, write
 
 h5py = pytest.importorskip("h5py", reason='needs h5py: pip install "facenet-parity[parity]"')
 
@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_what_is_written_is_read(path: Path) -> None:
-    assert is_store(path)
+    assert is_hdf5(path)
     with Store(path) as store:
         assert store.about == ABOUT
         assert store.shapes == {name: array.shape for name, array in ARRAYS.items()}
@@ -132,7 +132,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
         Store(tmp_path / "missing.h5")
     with h5py.File(tmp_path / "b.h5", "w") as file:  # somebody else's
         file["weights"] = np.zeros(3)
-    with pytest.raises(ParityError, match="no recorded reference that this program knows"):
+    with pytest.raises(ParityError, match="a schema that this version can't read"):
         Store(tmp_path / "b.h5")
 
 
@@ -221,11 +221,11 @@ def edit_manifest(file: Any, change: Callable[[Any], object], *, rehash: bool = 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (other_schema, "that this program knows"),
-        (soft_link, "is a link"),
-        (link_to_another_file, "is a link"),
-        (data_outside, "outside itself"),
-        (virtual_data, "outside itself"),
+        (other_schema, "a schema that this version can't read"),
+        (soft_link, "has a link"),
+        (link_to_another_file, "has a link"),
+        (data_outside, "in another file"),
+        (virtual_data, "in another file"),
         (huge_but_empty, "fewer bytes"),
         (compressed, "fewer bytes"),
         (one_more, "does not list"),
@@ -251,5 +251,5 @@ def test_what_is_unsafe_or_wrong_is_refused(
 
 def test_h5py_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    with pytest.raises(ParityError, match=r'pip install "facenet-parity\[parity\]"'):
+    with pytest.raises(MissingPackageError, match=r'pip install "facenet-parity\[parity\]"'):
         write(tmp_path / "a.h5", {}, [])

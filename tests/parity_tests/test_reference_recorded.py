@@ -18,7 +18,7 @@ from support.tf_checkpoints import write_checkpoint
 from converter.convert import Request, convert
 from converter.demo import value
 from converter.dtypes import FLOAT16
-from facenet_common.errors import ParityError
+from facenet_common.optional import missing_package
 from parity_tests.cli import capture_command, verify_command
 from parity_tests.reference import live
 from parity_tests.reference.hdf5 import Store, write
@@ -105,7 +105,7 @@ def test_options_that_do_not_go_with_a_record(recorded: tuple[Path, Path]) -> No
 
 
 @pytest.mark.parametrize(
-    ("device", "message"), [("cuda:99", "no device 'cuda:99'"), ("toaster", "no such kind")]
+    ("device", "message"), [("cuda:99", "no device 'cuda:99'"), ("toaster", "kind of device")]
 )
 def test_a_device_that_is_not_there(recorded: tuple[Path, Path], device: str, message: str) -> None:
     result = run(verify_command, *recorded, "--device", device)
@@ -129,7 +129,7 @@ def test_a_name_without_the_ending_is_refused(tmp_path: Path) -> None:
     """Before anything is opened: the checkpoint is not even there."""
     result = run(capture_command, "nowhere", "--out", tmp_path / "ref")
     assert result.exit_code == 2
-    for words in ("ends in .h5 or .hdf5", f"--out {tmp_path / 'ref'}.h5"):
+    for words in ("end in .h5 or .hdf5", f"--out {tmp_path / 'ref'}.h5"):
         assert words in result.stderr
 
 
@@ -279,12 +279,15 @@ def test_without_torch_no_scale_is_recorded(
     reference_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def absent() -> Any:
-        raise ParityError("torch is needed, and it is not installed")
+        raise missing_package("torch", "running the converted weights")
 
     monkeypatch.setattr(live, "torch", absent)
     call = (reference_dir / "mtcnn" / "det1.npy", "--out", tmp_path / "r.h5", "--count", 1)
     result = run(capture_command, *call)
     assert result.exit_code == 0, result.output
-    assert "the scale of rounding is not recorded: torch is needed" in result.stdout
+    assert (
+        "the scale of rounding is not recorded: running the converted weights needs torch"
+        in result.stdout
+    )
     with Store(tmp_path / "r.h5") as store:
         assert "rounding" not in store.shapes

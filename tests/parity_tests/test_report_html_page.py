@@ -121,7 +121,7 @@ def test_without_jinja_the_error_says_what_to_install() -> None:
         "html(ParityReport('', '', '', {}, ()))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "ParityError" in done.stderr
+    assert "MissingPackageError" in done.stderr
     assert "facenet-parity[parity]" in done.stderr
 
 

@@ -22,7 +22,7 @@ from parity_tests.open_sides import FeedOptions, open_candidate, open_live
 from parity_tests.selftest import run as module
 from parity_tests.selftest.mutants import Mutant
 from parity_tests.selftest.report import passed, text, to_json
-from parity_tests.selftest.run import Outcome, reference_feeds, selftest
+from parity_tests.selftest.run import Outcome, reduce_feeds, selftest
 
 torch = pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')
 pytestmark = pytest.mark.tensorflow
@@ -43,7 +43,7 @@ def outcomes(
     only: Callable[[Mutant], bool] | None = None,
 ) -> list[Outcome]:
     side = open_live(str(reference), FeedOptions())
-    reference_feeds(side)
+    reduce_feeds(side)
     return list(selftest(side, open_candidate(str(candidate)), limit, only=only))
 
 
@@ -84,7 +84,7 @@ def test_some_mutants_of_inception_resnet(pair: tuple[Path, Path], tmp_path: Pat
     report = tmp_path / "selftest.json"
     result = run(*pair, "--self-test", "--mutants", 25, "--json", report)
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("PASSED: 25 of 25 defects were noticed")
+    assert result.stdout.startswith("PASSED: 25 of 25 defects were found")
     found = json.loads(report.read_text())
     assert found["schema"] == "facenet-parity/self-test/2"
     assert found["total"]["mutants"] == found["total"]["killed"] == 25
@@ -116,8 +116,8 @@ def test_a_defect_that_changes_nothing_is_said_to_be_one(pair: tuple[Path, Path]
     other = replace(found, what="a", killed_by=("float64",), equivalent=False)
     assert passed([found, other])
     said = text([found, other])
-    assert said.startswith("PASSED: 1 of 2 defects were noticed; 1 changes nothing\n")
-    assert "L2 epsilon 1e-12 for 1e-5: what the layer gives is the same in every bit\n" in said
+    assert said.startswith("PASSED: 1 of 2 defects were found; 1 changes nothing\n")
+    assert "L2 epsilon 1e-12 for 1e-5: the layer's output is the same in every bit\n" in said
     assert to_json([found, other])["total"]["equivalent"] == 1
 
 
@@ -142,7 +142,7 @@ def test_a_wrong_candidate_is_refused(reference_dir: Path, tmp_path: Path) -> No
     state = torch.load(reference_dir / "published" / "pnet.pt", weights_only=True)
     state["conv1.bias"][0] += 1
     torch.save(state, tmp_path / "wrong.pt")
-    with pytest.raises(ParityError, match="not right"):
+    with pytest.raises(ParityError, match="does not pass"):
         outcomes(reference_dir / "mtcnn" / "det1.npy", tmp_path / "wrong.pt")
 
 
@@ -155,7 +155,7 @@ def test_the_network_is_as_before_afterwards(reference_dir: Path) -> None:
 
 def test_a_survivor_fails_the_self_test() -> None:
     killed = Outcome("one ulp", ("conv1",), "a", ("weights",), 1e-9, "conv1", True)
-    living = replace(killed, what="b\x1b[2J", killed_by=(), why="the answers move by 1e-14 only")
+    living = replace(killed, what="b\x1b[2J", killed_by=(), why="the outputs change by 1e-14 only")
     assert passed([killed])
     assert not passed([killed, living])
     assert not passed([])
@@ -190,7 +190,7 @@ def test_mutants_go_with_the_self_test_only() -> None:
 def test_what_the_self_test_does_not_heed_is_refused(option: str) -> None:
     result = run("a", "b", "--self-test", option)
     assert result.exit_code == 2
-    assert "--self-test goes with --seed, --step, --mutants and --json only" in result.stderr
+    assert "--self-test takes only --seed, --step, --mutants and --json" in result.stderr
     assert f"found:    {option.partition('=')[0]}\n" in result.stderr
 
 
@@ -202,4 +202,4 @@ def test_what_the_self_test_heeds_is_not_refused(tmp_path: Path) -> None:
     options = ("--seed=1", "--step=0", "--mutants=1", f"--json={tmp_path / 'a.json'}")
     result = run(tmp_path / "absent", "b", "--self-test", *options)
     assert result.exit_code != 0
-    assert "goes with" not in result.stderr
+    assert "takes only" not in result.stderr

@@ -190,7 +190,7 @@ def _node(meta: Any, name: str) -> Any:
     ("damage", "message"),
     [
         (_rename_answer, "has no tensor 'embeddings'"),
-        (_cut_wire, "'embeddings' takes 'nowhere:0', which is not there"),
+        (_cut_wire, "'embeddings' takes 'nowhere:0', which is missing"),
         (_name_twice, "two nodes are named 'embeddings'"),
         (_bypass_input, "depends on none of the inputs"),
         (_placeholder, "depends on the placeholder 'matrix/read'"),
@@ -215,10 +215,12 @@ def test_file_that_is_no_graph(
 ) -> None:
     del tensorflow
     path = tmp_path / "page.meta"
-    with pytest.raises(ParityError, match=r"can't read .*page\.meta"):
+    with pytest.raises(ParityError, match=r"(?s)can't read.*page\.meta"):
         read(path, "inception_resnet_v1")
     path.write_text("<html>404</html>")
-    with pytest.raises(ParityError, match=r"page\.meta is damaged, or not a TensorFlow"):
+    with pytest.raises(
+        ParityError, match=r"(?s)damaged, or of another format.*page\.meta.*a TensorFlow"
+    ):
         read(path, "inception_resnet_v1")
     path.write_bytes(b"")
     with pytest.raises(ParityError, match="has no tensor 'embeddings'"):
