@@ -72,6 +72,7 @@ class Faces(NamedTuple):
 
     @classmethod
     def none(cls, dtype: np.dtype) -> Faces:
+        """Return the result for an image without faces."""
         return cls(np.empty((0, 4), dtype), np.empty(0, dtype), np.empty((0, 5, 2), dtype))
 
 

@@ -44,6 +44,7 @@ class _Track:
     number: int = 0  # 0 until it is confirmed
 
     def update(self, box: np.ndarray, vector: np.ndarray | None) -> None:
+        """Add the face of the next frame in which it was found."""
         self.box, self.misses = box, 0
         if vector is not None and self.vector is not None:
             self.vector = self.vector + (vector - self.vector) / (self.hits + 1)

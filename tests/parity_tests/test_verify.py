@@ -143,7 +143,7 @@ def test_a_pool_that_rounds_the_other_way_is_named(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No image of 160x160 shows it: there this pool has nothing to round."""
-    from facenet_models import inception_resnet_v1
+    from facenet_models.networks import inception_resnet_v1
 
     real = inception_resnet_v1.InceptionResnetV1.__init__
 
