@@ -245,6 +245,22 @@ def _escape(name: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that it holds; do nothing if it is absent.
+
+    Raises:
+        OutputError: It can't be removed.
+
+    Example:
+        >>> remove(Path("/tmp/a-folder-that-does-not-exist"))
+    """
+    with _reporting(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def sync_file(path: Path) -> None:
     """Flush the file to the disk. Raises OSError."""
     handle = os.open(path, os.O_RDWR)

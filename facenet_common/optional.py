@@ -11,10 +11,11 @@ from facenet_common.errors import MissingPackageError
 
 # Module: the package that has it, and the extra of this project that brings it.
 PACKAGES: dict[str, tuple[str, str]] = {
+    "OpenSSL": ("pyopenssl", "release"),
     "PIL": ("pillow", "torch"),
     "av": ("av", "video"),
     "cv2": ("opencv-python-headless", "dev"),
-    "cyclonedx": ("cyclonedx-python-lib", "release"),
+    "cyclonedx": ("cyclonedx-python-lib[json-validation]", "release"),
     "filelock": ("filelock", "torch"),
     "github": ("PyGithub", "release"),
     "h5py": ("h5py", "parity"),

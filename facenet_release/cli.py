@@ -1,23 +1,21 @@
-"""``facenet release``: build, check, sign, publish, rebuild."""
+"""The commands ``facenet release``: build, check, sign, publish, rebuild."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from functools import wraps
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
-from facenet_common.commands import INTERRUPTED, json_option, print_json, reports_errors
+from facenet_common.commands import INTERRUPTED, json_option, reports_errors
+from facenet_common.errors import UsageError
+from facenet_common.optional import missing, missing_package
 from facenet_common.progress import TerminalProgress
-from facenet_release.errors import ReleaseError
 from facenet_release.output import (
-    built_json,
-    planned,
-    rebuilt_json,
+    BuildProgress,
     show_built,
     show_checked,
     show_plan,
@@ -25,68 +23,63 @@ from facenet_release.output import (
 )
 
 PATH = click.Path(path_type=Path)
-# Of the extra `release`, what every command imports; the rest is asked for where it is needed.
+# The packages of the extra `release` that every command needs.
 _PACKAGES = ("cyclonedx", "filelock", "jinja2", "jsonschema", "requests", "rfc8785")
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 jobs_option = click.option(
     "--jobs",
     type=click.IntRange(1),
-    help="Models worked on at a time; each takes up to 3 GB. Default: one for each core.",
+    help="Number of models to build in parallel; each takes up to 3 GB. Default: one per core.",
 )
-_KNOWN = (
+_TRUST_OPTIONS = (
     click.option(
         "--public-key",
         type=PATH,
-        help="The signer's key (PEM). With it a release must be signed, and by that key.",
+        help="The signer's key (PEM). With it the release must be signed by that key.",
     ),
     click.option(
         "--manifest-sha256",
         metavar="HEX",
-        help="Which release it must be: manifest.json's SHA-256.",
+        help="The SHA-256 that manifest.json must have.",
     ),
 )
 
 
-def known_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What is known of the release from elsewhere."""
-    for option in reversed(_KNOWN):
+def trust_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options with facts about a release from a trusted place."""
+    for option in reversed(_TRUST_OPTIONS):
         command = option(command)
     return command
 
 
-def spares_iris(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Save a second of a short command's time.
+def skip_iri_grammar(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Hide rfc3987_syntax from jsonschema while a command runs, which saves a second.
 
-    Where rfc3987_syntax is installed, jsonschema has it build a grammar of IRIs while it is
-    imported. No schema that is checked here asks for IRIs.
+    jsonschema imports it where it is installed, to check IRIs, and it builds a grammar while it is
+    imported. No schema of this package has an IRI.
     """
     grammar = "rfc3987_syntax"
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
-        known: dict[str, Any] = sys.modules  # None stands for a module that isn't there
-        absent = known.setdefault(grammar, None) is None
+        modules: dict[str, Any] = sys.modules  # None makes an import fail
+        hidden = modules.setdefault(grammar, None) is None
         try:
             return command(*args, **kwargs)
         finally:
-            if absent:
-                del known[grammar]
+            if hidden:
+                del modules[grammar]
 
     return run
 
 
 def needs_extra(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Say, before anything is done, which packages of the extra `release` are missing."""
+    """Raise MissingPackageError, before any work, if the extra `release` is not installed."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
-        missing = [name for name in _PACKAGES if find_spec(name) is None]
-        if missing:
-            raise ReleaseError(
-                "releases need packages that are not installed",
-                found=f"no {', no '.join(missing)}",
-                next_step='pip install "facenet-parity[release]"',
-            )
+        for module in missing(_PACKAGES):
+            raise missing_package(module, "facenet release")
         return command(*args, **kwargs)
 
     return run
@@ -98,7 +91,7 @@ def needs_extra(command: Callable[..., Any]) -> Callable[..., Any]:
     context_settings=_SETTINGS,
 )
 def release() -> None:
-    """Regenerate weights from a recipe, with the evidence; sign, publish and check them.
+    """Build weights from a recipe, with evidence; sign, publish and check them.
 
     \b
     Examples:
@@ -113,18 +106,18 @@ def release() -> None:
 
 @release.command("build", context_settings=_SETTINGS, no_args_is_help=True)
 @click.argument("recipe", type=PATH)
-@click.option("--out", type=PATH, required=True, help="The folder to make; must not exist.")
-@click.option("--dry-run", is_flag=True, help="Show what would be made, and make nothing.")
+@click.option("--out", type=PATH, required=True, help="The folder to make. It must not exist.")
+@click.option("--dry-run", is_flag=True, help="Show what would be built, and build nothing.")
 @jobs_option
 @json_option
 @reports_errors
 @needs_extra
 def build_command(recipe: Path, out: Path, dry_run: bool, jobs: int | None, as_json: bool) -> None:
-    """Make the release that RECIPE describes: convert, judge, compare, write down, check.
+    """Build the release that RECIPE describes: convert, judge, compare, document, check.
 
-    Each model is converted, judged through every gate of `facenet verify`, and compared with
-    published weights where the recipe names them. Nothing gets its name before everything passed.
-    Broken off at any moment, the same command goes on where it was.
+    Each model is converted, judged by every gate of `facenet verify`, and compared with published
+    weights where the recipe names them. The release gets its name when everything has passed. If
+    the build is interrupted, the same command continues it.
 
     \b
     Examples:
@@ -136,34 +129,26 @@ def build_command(recipe: Path, out: Path, dry_run: bool, jobs: int | None, as_j
     130 interrupted.
     """
     from facenet_release.building.build import build, plan
-    from facenet_release.building.progress import BuildProgress
     from facenet_release.documents.recipe import read
 
-    said = read(recipe)
+    parsed = read(recipe)
     if dry_run:
-        rows = plan(said, out)
-        if as_json:
-            print_json({"out": str(out), "models": [planned(*row) for row in rows]})
-        else:
-            show_plan(rows, out)
+        show_plan(plan(parsed, out), out, as_json)
         return
     try:
-        with BuildProgress([model.name for model in said.models]) as progress:
-            built = build(said, out, jobs, progress.told)
+        with BuildProgress([model.name for model in parsed.models]) as progress:
+            built = build(parsed, out, jobs, progress.update)
     except KeyboardInterrupt:
-        click.echo("\nInterrupted; the same command goes on where this one was", err=True)
+        click.echo("\nInterrupted; the same command continues this build", err=True)
         raise SystemExit(INTERRUPTED) from None
-    if as_json:
-        print_json(built_json(built))
-    else:
-        show_built(built)
+    show_built(built, as_json)
 
 
 @release.command("check", context_settings=_SETTINGS, no_args_is_help=True)
 @click.argument("place")
-@known_options
+@trust_options
 @json_option
-@spares_iris
+@skip_iri_grammar
 @reports_errors
 @needs_extra
 def check_command(
@@ -171,9 +156,9 @@ def check_command(
 ) -> None:
     """Check the release at PLACE: a folder, or an address, from which it is downloaded first.
 
-    Held to the manifest are sizes, hashes, the contents of every weight file, and the evidence. A
-    folder is checked without network. Without a key or a hash that you know from elsewhere, this
-    tells whether a release is whole, not who made it.
+    The sizes, hashes, tensors and evidence are compared with the manifest. The check of a folder
+    needs no network. Without a key or a hash from a trusted place, a check shows that a release is
+    complete, not who made it.
 
     \b
     Examples:
@@ -182,7 +167,7 @@ def check_command(
       facenet release check oci://host/name:tag --manifest-sha256 5f0c…
       facenet release check github:owner/repo@v1.0
 
-    Exit codes: 0 it is what it says; 1 it isn't, or can't be read; 2 wrong usage.
+    Exit codes: 0 all checks passed; 1 a check failed, or a file can't be read; 2 wrong usage.
     """
     from facenet_release.channels import is_remote
     from facenet_release.checking.check import CheckOptions, check
@@ -203,10 +188,10 @@ def check_command(
 @reports_errors
 @needs_extra
 def sign_command(folder: Path, private_key: Path) -> None:
-    """Check the release in FOLDER, and sign it: adds model.sig.
+    """Check the release in FOLDER and sign it: add the file model.sig.
 
-    The key stays on this machine, and nothing needs a network. If it is encrypted, its password is
-    read from FACENET_SIGNING_PASSWORD.
+    Signing needs no network. If the key is encrypted, its password is read from
+    FACENET_SIGNING_PASSWORD.
 
     \b
     Examples:
@@ -214,7 +199,7 @@ def sign_command(folder: Path, private_key: Path) -> None:
       openssl ec -in key.pem -pubout -out key.pub
       facenet release sign dist/ --private-key key.pem
 
-    Exit codes: 0 signed; 1 the release is not what it says; 2 wrong usage or no usable key.
+    Exit codes: 0 signed; 1 the release failed its check; 2 wrong usage or no usable key.
     """
     from facenet_release.checking.check import CheckOptions, check
     from facenet_release.signing import password, sign
@@ -224,26 +209,26 @@ def sign_command(folder: Path, private_key: Path) -> None:
     sign(folder, private_key, password())
     click.echo(f"{folder}: signed")
     click.echo(
-        "  next     give the public key to those who check: facenet release check --public-key"
+        "  next     publish the public key; users pass it to facenet release check --public-key"
     )
 
 
 @release.command("publish", context_settings=_SETTINGS, no_args_is_help=True)
 @click.argument("folder", type=PATH)
-@click.option("--to", "address", required=True, help="Where to; see below.")
-@known_options
+@click.option("--to", "address", required=True, help="The address to publish at; see below.")
+@trust_options
 @json_option
 @reports_errors
 @needs_extra
 def publish_command(
     folder: Path, address: str, public_key: Path | None, manifest_sha256: str | None, as_json: bool
 ) -> None:
-    """Check the release in FOLDER, publish it, download it again and check what users will get.
+    """Check the release in FOLDER, publish it, download it again and check the download.
 
-    A published release is never overwritten. After a break the same command goes on.
+    A published release is never overwritten. After an interruption the same command continues.
 
     \b
-    Addresses, and where tokens come from:
+    Addresses, and the variables with their tokens:
       github:owner/repo@tag   GITHUB_TOKEN or GH_TOKEN
       oci://host/name:tag     OCI_USERNAME and OCI_PASSWORD, or Docker's configuration
       hf:owner/repo           HF_TOKEN
@@ -255,7 +240,7 @@ def publish_command(
       facenet release publish dist/ --to oci://ghcr.io/owner/name:1.0 --public-key key.pub
       facenet release publish dist/ --to /srv/weights/1.0
 
-    Exit codes: 0 published, or published before; 1 not; 2 wrong usage, or no token that works.
+    Exit codes: 0 published, or published before; 1 not published; 2 wrong usage or no valid token.
     """
     from facenet_release.checking.check import CheckOptions
     from facenet_release.publish import publish
@@ -279,37 +264,33 @@ def publish_command(
 @reports_errors
 @needs_extra
 def rebuild_command(folder: Path, inputs: Path, jobs: int | None, as_json: bool) -> None:
-    """Build the release in FOLDER once more, from its own recipe: do the same bytes come out?
+    """Build the release in FOLDER again, from its own recipe, and compare the bytes.
 
-    The weights must. Evidence holds figures and versions of libraries: with the same libraries on
-    the same kind of machine it comes out the same too, and if not, this says so.
+    The weights must be equal. Evidence has figures and versions of libraries: with the same
+    libraries on the same kind of machine it is equal too; otherwise the output lists it.
 
     \b
     Examples:
       facenet release rebuild dist/
       facenet release rebuild dist/ --inputs /data/checkpoints
 
-    Exit codes: 0 the same weights; 1 other ones, or it can't be built; 2 wrong usage.
+    Exit codes: 0 the same weights; 1 other weights, or the build failed; 2 wrong usage.
     """
-    from facenet_release.building.progress import BuildProgress
     from facenet_release.building.rebuild import rebuild
 
     with BuildProgress([]) as progress:
-        rebuilt = rebuild(folder, inputs, jobs, progress.told)
-    if as_json:
-        print_json(rebuilt_json(rebuilt))
-    else:
-        show_rebuilt(rebuilt, folder)
+        rebuilt = rebuild(folder, inputs, jobs, progress.update)
+    show_rebuilt(rebuilt, folder, as_json)
     raise SystemExit(0 if rebuilt.reproduced else 1)
 
 
 def _sha256(text: str | None) -> str | None:
-    """A hash as the user gave it. UsageError if it is none."""
-    from facenet_common.errors import UsageError
-
+    """Return a hash in lower case, without the prefix ``sha256:``. Raises UsageError."""
     if text is None:
         return None
     text = text.strip().lower().removeprefix("sha256:")
     if len(text) != 64 or set(text) - set("0123456789abcdef"):
-        raise UsageError("this is no SHA-256", expected="64 hexadecimal digits", found=text)
+        raise UsageError(
+            "the SHA-256 hash is not valid", expected="64 hexadecimal digits", found=text
+        )
     return text

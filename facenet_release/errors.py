@@ -1,15 +1,15 @@
-"""What goes wrong with releases; all of it prints as one message.
+"""The errors of releases; each prints as one message.
 
 The tree::
 
     FacenetError               1  of facenet_common.errors
     └── ReleaseError           1  a release can't be built, read or published
-        ├── RecipeError        2  the recipe is wrong; carries every finding
-        ├── CheckFailedError   1  a release is not what it says; carries every finding
-        └── ChannelError       1  a place to publish refuses, breaks off, or can't be reached
-            ├── AbsentError    1  nothing is published there
-            ├── TakenError     1  something else is published there already
-            └── TokenError     2  the token is missing, expired, or not allowed to do this
+        ├── RecipeError        2  the recipe is wrong; has every finding
+        ├── CheckFailedError   1  a release failed its check; has every finding
+        └── ChannelError       1  a server refuses, breaks off, or can't be reached
+            ├── AbsentError    1  nothing is published at the address
+            ├── TakenError     1  another release is published at the address
+            └── TokenError     2  the token is missing, expired or not permitted to do this
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from facenet_common.errors import FacenetError
+from facenet_common.errors import MAX_FINDINGS, FacenetError
 from facenet_common.text import printable
 
-SHOWN = 40  # findings that a message repeats; the rest are counted
-LONG = 2000  # characters of one: the hashes of a source's files must fit, to be pasted
+MAX_LENGTH = 2000  # characters of a finding; the hashes of a source's files must fit
 
 
 class ReleaseError(FacenetError):
@@ -31,8 +30,8 @@ class ReleaseError(FacenetError):
     """
 
 
-class _FoundError(ReleaseError):
-    """An error that lists every single finding."""
+class _FindingsError(ReleaseError):
+    """An error with a list of findings, as strings."""
 
     def __init__(
         self,
@@ -49,54 +48,55 @@ class _FoundError(ReleaseError):
         return super().to_json() | {"findings": list(self.findings)}
 
     def __str__(self) -> str:
-        shown = [f"  - {printable(finding, LONG)}" for finding in self.findings[:SHOWN]]
-        if len(self.findings) > len(shown):
-            shown.append(f"  … and {len(self.findings) - len(shown)} more (all with --json)")
-        return "\n".join([super().__str__(), *shown])
+        listed = self.findings[:MAX_FINDINGS]
+        rows = [f"  - {printable(finding, MAX_LENGTH)}" for finding in listed]
+        if len(self.findings) > len(rows):
+            rows.append(f"  … and {len(self.findings) - len(rows)} more (all with --json)")
+        return "\n".join([super().__str__(), *rows])
 
 
-class RecipeError(_FoundError):
-    """The recipe can't be carried out as written. `findings` name the lines.
+class RecipeError(_FindingsError):
+    """The recipe can't be built as written. Each finding names the path of a key.
 
-    Correct the recipe: every line that is wrong is listed.
+    Correct the recipe: every key that is wrong is listed.
     """
 
     exit_code = 2
 
 
-class CheckFailedError(_FoundError):
-    """A release is not what it says it is. `findings` holds everything that is wrong.
+class CheckFailedError(_FindingsError):
+    """A release failed its check. `findings` lists everything that is wrong.
 
-    Every file that was altered, lost or added is listed. Get the release again; if it comes the
-    same, tell its publisher.
+    Every file that was altered, lost or added is listed. Download the release again; if it fails
+    again, tell its publisher.
     """
 
 
 class ChannelError(ReleaseError):
-    """A place where releases are published refuses, breaks off, or can't be reached.
+    """A server refuses, breaks off, or can't be reached.
 
-    Run the same command again: it goes on where it was. If that fails too, publish elsewhere.
+    Run the same command again: it continues. If that fails too, publish elsewhere.
     """
 
 
 class AbsentError(ChannelError):
-    """Nothing is published under this address.
+    """Nothing is published at the address.
 
     Check the address. A private place needs a token.
     """
 
 
 class TakenError(ChannelError):
-    """Something else is published under this address already; nothing was overwritten.
+    """Another release is published at the address; nothing was overwritten.
 
     Publish under another name: nothing is ever overwritten.
     """
 
 
 class TokenError(ChannelError):
-    """The token is missing, expired, or not allowed to do this.
+    """The token is missing, expired or not permitted to do this.
 
-    Make a token that may write there, and set the variables that docs/release.md lists.
+    Make a token with permission to write there, and set the variables that docs/release.md lists.
     """
 
     exit_code = 2

@@ -1,4 +1,4 @@
-"""``facenet release publish``: to one address, and back again to see what users will get."""
+"""``facenet release publish``: publish a release, download it again and check the download."""
 
 from __future__ import annotations
 
@@ -11,39 +11,61 @@ from pathlib import Path
 from facenet_common.hashing import sha256_file
 from facenet_common.progress import Progress
 from facenet_release.channels import Channel, open_channel
-from facenet_release.checking.check import Checked, CheckOptions, check, require_asked
+from facenet_release.checking.check import Checked, CheckOptions, check, check_manifest_hash
 from facenet_release.documents.manifest import MANIFEST, MAX_BYTES, UNNAMED, parse
 from facenet_release.errors import AbsentError, ChannelError, CheckFailedError
 
 
 def publish(folder: Path, address: str, options: CheckOptions, progress: Progress) -> Checked:
-    """Check the release in `folder`, publish it at `address`, download it again, check that.
+    """Check a release, publish it, download it again and check the download.
 
-    Raises what `check` and the channel raise; ChannelError if what comes back is something else.
+    Args:
+        folder: The release.
+        address: The address to publish at.
+        options: Facts about the release from a trusted place.
+        progress: Receives the stages of the checks, the upload and the download, in bytes.
+
+    Raises:
+        CheckFailedError: The release, or the download, failed its check.
+        TakenError: Another release is published at the address.
+        ChannelError: The server refuses or can't be reached, or the download differs.
+        UsageError: The address is not valid.
+
+    Example:
+        >>> publish(Path("dist"), "published", CheckOptions(), Progress())  # doctest: +SKIP
     """
     channel = open_channel(address)
     ours = check(folder, options, progress)
     channel.publish(sorted(folder.iterdir()), ours.manifest, progress)
     with _downloaded(channel, options, progress) as copy:
-        strangers = [name for name in UNNAMED if _hash(copy / name) != _hash(folder / name)]
-        if strangers:
+        different = [name for name in UNNAMED if _hash(copy / name) != _hash(folder / name)]
+        if different:
             raise ChannelError(
-                "what is published is not what was sent",
+                "the published files differ from the files sent",
                 file=address,
-                found=f"other bytes in {', '.join(strangers)}",
+                found=f"other bytes in {', '.join(different)}",
                 next_step="publish again, under another name if that is refused",
             )
         return _checked(copy, address, options, progress)
 
 
 def check_address(address: str, options: CheckOptions, progress: Progress) -> Checked:
-    """Download what is published at `address` into a temporary folder, and check it."""
+    """Download a release into a temporary folder and check it.
+
+    Raises:
+        AbsentError: No release is published at the address.
+        ChannelError: The server refuses or can't be reached.
+        CheckFailedError: The release failed its check.
+
+    Example:
+        >>> check_address("hf:owner/repo", CheckOptions(), Progress())  # doctest: +SKIP
+    """
     with _downloaded(open_channel(address), options, progress) as copy:
         return _checked(copy, address, options, progress)
 
 
 def _checked(copy: Path, address: str, options: CheckOptions, progress: Progress) -> Checked:
-    """`check`, about the address rather than about a copy that will be gone."""
+    """Check a temporary copy, and report its findings with the address."""
     try:
         return replace(check(copy, options, progress), folder=Path(address))
     except CheckFailedError as error:
@@ -63,31 +85,43 @@ def _hash(path: Path) -> str | None:
 
 
 def fetch(channel: Channel, folder: Path, options: CheckOptions, progress: Progress) -> None:
-    """Download a whole release into the empty `folder`, trusting only what its manifest says.
+    """Download a release, and only the files that its manifest names, with at most their sizes.
 
-    No file may be larger than there; a name that it doesn't know is refused. Raises AbsentError,
-    ChannelError, CheckFailedError.
+    Args:
+        channel: The place where it is published.
+        folder: The folder to fill; it must be empty.
+        options: The hash that the manifest must have, if any.
+        progress: Receives one stage, in bytes.
+
+    Raises:
+        AbsentError: No release is published there.
+        ChannelError: The server refuses or can't be reached.
+        CheckFailedError: The manifest is not valid, or the published files differ from it.
+
+    Example:
+        >>> fetch(channel, Path("copy"), CheckOptions(), Progress())  # doctest: +SKIP
     """
     names = set(channel.names())
     if MANIFEST not in names:
         raise AbsentError(
-            "what is published there is no release of ours",
+            "the address holds no release",
             file=channel.address,
             expected=f"a file {MANIFEST}",
             found=f"{len(names)} files",
         )
     channel.download(MANIFEST, folder / MANIFEST, MAX_BYTES, lambda _: None)
     data = (folder / MANIFEST).read_bytes()
-    require_asked(data, options, channel.address)
+    check_manifest_hash(data, options, channel.address)
     manifest = parse(data, f"{channel.address}: {MANIFEST}")
     sizes = {file.name: file.size for file in manifest.files}
     rest = {name: MAX_BYTES for name in UNNAMED if name in names and name != MANIFEST}
     wrong = [f"{name}: not published" for name in sorted(sizes.keys() - names)]
-    wrong += [
-        f"{name}: no file of this release" for name in sorted(names - sizes.keys() - set(UNNAMED))
-    ]
+    unknown = sorted(names - sizes.keys() - set(UNNAMED))
+    wrong += [f"{name}: not a file of this release" for name in unknown]
     if wrong:
-        raise CheckFailedError("what is published is not the release", wrong, file=channel.address)
+        raise CheckFailedError(
+            "the published files are not those of the manifest", wrong, file=channel.address
+        )
     progress.stage("downloading", sum(sizes.values()))
     for name, limit in {**rest, **sizes}.items():
         channel.download(name, folder / name, limit, progress.advance)

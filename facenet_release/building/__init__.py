@@ -1,1 +1,1 @@
-"""Building a release from a recipe, and building it again."""
+"""The build of a release from a recipe, and the rebuild that compares the bytes."""

@@ -1,9 +1,10 @@
-"""``facenet release build``: from a recipe to a release, all or nothing."""
+"""``facenet release build``: build a whole release from a recipe, or nothing."""
 
 from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,123 +12,146 @@ from pathlib import Path
 from facenet_common.atomic import output_error
 from facenet_common.errors import UsageError
 from facenet_release.building.assemble import assemble
-from facenet_release.building.inputs import Input, find_inputs
+from facenet_release.building.inputs import ModelInput, find_inputs
 from facenet_release.building.job import Job
 from facenet_release.building.staging import Staging, staging
-from facenet_release.building.workers import Done, Told, run
+from facenet_release.building.workers import FinishedJob, OnProgress, run_jobs
 from facenet_release.checking.check import CheckOptions, check
-from facenet_release.documents.manifest import MANIFEST
-from facenet_release.documents.recipe import RECIPE, Recipe
+from facenet_release.documents.manifest import MANIFEST, RECIPE
+from facenet_release.documents.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Built:
-    """A release that is there. `jobs` is None if it was there before."""
+    """A release. `jobs` is None if the release existed before."""
 
     folder: Path
     manifest_sha256: str
-    jobs: tuple[Done, ...] | None
+    jobs: tuple[FinishedJob, ...] | None
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """A model that a build would make. `finished` maps its files to whether they exist already."""
+
+    input: ModelInput
+    finished: Mapping[str, bool]
 
 
 def build(
     recipe: Recipe,
     out: Path,
     processes: int | None = None,
-    told: Told = lambda _model, _what, _minor: None,
+    on_progress: OnProgress = lambda _model, _task, _minor: None,
 ) -> Built:
-    """Make the release in the folder `out`, which must not exist, or be empty.
+    """Build a release.
 
-    `processes` is how many models are worked on at a time, by default as many as there are cores.
-    If `out` holds the release of this recipe already, it is checked and left alone. A build that
-    was broken off goes on.
+    If `out` is the release of this recipe already, it is checked and returned. An interrupted
+    build continues.
 
-    Raises RecipeError, UsageError, and what converting, judging and checking raise; then `out` is
-    as it was.
+    Args:
+        recipe: The recipe.
+        out: The folder to make. It must not exist, or be empty.
+        processes: The number of models to build in parallel; by default the number of cores.
+        on_progress: Called with the model's name, its task, and whether the task is a part of the
+            one before; without a model's name for the whole release.
+
+    Raises:
+        RecipeError: The recipe's files are missing or differ from it.
+        UsageError: `out` can't become a release.
+        ReleaseError: Another build is running, or a source changed during this one.
+        ParityFailedError: A model failed a gate.
+        FacenetError: Any other error of the conversion, the gates or the check. After each error,
+            `out` is as it was.
+
+    Example:
+        >>> build(read(Path("release.toml")), Path("dist")).folder  # doctest: +SKIP
+        PosixPath('dist')
     """
-    target = _target(out)
-    if _holds(target, recipe):
-        return _existing(target, out)
+    target = _resolve_target(out)
+    if _is_release_of(recipe, target):
+        return _check_existing(target, out)
     inputs = find_inputs(recipe)
     started = datetime.now(timezone.utc)
-    with staging(target) as place:
-        if _holds(target, recipe):  # another build has just finished
-            place.remove()
-            return _existing(target, out)
-        jobs = [_job(one, place) for one in inputs]
-        done = run(jobs, _processes(processes, len(jobs)), place.logs, told)
-        told("", "checking", False)
-        assemble(place.release, recipe, [one.result for one in done], started)
-        digest = check(place.release, CheckOptions()).manifest_sha256
-        place.become()
-        place.remove()
-    return Built(out, digest, tuple(done))
+    with staging(target) as work:
+        if _is_release_of(recipe, target):  # another build has just finished
+            work.remove()
+            return _check_existing(target, out)
+        jobs = [Job(model_input, work) for model_input in inputs]
+        processes = min(processes or os.cpu_count() or 1, len(jobs))
+        finished = run_jobs(jobs, processes, work.logs, on_progress)
+        on_progress("", "checking", False)
+        assemble(work.release, recipe, [job.result for job in finished], started)
+        digest = check(work.release, CheckOptions()).manifest_sha256
+        work.finish()
+    return Built(out, digest, tuple(finished))
 
 
-def plan(recipe: Recipe, out: Path) -> list[tuple[Input, dict[str, bool]]]:
-    """What a build would do: each input with its files, and whether each is made already."""
-    target = _target(out)
-    whole = _holds(target, recipe)
-    rows = []
-    for one in find_inputs(recipe):
-        steps = _job(one, Staging(target)).conversions()
-        made = {step.outputs[0]: whole or step.record() is not None for step in steps}
-        rows.append((one, made))
-    return rows
+def plan(recipe: Recipe, out: Path) -> list[PlannedModel]:
+    """Return what `build` would make, without making anything.
+
+    Raises:
+        RecipeError, UsageError: As `build`.
+
+    Example:
+        >>> plan(read(Path("release.toml")), Path("dist"))[0].finished  # doctest: +SKIP
+        {'pnet.pt': False, 'pnet.safetensors': False}
+    """
+    target = _resolve_target(out)
+    exists = _is_release_of(recipe, target)
+    planned = []
+    for model_input in find_inputs(recipe):
+        steps = Job(model_input, Staging(target)).conversions()
+        finished = {s.outputs[0]: exists or s.finished_result() is not None for s in steps}
+        planned.append(PlannedModel(model_input, finished))
+    return planned
 
 
-def _job(one: Input, place: Staging) -> Job:
-    return Job(one, place.release, place.steps, place.failed)
-
-
-def _processes(asked: int | None, jobs: int) -> int:
-    return min(asked or os.cpu_count() or 1, jobs)
-
-
-def _target(out: Path) -> Path:
-    """The folder that is meant by `out`, which may be a link to it. UsageError if it can't be."""
+def _resolve_target(out: Path) -> Path:
+    """Return the absolute path of the release, links resolved. Raises UsageError."""
     try:
         target = out.resolve()
-    except (OSError, RuntimeError):  # links in a circle
+    except (OSError, RuntimeError):  # a circle of links
         target = out.absolute()
     if not target.parent.is_dir():
-        raise UsageError("the folder to build in does not exist", file=target.parent)
+        raise UsageError("the output's folder does not exist", file=target.parent)
     if os.path.lexists(target) and not target.is_dir():
-        raise UsageError("the release would be a folder, and a file has its name", file=out)
+        raise UsageError("the output is a file, not a folder", file=out)
     return target
 
 
-def _holds(target: Path, recipe: Recipe) -> bool:
-    """Whether `target` has a release of the recipe; UsageError if nothing could be built there."""
+def _is_release_of(recipe: Recipe, target: Path) -> bool:
+    """Return whether `target` is a release of the recipe. Raises UsageError if it can't be."""
     try:
         empty = not target.is_dir() or not any(target.iterdir())
     except OSError as error:
         raise output_error(target, error) from error
     if empty and target.is_mount():
         raise UsageError(
-            "the folder is where a disk is mounted, so nothing can be renamed to it",
+            "the output is a mount point, which can't be renamed",
             file=target,
             next_step=f"name a folder in it: --out {shlex.quote(str(target / 'release'))}",
         )
     if empty:
         return False
     try:
-        # A folder in which the recipe lies beside its checkpoints has no manifest.
+        # A folder with a recipe beside its checkpoints has no manifest.
         same = (target / MANIFEST).is_file() and (target / RECIPE).read_bytes() == recipe.data
     except OSError:
         same = False
     if not same:
         raise UsageError(
-            "there is something else already; a release is never overwritten",
+            "the output folder holds other files; a release is never overwritten",
             file=target,
             next_step="give --out another folder, or delete this one",
         )
     return True
 
 
-def _existing(target: Path, out: Path) -> Built:
-    """The release that is there, checked; of the build that made it nothing is left."""
+def _check_existing(target: Path, out: Path) -> Built:
+    """Check the release that exists, and remove what a killed build left beside it."""
     digest = check(target, CheckOptions()).manifest_sha256
-    if Staging(target).root.exists():  # it was killed after it had finished
-        with staging(target) as place:
-            place.remove()
+    if Staging(target).root.exists():
+        with staging(target) as work:
+            work.remove()
     return Built(out, digest, None)

@@ -1,36 +1,27 @@
-"""The files that a recipe names: found, opened, hashed, and held to what it says of them."""
+"""Find, open and hash the files that a recipe names, and compare them with the recipe."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from converter.plan import Plan, make_plan
 from converter.resolve import Source, resolve
 from facenet_common.errors import FacenetError, MappingError, UsageError
 from facenet_common.hashing import sha256_file
-from facenet_release.checking.structure import ALWAYS
-from facenet_release.documents import file_names as names
+from facenet_common.optional import install, missing
 from facenet_release.documents import manifest
 from facenet_release.documents.recipe import PARTS, ModelRecipe, Recipe
 from facenet_release.errors import RecipeError, ReleaseError
 
-# Architectures as the converter names them, and the classes that hold them.
-CLASSES = {
-    "inception_resnet_v1": "InceptionResnetV1",
-    "pnet": "PNet",
-    "rnet": "RNet",
-    "onet": "ONet",
-}
 _TABLE = "\n        [model.sha256]"
 
 
 @dataclass(frozen=True)
 class Output:
-    """One weight file to be made."""
+    """A weight file to make."""
 
     file: str
     part: str
@@ -38,8 +29,11 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Input:
-    """One model of a recipe with what it is made of. All paths exist, all hashes were right."""
+class ModelInput:
+    """A model of a recipe with its sources, which exist and have the recipe's hashes.
+
+    `paths` are those of `files`, in the same order; `source` is the path that the converter opens.
+    """
 
     model: ModelRecipe
     source: Path
@@ -48,15 +42,19 @@ class Input:
     dims: Mapping[str, int]
     outputs: tuple[Output, ...]
     published: Path | None
-    paths: tuple[Path, ...]  # of `files`, in the same order
+    paths: tuple[Path, ...]
 
     @property
     def main(self) -> Output:
-        """The file that is judged: all tensors, for PyTorch."""
+        """The file that is judged: all parts, for PyTorch."""
         return next(out for out in self.outputs if (out.part, out.format) == ("all", "pt"))
 
     def require_unchanged(self) -> None:
-        """ReleaseError unless all that it is made of is still what was hashed."""
+        """Check that the sources and the published weights still have their hashes.
+
+        Raises:
+            ReleaseError: One of them has changed.
+        """
         rows = [(path, file.sha256) for path, file in zip(self.paths, self.files, strict=True)]
         if self.published is not None and self.model.published is not None:
             rows.append((self.published, self.model.published.sha256))
@@ -67,7 +65,7 @@ class Input:
                 found = str(error.strerror)
             if found != expected:
                 raise ReleaseError(
-                    "a file changed while it was worked on",
+                    "a file changed during the build",
                     file=path,
                     expected=f"SHA-256 {expected}, as before",
                     found=found,
@@ -75,45 +73,55 @@ class Input:
                 )
 
 
-def find_inputs(recipe: Recipe) -> list[Input]:
-    """Every input of the recipe, in its order.
+def find_inputs(recipe: Recipe) -> list[ModelInput]:
+    """Return the inputs of all models of a recipe, in its order.
 
-    Raises RecipeError with everything that is wrong: what is not there, what has no or another
-    hash, what is no checkpoint that can be converted, what the network does not have.
+    Raises:
+        RecipeError: A source is missing, has another hash or none in the recipe, can't be
+            converted, or lacks a size or a part that the recipe requires. It lists all findings.
+
+    Example:
+        >>> find_inputs(read(Path("release.toml")))[2].architecture  # doctest: +SKIP
+        'pnet'
     """
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
         found = list(pool.map(lambda i: _find(recipe, i), range(len(recipe.models))))
     problems = [problem for _, problems in found for problem in problems]
-    inputs = [one for one, _ in found if one is not None]
-    problems += _clashes(inputs)
+    inputs = [model_input for model_input, _ in found if model_input is not None]
+    problems += _name_clashes(inputs)
     if problems:
         raise RecipeError(
-            "the recipe's inputs are not as it says",
+            "the inputs do not match the recipe",
             problems,
             file=recipe.file,
-            next_step=f"paths start from {recipe.base}",
+            next_step=f"check the files; relative paths start from {recipe.base}",
         )
     return inputs
 
 
-def _find(recipe: Recipe, index: int) -> tuple[Input | None, list[str]]:
+def _find(recipe: Recipe, index: int) -> tuple[ModelInput | None, list[str]]:
     model = recipe.models[index]
+
+    def finding(key: str, text: str) -> str:
+        return f"{recipe.where(index, key)}: {text}"
+
     try:
         source = _resolve(recipe.base, model)
         catalog = source.open()
         plan = make_plan(catalog, to="torch")
     except FacenetError as error:
-        return None, [f"{recipe.where(index, 'source')}: {_short(error)}"]
+        return None, [finding("source", _on_one_line(error))]
     if catalog.naming != "tensorflow":
-        text = f"{source.path} is {catalog.format}; a release starts from TensorFlow's weights"
-        return None, [f"{recipe.where(index, 'source')}: {text}"]
-    paths = _distinct([*catalog.files, *([source.graph] if source.graph else [])])
+        text = f"expected TensorFlow weights, found {catalog.format}: {source.path}"
+        return None, [finding("source", text)]
+    files_read = dict.fromkeys([*catalog.files, *([source.graph] if source.graph else [])])
+    paths = tuple(sorted(files_read, key=lambda path: path.name))
     files = tuple(manifest.Source(p.name, p.stat().st_size, sha256_file(p)) for p in paths)
-    published, more = _published(recipe, model)
-    problems = [f"{recipe.where(index, 'sha256')}: {p}" for p in _altered(model, files)]
-    problems += [f"{recipe.where(index, 'published')}: {p}" for p in more]
-    problems += [f"{recipe.where(index, key)}: {p}" for key, p in _misfits(model, plan)]
-    one = Input(
+    published, published_problems = _find_published(recipe, model)
+    problems = [finding("sha256", text) for text in _check_hashes(model, files)]
+    problems += [finding("published", text) for text in published_problems]
+    problems += [finding(key, text) for key, text in _check_network(model, plan)]
+    model_input = ModelInput(
         model=model,
         source=source.path,
         files=files,
@@ -123,63 +131,58 @@ def _find(recipe: Recipe, index: int) -> tuple[Input | None, list[str]]:
         published=published,
         paths=paths,
     )
-    return one, problems
+    return model_input, problems
 
 
 def _resolve(base: Path, model: ModelRecipe) -> Source:
-    """The source, from the recipe's folder, else wherever `convert` would look for it."""
+    """Return the source, below the recipe's folder or else where `convert` looks for it."""
     try:
         return resolve(str(base / model.source), model.step)
     except UsageError as error:
         try:
             return resolve(model.source, model.step)
         except UsageError:
-            raise error from None  # which names the place where it should be
+            raise error from None  # which names the expected place
 
 
-def _distinct(paths: list[Path]) -> tuple[Path, ...]:
-    return tuple(sorted(dict.fromkeys(paths), key=lambda path: path.name))
-
-
-def _altered(model: ModelRecipe, files: tuple[manifest.Source, ...]) -> Iterator[str]:
-    """What the recipe's hashes and the files disagree about; what to write where one lacks."""
-    missing = [file for file in files if file.name not in model.sha256]
-    if missing:
-        rows = "".join(f'\n        "{file.name}" = "{file.sha256}"' for file in missing)
-        yield f"no hash of what it starts from; if these are the right files, write:{_TABLE}{rows}"
+def _check_hashes(model: ModelRecipe, files: tuple[manifest.Source, ...]) -> Iterator[str]:
+    """Yield how the hashes of the files differ from the recipe; a missing one as TOML to paste."""
+    absent = [file for file in files if file.name not in model.sha256]
+    if absent:
+        rows = "".join(f'\n        "{file.name}" = "{file.sha256}"' for file in absent)
+        yield f"hashes are missing; if these are the right files, add:{_TABLE}{rows}"
     for file in files:
         expected = model.sha256.get(file.name, file.sha256)
         if expected != file.sha256:
-            yield f"{file.name} is altered: SHA-256 {expected} was expected, is {file.sha256}"
+            yield f"{file.name} is altered: expected SHA-256 {expected}, found {file.sha256}"
     for name in sorted(model.sha256.keys() - {file.name for file in files}):
         yield f"{name} has a hash, but is not among the source's files"
 
 
-def _published(recipe: Recipe, model: ModelRecipe) -> tuple[Path | None, list[str]]:
+def _find_published(recipe: Recipe, model: ModelRecipe) -> tuple[Path | None, list[str]]:
     if model.published is None:
         return None, []
     path = recipe.base / Path(model.published.file).expanduser()
     if not path.is_file():
-        return None, [f"no such file: {path}"]
-    digest = sha256_file(path)
-    if digest != model.published.sha256:
-        text = f"{path} is altered: SHA-256 {model.published.sha256} was expected, is {digest}"
-        return None, [text]
+        return None, [f"the file does not exist: {path}"]
+    expected, found = model.published.sha256, sha256_file(path)
+    if found != expected:
+        return None, [f"{path} is altered: expected SHA-256 {expected}, found {found}"]
     return path, []
 
 
-def _misfits(model: ModelRecipe, plan: Plan) -> Iterator[tuple[str, str]]:
-    """What the recipe says of the network, and isn't so."""
+def _check_network(model: ModelRecipe, plan: Plan) -> Iterator[tuple[str, str]]:
+    """Yield the keys of the recipe that the source, or this environment, does not satisfy."""
     for key, dim in (("embedding_size", "embedding"), ("classes", "classes")):
         expected, found = getattr(model, key), plan.dims.get(dim)
         if expected is not None and expected != (found or 0):
-            yield key, f"{key} {expected} was expected, the source has {found}"
+            yield key, f"expected {key} {expected}, found {found} in the source"
     for part in model.parts or ():
         if part not in _parts(plan):
-            yield "parts", f"{part!r}: the source has no parts of its own, or no classifier"
-    missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
-    if "onnx" in model.formats and missing:
-        yield "formats", f"'onnx' needs {' and '.join(missing)}: pip install facenet-parity[onnx]"
+            yield "parts", f"the source has no part {part!r}: it has no classifier"
+    packages = missing(["onnx", "onnxruntime"]) if "onnx" in model.formats else []
+    if packages:
+        yield "formats", f"'onnx' needs {' and '.join(packages)}: {install(packages[0])}"
 
 
 def _parts(plan: Plan) -> tuple[str, ...]:
@@ -188,24 +191,27 @@ def _parts(plan: Plan) -> tuple[str, ...]:
 
 def _outputs(model: ModelRecipe, plan: Plan) -> Iterator[Output]:
     for part in model.parts or _parts(plan):
-        for form in model.formats:
-            if form != "onnx" or part == "all":  # one network is enough
-                yield Output(names.weights(model.name, part, form), part, form)
+        for format_ in model.formats:
+            if format_ != "onnx" or part == "all":  # ONNX has the whole network only
+                yield Output(manifest.weights_file(model.name, part, format_), part, format_)
 
 
-def _clashes(inputs: list[Input]) -> list[str]:
-    owners = {name.lower(): "the release itself" for name in (*ALWAYS, *manifest.UNNAMED)}
+def _name_clashes(inputs: list[ModelInput]) -> list[str]:
+    """Return the file names that two models, or a model and the release, would share."""
+    reserved = (*manifest.COMMON_FILES, *manifest.UNNAMED)
+    owners = {name.lower(): "the release" for name in reserved}
     problems = []
-    for one in inputs:
-        for name in names.of_model(one.model.name, ((o.part, o.format) for o in one.outputs)):
-            other = owners.setdefault(name.lower(), one.model.name)
-            if other != one.model.name:
-                problems.append(f"{name} would be of {other} and of {one.model.name}")
+    for model_input in inputs:
+        model = model_input.model.name
+        pairs = ((output.part, output.format) for output in model_input.outputs)
+        for name in manifest.model_files(model, pairs):
+            owner = owners.setdefault(name.lower(), model)
+            if owner != model:
+                problems.append(f"{name} would belong to both {owner} and {model}")
     return problems
 
 
-def _short(error: FacenetError) -> str:
-    """An error as one finding among many."""
+def _on_one_line(error: FacenetError) -> str:
     text = "; ".join(filter(None, (error.problem, error.file, error.found, error.next_step)))
     if isinstance(error, MappingError):
         text += "".join(f"; {finding}" for finding in error.findings[:5])

@@ -1,6 +1,6 @@
-"""One model of a release: convert, judge, compare with what was published; step by step.
+"""The build of one model, step by step: convert, judge, compare with what was published.
 
-Runs in a process of its own. torch and TensorFlow are imported here only when a step must be done.
+A job runs in a process of its own. It imports torch and TensorFlow only when a step needs them.
 """
 
 from __future__ import annotations
@@ -18,216 +18,243 @@ from converter.sources import open_source
 from facenet_common.atomic import write_file
 from facenet_common.errors import ParityFailedError
 from facenet_common.progress import Progress
-from facenet_release.building.inputs import Input, Output
-from facenet_release.building.steps import Step
-from facenet_release.documents import file_names as names
+from facenet_release.building.inputs import ModelInput, Output
+from facenet_release.building.staging import Staging, Step
+from facenet_release.documents.manifest import (
+    CONVERSION_SCHEMA,
+    conversion_file,
+    judged_file,
+    report_file,
+    report_page,
+)
 
 if TYPE_CHECKING:
     from converter.plan import PartChoice
     from parity_tests.model import ParityReport
 
-CONVERSION = "facenet-parity/conversion/1"
 
+class OnTask(Protocol):
+    """A callback for the present task of a job; `minor` marks a part of the task before."""
 
-class Say(Protocol):
-    """Told what is being done; `minor` for what is part of what was told before."""
-
-    def __call__(self, text: str, minor: bool = False) -> None: ...
+    def __call__(self, task: str, minor: bool = False) -> None: ...
 
 
 @dataclass(frozen=True)
-class Made:
-    """A weight file that was made, and the report that judged it."""
+class WeightFile:
+    """A weight file that was made. `report` is the parity report that judged its weights."""
 
     output: Output
     sha256: str
     tensor_digest: str | None
-    evidence: str
+    report: str
 
 
 @dataclass(frozen=True)
-class Result:
-    """One model, finished. `comparison` tells how it differs from what was published."""
+class JobResult:
+    """A finished model. `comparison` is the verdict against the published weights, if any."""
 
-    input: Input
-    made: tuple[Made, ...]
+    input: ModelInput
+    files: tuple[WeightFile, ...]
     comparison: str | None
 
 
-class _Talker(Progress):
-    """Hands on what is being done as a part of `task`."""
+class _TaskProgress(Progress):
+    """Report each stage of a library's progress as a minor part of `task`."""
 
-    def __init__(self, say: Say, task: str) -> None:
-        self._say, self._task = say, task
-        say(task)
+    def __init__(self, on_task: OnTask, task: str) -> None:
+        self._on_task, self._task = on_task, task
+        on_task(task)
 
     def stage(self, name: str, total: int) -> None:  # noqa: ARG002 # the base class's signature
-        self._say(f"{self._task}: {name}", minor=True)
+        self._on_task(f"{self._task}: {name}", minor=True)
 
     def note(self, text: str) -> None:
-        self._say(f"{self._task}: {text}", minor=True)
+        self._on_task(f"{self._task}: {text}", minor=True)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to make of one input, in `folder`; `records` and `failures` are for this build alone."""
+    """The build of one model.
 
-    input: Input
-    folder: Path
-    records: Path
-    failures: Path
+    Args:
+        input: The model.
+        staging: The working folder of the build.
+
+    Example:
+        >>> Job(model_input, staging).run(lambda task, minor=False: None)  # doctest: +SKIP
+    """
+
+    input: ModelInput
+    staging: Staging
 
     def conversions(self) -> list[Step]:
-        """The steps that convert, one for each file that is made straight from the source."""
+        """Return the conversion steps, one for each file that is converted from the source."""
         return [self._conversion(output) for output in self._converted]
 
-    def run(self, say: Say) -> Result:
-        """Make everything. Raises FacenetError; what was finished until then is kept."""
+    def run(self, on_task: OnTask) -> JobResult:
+        """Build the model.
+
+        Args:
+            on_task: Called with the name of each task before it starts.
+
+        Raises:
+            ParityFailedError: A gate failed; its report is in the folder ``failed/``.
+            ReleaseError: A source changed during the build.
+            FacenetError: A step can't be done. Finished steps are kept.
+        """
         receipts = {}
         for output in self._converted:
-            receipts[output] = self._conversion(output).do(partial(self._convert, output, say))
+            receipts[output] = self._conversion(output).run(partial(self._convert, output, on_task))
         main = receipts[self.input.main]
-        judged = self._judge(self.input.main, main["sha256"], say)
-        made = [
-            Made(output, said["sha256"], said["tensor_digest"], judged)
-            for output, said in receipts.items()
+        report = self._judge(self.input.main, main["sha256"], on_task)
+        files = [
+            WeightFile(output, receipt["sha256"], receipt["tensor_digest"], report)
+            for output, receipt in receipts.items()
         ]
         for output in self.input.outputs:
             if output.format == "onnx":
-                made.append(self._export(output, main["sha256"], say))
-        say("comparing")
-        comparison = self._conclude(receipts, main["sha256"])
-        return Result(self.input, tuple(made), comparison)
+                files.append(self._export(output, main["sha256"], on_task))
+        on_task("comparing")
+        comparison = self._record_conversion(receipts, main["sha256"])
+        return JobResult(self.input, tuple(files), comparison)
 
-    # --- converting
+    def _step(self, name: str, outputs: list[str], **inputs: object) -> Step:
+        sources = {file.name: file.sha256 for file in self.input.files}
+        inputs = {"model": self.input.model.name, "sources": sources, **inputs}
+        return Step(name, inputs, outputs, self.staging.release, self.staging.steps)
+
+    def _path(self, output: Output) -> Path:
+        return self.staging.release / output.file
+
+    # --- convert
 
     @property
     def _converted(self) -> list[Output]:
         return [output for output in self.input.outputs if output.format != "onnx"]
 
-    def _facts(self, **more: object) -> dict[str, object]:
-        model = self.input.model
-        sources = {file.name: file.sha256 for file in self.input.files}
-        return {"model": model.name, "sources": sources, **more}
-
     def _conversion(self, output: Output) -> Step:
-        facts = self._facts(part=output.part)
-        return Step(f"convert {output.file}", facts, [output.file], self.folder, self.records)
+        return self._step(f"convert {output.file}", [output.file], part=output.part)
 
-    def _convert(self, output: Output, say: Say) -> Mapping[str, object]:
-        target = self.folder / output.file
+    def _convert(self, output: Output, on_task: OnTask) -> Mapping[str, object]:
         part = cast("PartChoice", output.part)
-        request = Request(str(self.input.source), str(target), part=part)
-        receipt = convert(request, _Talker(say, f"converting to {output.file}"))
-        said = receipt.to_json()
-        for key in ("source", "output", "parity"):  # paths of this machine
-            del said[key]
+        request = Request(str(self.input.source), str(self._path(output)), part=part)
+        receipt = convert(request, _TaskProgress(on_task, f"converting to {output.file}"))
+        data = receipt.to_json()
+        for key in ("source", "output", "parity"):  # which have paths of this machine
+            del data[key]
         return {
             "sha256": receipt.output_files[0].sha256,
             "tensor_digest": receipt.digest,
-            "receipt": said,
+            "receipt": data,
         }
 
-    def _export(self, output: Output, weights_sha256: str, say: Say) -> Made:
-        facts = self._facts(weights=weights_sha256)
-        step = Step(f"export {output.file}", facts, [output.file], self.folder, self.records)
+    def _export(self, output: Output, weights_sha256: str, on_task: OnTask) -> WeightFile:
+        step = self._step(f"export {output.file}", [output.file], weights=weights_sha256)
 
         def work() -> Mapping[str, object]:
             from facenet_models.networks.architectures import from_state_dict
             from facenet_models.onnx.export import export_onnx
             from facenet_models.weights.files import load_state_dict
 
-            say(f"exporting {output.file}")
-            model = from_state_dict(load_state_dict(self.folder / self.input.main.file)).eval()
-            return {"sha256": export_onnx(model, self.folder / output.file).sha256}
+            on_task(f"exporting {output.file}")
+            model = from_state_dict(load_state_dict(self._path(self.input.main))).eval()
+            return {"sha256": export_onnx(model, self._path(output)).sha256}
 
-        sha256 = step.do(work)["sha256"]
-        return Made(output, sha256, None, self._judge(output, sha256, say))
+        sha256 = step.run(work)["sha256"]
+        return WeightFile(output, sha256, None, self._judge(output, sha256, on_task))
 
-    # --- judging
+    # --- judge
 
-    def _judge(self, output: Output, sha256: str, say: Say) -> str:
-        """Run every gate on a file, as it lies on the disk; the name of the report's JSON."""
-        data = names.report(self.input.model.name, output.format)
-        outputs = [data, names.page(data)]
-        facts = self._facts(file=output.file, sha256=sha256)
-        step = Step(f"judge {output.file}", facts, outputs, self.folder, self.records)
+    def _judge(self, output: Output, sha256: str, on_task: OnTask) -> str:
+        """Run every gate on a weight file; return the name of the report."""
+        name = report_file(self.input.model.name, output.format)
+        outputs = [name, report_page(name)]
+        step = self._step(f"judge {output.file}", outputs, file=output.file, sha256=sha256)
 
         def work() -> Mapping[str, object]:
             from parity_tests.verify import verify
 
-            source, weights = str(self.input.source), str(self.folder / output.file)
-            report = verify(source, weights, progress=_Talker(say, f"judging {output.file}"))
-            self.input.require_unchanged()  # what it was judged by has the hashes that are said
-            self._save(self._anywhere(report, output, sha256), *outputs)
+            progress = _TaskProgress(on_task, f"judging {output.file}")
+            report = verify(str(self.input.source), str(self._path(output)), progress=progress)
+            self.input.require_unchanged()  # or the report would state wrong hashes
+            self._save(self._without_paths(report, output, sha256), name)
             return {}
 
-        step.do(work)
-        return data
+        step.run(work)
+        return name
 
-    def _anywhere(self, report: ParityReport, output: Output, sha256: str) -> ParityReport:
-        """The report as it would be on any other day, and in any other folder."""
+    def _without_paths(self, report: ParityReport, output: Output, sha256: str) -> ParityReport:
+        """Return the report without this machine's paths and times, so that it is reproducible."""
         source = self.input.source
         return replace(
             report,
             reference=report.reference.replace(str(source), source.name),
-            candidate=judged(output.file, sha256),
+            candidate=judged_file(output.file, sha256),
             command=shlex.join(["facenet", "verify", source.name, output.file]),
             gates=tuple(replace(gate, seconds=0.0) for gate in report.gates),
         )
 
-    def _save(self, report: ParityReport, data: str, page: str) -> None:
+    def _save(self, report: ParityReport, name: str) -> None:
+        """Save the report as JSON and as a page. Raises ParityFailedError if it failed."""
         from parity_tests.report import save
 
-        folder = self.folder if report.passed else self.failures
-        save(report, folder / page, "html")
-        save(report, folder / data, "json")
+        folder = self.staging.release if report.passed else self.staging.failed
+        page = folder / report_page(name)
+        save(report, page, "html")
+        save(report, folder / name, "json")
         if not report.passed:
             failed = [gate for gate in report.gates if gate.status not in ("passed", "skipped")]
             raise ParityFailedError(
-                f"{self.input.model.name} did not pass; it is not released",
-                file=folder / page,
+                f"{self.input.model.name} failed a gate; it is not released",
+                file=page,
                 found="; ".join(f"{gate.name}: {gate.summary}" for gate in failed),
-                next_step="the report names the layer; nothing was published",
+                next_step="read the report, which names the layer; nothing was published",
             )
 
-    # --- what was done, as one file
+    # --- compare and record
 
-    def _conclude(self, receipts: Mapping[Output, Mapping[str, Any]], sha256: str) -> str | None:
+    def _record_conversion(
+        self, receipts: Mapping[Output, Mapping[str, Any]], sha256: str
+    ) -> str | None:
+        """Write the conversion record; return the verdict against the published weights."""
         model = self.input.model
-        published = model.published.sha256 if model.published else None
-        name = names.conversion(model.name)
-        hashes = {output.file: said["sha256"] for output, said in receipts.items()}
-        facts = self._facts(main=sha256, published=published, hashes=hashes)
-        step = Step(f"conclude {model.name}", facts, [name], self.folder, self.records)
+        name = conversion_file(model.name)
+        step = self._step(
+            f"record {model.name}",
+            [name],
+            main=sha256,
+            published=model.published.sha256 if model.published else None,
+            hashes={output.file: receipt["sha256"] for output, receipt in receipts.items()},
+        )
 
         def work() -> Mapping[str, object]:
             comparison = self._compare()
             self.input.require_unchanged()
-            said = {
-                "schema": CONVERSION,
+            record = {
+                "schema": CONVERSION_SCHEMA,
                 "model": model.name,
                 "sources": {file.name: file.sha256 for file in self.input.files},
                 "conversions": {
-                    output.file: {key: said[key] for key in ("sha256", "tensor_digest")}
-                    for output, said in receipts.items()
+                    output.file: {key: receipt[key] for key in ("sha256", "tensor_digest")}
+                    for output, receipt in receipts.items()
                 },
-                "receipt": receipts[self.input.main]["receipt"],  # the others' are parts of it
+                "receipt": receipts[self.input.main]["receipt"],  # those of parts are subsets of it
                 "published": comparison,
             }
-            write_file(self.folder / name, json.dumps(said, indent=1).encode() + b"\n")
+            data = json.dumps(record, indent=1).encode() + b"\n"
+            write_file(self.staging.release / name, data)
             return {"verdict": comparison["verdict"] if comparison else None}
 
-        verdict: str | None = step.do(work)["verdict"]
+        verdict: str | None = step.run(work)["verdict"]
         return verdict
 
     def _compare(self) -> dict[str, Any] | None:
-        """How the weights differ from the published ones, tensor by tensor."""
+        """Compare the weights with the published ones, tensor by tensor."""
         from converter.compare import diff
 
         if self.input.published is None or self.input.model.published is None:
             return None
-        ours = open_source(self.folder / self.input.main.file)
+        ours = open_source(self._path(self.input.main))
         rows = list(diff(ours, open_source(self.input.published)))
         ulps = [row.max_ulp for row in rows if row.kind == "differs"]
         if all(row.kind == "identical" for row in rows):
@@ -242,8 +269,3 @@ class Job:
             "verdict": verdict,
             "tensors": [row.to_json() for row in rows],
         }
-
-
-def judged(file: str, sha256: str) -> str:
-    """How evidence calls the weight file that it is about."""
-    return f"{file} (SHA-256 {sha256})"

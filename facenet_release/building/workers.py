@@ -1,7 +1,7 @@
-"""Several models at a time, each in a process of its own, that ends with this one.
+"""Run jobs in processes of their own, which end with this one.
 
-What the processes print goes to files: TensorFlow talks while it is imported. What they are doing
-comes through a queue.
+The processes print to files, because TensorFlow prints while it is imported. A queue brings the
+names of their tasks to this process.
 """
 
 from __future__ import annotations
@@ -21,57 +21,69 @@ from pathlib import Path
 from queue import Empty
 from typing import Any, NamedTuple
 
-from facenet_release.building.job import Job, Result
+from facenet_release.building.job import Job, JobResult
 from facenet_release.errors import ReleaseError
 
-Told = Callable[[str, str, bool], None]  # the model's name, what is being done, whether minor
-# Threads of torch in each process, unless the user has set them: one, so that the figures don't
-# depend on how many cores a machine has.
+OnProgress = Callable[[str, str, bool], None]  # the model's name, its task, whether it is minor
+# One thread for torch in each process, unless the user has set another number: then the figures
+# don't depend on the number of cores.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _queue: Any = None
 
 
-class Done(NamedTuple):
-    """A finished job and the seconds that it took."""
+class FinishedJob(NamedTuple):
+    """The result of a job and its duration in seconds."""
 
-    result: Result
+    result: JobResult
     seconds: float
 
 
-def run(jobs: Sequence[Job], processes: int, logs: Path, told: Told) -> list[Done]:
-    """The results in the order of `jobs`. Raises what the first job to fail raised.
+def run_jobs(
+    jobs: Sequence[Job], processes: int, logs: Path, on_progress: OnProgress
+) -> list[FinishedJob]:
+    """Run jobs in parallel and return their results in the order of `jobs`.
 
-    However this ends, by an error or Ctrl-C or SIGKILL, its processes end too.
+    The processes end when this returns or raises, and also if this process is killed.
+
+    Args:
+        jobs: The jobs.
+        processes: The number of processes.
+        logs: The folder for their output.
+        on_progress: Called with the model, the task and whether it is minor, in another thread.
+
+    Raises:
+        ReleaseError: A process ended unexpectedly.
+        FacenetError: The error of the first job that failed.
     """
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    stay, leave = context.Pipe(duplex=False)  # the processes go when `leave` is closed
+    parent_alive, parent_end = context.Pipe(duplex=False)  # workers exit when `parent_end` closes
     finished = threading.Event()
-    listening = threading.Thread(target=_listen, args=(queue, told, finished), daemon=True)
-    listening.start()
-    pool = ProcessPoolExecutor(processes, context, _start, (queue, stay, str(logs)))
+    reader = threading.Thread(target=_read_queue, args=(queue, on_progress, finished), daemon=True)
+    reader.start()
+    pool = ProcessPoolExecutor(processes, context, _start, (queue, parent_alive, str(logs)))
     try:
-        with _uninterrupted():
+        with _delayed_interrupt():
             futures = [pool.submit(_run, job) for job in jobs]
         _raise_first(futures, logs)
         return [future.result() for future in futures]
     finally:
-        leave.close()
+        parent_end.close()
         pool.shutdown(wait=True, cancel_futures=True)
         finished.set()
-        listening.join(1)  # a process that was killed in the middle of a word keeps it waiting
+        reader.join(1)  # it blocks for ever if a process was killed while it wrote to the queue
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C, which processes that are started meanwhile never hear of.
+def _delayed_interrupt() -> Iterator[None]:
+    """Delay Ctrl-C in this process, and block it in the processes that are started meanwhile.
 
-    They inherit what is blocked. Other threads of this process may hear it all the same, and
-    Python would have it raised here, between a process's start and its first words.
+    They inherit the signal mask. Another thread of this process may still receive the signal, and
+    Python would then raise KeyboardInterrupt here, while a process is half started.
     """
-    heard: list[object] = []
+    received: list[object] = []
     main = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, lambda *_: heard.append(_)) if main else None
+    handler = signal.signal(signal.SIGINT, lambda *_: received.append(_)) if main else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -79,69 +91,69 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if main:
             signal.signal(signal.SIGINT, handler)
-    if heard:
+    if received:
         raise KeyboardInterrupt
 
 
-def _raise_first(futures: Sequence[Future[Done]], logs: Path) -> None:
+def _raise_first(futures: Sequence[Future[FinishedJob]], logs: Path) -> None:
     finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
     errors = [error for future in finished if (error := future.exception()) is not None]
-    errors.sort(key=lambda error: isinstance(error, BrokenProcessPool))  # others say more
+    errors.sort(key=lambda error: isinstance(error, BrokenProcessPool))  # the least specific last
     if not errors:
         return
     if isinstance(errors[0], BrokenProcessPool):
         raise ReleaseError(
-            "a process of the build died",
+            "a process of the build ended unexpectedly",
             file=logs,
             found="no message; it may have run out of memory",
-            next_step="read what it printed there; --jobs 1 needs the least memory",
+            next_step="read its output there; --jobs 1 needs the least memory",
         ) from errors[0]
     raise errors[0]
 
 
-def _listen(queue: Any, told: Told, finished: threading.Event) -> None:
-    """Hand on what is said, until nothing more is and everything is finished.
+def _read_queue(queue: Any, on_progress: OnProgress, finished: threading.Event) -> None:
+    """Pass on the queue's rows until all jobs are finished and the queue is empty.
 
-    Nothing is sent to end it: a killed process may have left the queue locked.
+    No row marks the end: a killed process may have left the queue locked.
     """
     while True:
         try:
-            said = queue.get(timeout=0.1)
+            row = queue.get(timeout=0.1)
         except Empty:
             if finished.is_set():
                 return
             continue
-        with suppress(OSError):  # nobody looks any more; the build goes on
-            told(*said)
+        with suppress(OSError):  # the terminal is closed; the build continues
+            on_progress(*row)
 
 
-def _start(queue: Any, stay: Connection, logs: str) -> None:
-    """In a new process: print to a file, end with the parent."""
-    global _queue  # a process's only way from its start to its jobs
+def _start(queue: Any, parent_alive: Connection, logs: str) -> None:
+    """Set up a new process: print to a file, and exit with the parent."""
+    global _queue  # the only way from a process's start to its jobs
     _queue = queue
-    for name in _THREADS:  # read when torch is imported, which is later
+    for name in _THREADS:  # torch reads them when it is imported, which is later
         os.environ.setdefault(name, "1")
     log = os.open(Path(logs) / f"{os.getpid()}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     sys.stdout.flush()
     os.dup2(log, 1)
     os.dup2(log, 2)
-    threading.Thread(target=_leave_with, args=(stay,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(parent_alive,), daemon=True).start()
 
 
-def _leave_with(stay: Connection) -> None:
+def _exit_with_parent(parent_alive: Connection) -> None:
     try:
-        stay.recv()
+        parent_alive.recv()
     except (EOFError, OSError):
         os._exit(1)
 
 
-def _run(job: Job) -> Done:
+def _run(job: Job) -> FinishedJob:
     name = job.input.model.name
     started = time.monotonic()
 
-    def say(text: str, minor: bool = False) -> None:
-        _queue.put((name, text, minor))
+    def on_task(task: str, minor: bool = False) -> None:
+        _queue.put((name, task, minor))
 
-    result = job.run(say)
-    say("done")
-    return Done(result, time.monotonic() - started)
+    result = job.run(on_task)
+    on_task("done")
+    return FinishedJob(result, time.monotonic() - started)

@@ -1,1 +1,1 @@
-"""Checking a release: hashes, tensors, evidence, structure. Imports nothing of the builder."""
+"""The check of a release; it imports nothing of what builds or publishes one."""

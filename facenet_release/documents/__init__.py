@@ -1,1 +1,1 @@
-"""Documents of a release: recipe, manifest, cards, attestations, bill of materials."""
+"""The documents of a release: recipe, manifest, cards, attestations, bill of materials."""

@@ -1,10 +1,9 @@
 """``bom.cdx.json``: the bill of materials, CycloneDX 1.6 in JSON.
 
-A component for each model (with its model card, its files nested in it, and the files that it was
-converted from as ancestors), and one for each training set. cyclonedx-python-lib makes no model
-cards, so the JSON is written here; that library brings the official schema to check it against.
-There is no timestamp, and the serial number follows from the content: equal releases have equal
-bills of materials.
+It has a component for each model (with its model card, its nested files, and its sources as
+ancestors) and one for each training set. cyclonedx-python-lib can't write model cards, so this
+module writes the JSON; that library has the official schema, which checks it. There is no
+timestamp, and the serial number is a hash of the content: equal releases have equal bills.
 """
 
 from __future__ import annotations
@@ -14,34 +13,41 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from facenet_common.optional import missing_package, require
 from facenet_common.text import one_line
-from facenet_release.documents import model_facts as about
+from facenet_release.documents import model_facts
 from facenet_release.documents.attestations import Json
-from facenet_release.documents.canonical_json import at, canonical, read
-from facenet_release.documents.manifest import File, Manifest, Model, Source
-from facenet_release.errors import CheckFailedError, ReleaseError
+from facenet_release.documents.canonical_json import canonical, parse_object, value_at
+from facenet_release.documents.manifest import BOM, File, Manifest, Model, Source
+from facenet_release.errors import CheckFailedError
 from parity_tests.model import ParityReport
 from parity_tests.report.json_document import from_json
 
-BOM = "bom.cdx.json"
 SPEC = "1.6"
-MAX_ERRORS = 40  # against the schema; a bill that is none can have any number
-# Of serial numbers (UUID version 5, RFC 9562); any fixed one will do.
+MAX_ERRORS = 40  # of the schema; a document of another kind can have any number
+_PURPOSE = "a bill of materials"
+# The namespace of the serial numbers (UUID version 5, RFC 9562); any fixed one will do.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "facenet-parity:bom/v1")
 _SPDX = ("Apache-2.0", "BSD-3-Clause", "CC-BY-4.0", "CC-BY-NC-4.0", "CC0-1.0", "ISC", "MIT")
 _ROOT = "release"
 
 
-def bom(manifest: Manifest, evidence: Mapping[str, Json]) -> bytes:
-    """The bill of materials of a release, in canonical JSON.
+def bill_of_materials(manifest: Manifest, reports: Mapping[str, Json]) -> bytes:
+    """Return the bill of materials of a release, in canonical JSON.
 
-    `manifest` may be a draft that lacks later files, the bill itself among them. `evidence` holds
-    each parity report under its file's name.
+    Args:
+        manifest: The manifest, or a draft without later files, such as the bill itself.
+        reports: Each parity report under the name of its file.
 
-    Raises ParityError for a report that is none, KeyError for one that is not there.
+    Raises:
+        ParityError: A report is not valid.
+        KeyError: A report is missing.
+
+    Example:
+        >>> data = bill_of_materials(manifest, reports)  # doctest: +SKIP
     """
     files = manifest.by_name()
-    models = [_model(model, manifest, files, evidence) for model in manifest.models]
+    models = [_model(model, manifest, files, reports) for model in manifest.models]
     sets = {model.training_set: model.licence for model in reversed(manifest.models)}
     data = [_data_set(name, licence) for name, licence in sorted(sets.items())]
     document: dict[str, Any] = {
@@ -73,65 +79,57 @@ def bom(manifest: Manifest, evidence: Mapping[str, Json]) -> bytes:
 
 
 def check_bom(data: bytes, manifest: Manifest) -> list[str]:
-    """What is wrong with a bill of materials: against CycloneDX's schema, and the manifest.
+    """Return the findings about a bill of materials: by CycloneDX's schema, then the manifest.
 
-    Raises ReleaseError where the library that brings the schema is not installed.
+    Raises:
+        MissingPackageError: cyclonedx-python-lib, which has the schema, is not installed.
+
+    Example:
+        >>> check_bom(b"{}", manifest)  # doctest: +SKIP
+        ["specVersion: expected '1.6'"]
     """
     try:
-        said = read(data, BOM)
+        found = parse_object(data, BOM)
     except CheckFailedError as error:
         return list(error.findings)
-    if said.get("specVersion") != SPEC:
-        return [f"specVersion: not {SPEC!r}"]
-    findings = _against_schema(data)
+    if found.get("specVersion") != SPEC:
+        return [f"specVersion: expected {SPEC!r}"]
+    findings = _check_schema(data)
     if findings:
         return findings
     findings = [
-        f"metadata.component.{field}: not the release's"
-        for field in ("name", "version")
-        if at(said, "metadata", "component", field) != getattr(manifest, field)
+        f"metadata.component.{key}: differs from the manifest"
+        for key in ("name", "version")
+        if value_at(found, "metadata", "component", key) != getattr(manifest, key)
     ]
-    return findings + _wrong_files(said, manifest)
+    return findings + _check_files(found, manifest)
 
 
-def _against_schema(data: bytes) -> list[str]:
+def _check_schema(data: bytes) -> list[str]:
+    missing = require("cyclonedx.exception", _PURPOSE).MissingOptionalDependencyException
+    version = require("cyclonedx.schema", _PURPOSE).SchemaVersion.V1_6
     try:
-        from cyclonedx.exception import MissingOptionalDependencyException
-        from cyclonedx.schema import SchemaVersion
-        from cyclonedx.validation.json import JsonStrictValidator
-    except ImportError as error:
-        raise _absent(error) from error
-    try:
-        validator = JsonStrictValidator(SchemaVersion.V1_6)
+        validator = require("cyclonedx.validation.json", _PURPOSE).JsonStrictValidator(version)
         errors = validator.validate_str(data.decode("utf-8"), all_errors=True) or ()
-        # The library passes jsonschema's errors on; their text would repeat the whole schema.
+        # The library passes on jsonschema's errors, whose text would repeat the whole schema.
         rows = [error.data for error in islice(errors, MAX_ERRORS)]
-    except MissingOptionalDependencyException as error:  # without [json-validation]
-        raise _absent(error) from error
+    except missing as error:  # without its extra [json-validation]
+        raise missing_package("cyclonedx", _PURPOSE) from error
     except RecursionError:
         return ["schema: it is nested too deeply"]
     return [f"schema: {row.json_path}: {one_line(row.message)[:300]}" for row in rows]
 
 
-def _absent(error: Exception) -> ReleaseError:
-    return ReleaseError(
-        "checking the bill of materials needs CycloneDX's schema, which is not installed",
-        expected="cyclonedx-python-lib[json-validation]",
-        found=one_line(error),
-        next_step="pip install 'facenet-parity[release]'",
-    )
-
-
-def _wrong_files(said: Mapping[str, Any], manifest: Manifest) -> list[str]:
-    """Models and files that the bill lacks, or says something else about than the manifest."""
+def _check_files(found: Mapping[str, Any], manifest: Manifest) -> list[str]:
+    """Return the models and files that the bill lacks, or that differ from the manifest."""
     models = {
         row["name"]: {inner["name"]: _sha256(inner) for inner in row.get("components", [])}
-        for row in said.get("components", [])
+        for row in found.get("components", [])
         if row["type"] == "machine-learning-model"
     }
     files = manifest.by_name()
-    names = [row["name"] for row in said.get("components", [])]
-    findings = [f"{name}: there twice" for name in models if names.count(name) > 1]
+    names = [row["name"] for row in found.get("components", [])]
+    findings = [f"{name}: listed twice" for name in models if names.count(name) > 1]
     for model in manifest.models:
         listed = models.pop(model.name, None)
         if listed is None:
@@ -141,10 +139,10 @@ def _wrong_files(said: Mapping[str, Any], manifest: Manifest) -> list[str]:
             if name not in listed:
                 findings.append(f"{model.name}: {name} is missing")
             elif name not in files or name not in model.files():
-                findings.append(f"{model.name}: {one_line(name)[:200]} is no file of this model")
+                findings.append(f"{model.name}: {one_line(name)[:200]} is not a file of this model")
             elif listed[name] != files[name].sha256:
-                findings.append(f"{model.name}: {name} has another SHA-256 than in the manifest")
-    return findings + [f"{one_line(name)[:200]}: no model of this release" for name in models]
+                findings.append(f"{model.name}: {name}: the SHA-256 differs from the manifest")
+    return findings + [f"{one_line(name)[:200]}: not a model of this release" for name in models]
 
 
 def _sha256(component: Mapping[str, Any]) -> str | None:
@@ -155,9 +153,9 @@ def _sha256(component: Mapping[str, Any]) -> str | None:
 
 
 def _model(
-    model: Model, manifest: Manifest, files: Mapping[str, File], evidence: Mapping[str, Json]
+    model: Model, manifest: Manifest, files: Mapping[str, File], reports: Mapping[str, Json]
 ) -> dict[str, Any]:
-    facts = about.ABOUT[model.architecture]
+    facts = model_facts.FACTS[model.architecture]
     artifacts = {artifact.file: artifact for artifact in model.artifacts}
     nested = []
     for name in model.files():
@@ -182,21 +180,21 @@ def _model(
         },
         "externalReferences": [{"type": "documentation", "url": facts.paper}],
         "components": nested,
-        "modelCard": _card(model, evidence),
+        "modelCard": _card(model, reports),
     }
 
 
-def _card(model: Model, evidence: Mapping[str, Json]) -> dict[str, Any]:
-    facts = about.ABOUT[model.architecture]
+def _card(model: Model, reports: Mapping[str, Json]) -> dict[str, Any]:
+    facts = model_facts.FACTS[model.architecture]
     limits = [*facts.limits]
-    if stated := about.stated_lfw(model):
+    if stated := model_facts.stated_lfw(model):
         limits.append(stated)
-    reports = [(name, from_json(evidence[name])) for name in model.reports()]
+    parsed = [(name, from_json(reports[name])) for name in model.reports()]
     return {
         "modelParameters": {
             "approach": {"type": "supervised"},
             "task": facts.task,
-            "architectureFamily": about.FAMILY,
+            "architectureFamily": model_facts.FAMILY,
             "modelArchitecture": model.architecture,
             "datasets": [{"ref": f"data:{model.training_set}"}],
             "inputs": [{"format": f"{facts.input}; {model.preprocessing}"}],
@@ -204,21 +202,21 @@ def _card(model: Model, evidence: Mapping[str, Json]) -> dict[str, Any]:
         },
         "quantitativeAnalysis": {
             "performanceMetrics": [
-                metric for name, report in reports for metric in _metrics(name, report)
+                metric for name, report in parsed for metric in _metrics(name, report)
             ]
         },
         "considerations": {
             "useCases": [facts.use],
             "technicalLimitations": limits,
             "ethicalConsiderations": [
-                {"name": risk, "mitigationStrategy": remedy} for risk, remedy in about.RISKS
+                {"name": risk, "mitigationStrategy": remedy} for risk, remedy in model_facts.RISKS
             ],
         },
     }
 
 
 def _metrics(evidence: str, report: ParityReport) -> Iterator[dict[str, str]]:
-    """What the gates measured: distances from the original, not accuracy."""
+    """Yield the figures of the gates: differences from the original, not accuracy."""
     for gate in report.gates:
         if gate.status in ("passed", "failed"):
             yield {
@@ -233,26 +231,26 @@ def _data_set(name: str, licence: str) -> dict[str, Any]:
         "type": "data",
         "bom-ref": f"data:{name}",
         "name": name,
-        "description": "Training set of the original. No part of this release.",
+        "description": "Training set of the original. It is not part of this release.",
         "data": [
             {
                 "type": "dataset",
                 "name": name,
                 "description": licence,
-                "sensitiveData": [about.SENSITIVE],
+                "sensitiveData": [model_facts.SENSITIVE],
             }
         ],
     }
 
 
 def _file(file: File | Source, reference: str, properties: Mapping[str, str]) -> dict[str, Any]:
-    said = {"size": str(file.size), **properties}
+    rows = {"size": str(file.size), **properties}
     return {
         "type": "file",
         "bom-ref": reference,
         "name": file.name,
         "hashes": [{"alg": "SHA-256", "content": file.sha256}],
-        "properties": [{"name": f"facenet-parity:{k}", "value": v} for k, v in said.items()],
+        "properties": [{"name": f"facenet-parity:{k}", "value": v} for k, v in rows.items()],
     }
 
 

@@ -1,9 +1,9 @@
-"""``manifest.json``: what a release holds. The root of all trust in it.
+"""``manifest.json``: the files of a release, with their names, hashes and roles.
 
-It names every file of the release with size and SHA-256, but for itself, ``SHA256SUMS`` (which
-repeats it for ``sha256sum -c``) and what is written later or differs from build to build: the
-provenance, which has timestamps, and the signature. It is canonical JSON (RFC 8785): equal
-releases have equal manifests, byte for byte.
+The manifest is the root of all trust in a release. It names every file with its size and SHA-256,
+except itself, ``SHA256SUMS`` (which repeats the hashes for ``sha256sum -c``), and the files that
+are written later or differ from build to build: the provenance, which has timestamps, and the
+signature. It is canonical JSON (RFC 8785): equal releases have equal manifests, byte for byte.
 """
 
 from __future__ import annotations
@@ -11,31 +11,108 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from facenet_models.weights import manifest as weights_manifest
-from facenet_release.documents.canonical_json import canonical, validator
+from facenet_release.documents.canonical_json import canonical, schema_validator
 from facenet_release.errors import CheckFailedError
 
-# What those who load weights go by too.
+# Programs that only load weights use these too, without this package.
 SCHEMA, MANIFEST, SUMS = weights_manifest.SCHEMA, weights_manifest.MANIFEST, weights_manifest.SUMS
-PROVENANCE = "provenance.intoto.json"
-SIGNATURE = "model.sig"
-# Files of a release that its manifest can't name.
-UNNAMED = (MANIFEST, SUMS, PROVENANCE, SIGNATURE)
 MAX_BYTES = weights_manifest.MAX_MANIFEST  # of each of UNNAMED
 
+RECIPE, README = "release.toml", "README.md"
+PARITY, BOM = "parity.intoto.json", "bom.cdx.json"
+PROVENANCE, SIGNATURE = "provenance.intoto.json", "model.sig"
+# The files that a manifest can't name.
+UNNAMED = (MANIFEST, SUMS, PROVENANCE, SIGNATURE)
+
+CONVERSION_SCHEMA = "facenet-parity/conversion/1"  # of NAME.conversion.json
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # also safe on GitHub and in a URL
 
 Role = Literal["weights", "evidence", "card", "recipe", "bom", "statement"]
+# The files that every release has besides those of its models.
+COMMON_FILES: dict[str, Role] = {RECIPE: "recipe", README: "card", PARITY: "statement", BOM: "bom"}
+
+
+def weights_file(model: str, part: str, format: str) -> str:
+    """Return the name of a weight file.
+
+    Example:
+        >>> weights_file("pnet", "all", "pt"), weights_file("face", "logits", "safetensors")
+        ('pnet.pt', 'face-logits.safetensors')
+    """
+    stem = model if part == "all" else f"{model}-{part}"
+    return f"{stem}.{format}"
+
+
+def report_file(model: str, format: str) -> str:
+    """Return the name of the parity report, as JSON, of a model's weight files in `format`.
+
+    An ONNX file has its own report; the files of all other formats share one.
+
+    Example:
+        >>> report_file("pnet", "pt"), report_file("pnet", "onnx")
+        ('pnet.parity.json', 'pnet.onnx.parity.json')
+    """
+    return f"{model}.onnx.parity.json" if format == "onnx" else f"{model}.parity.json"
+
+
+def report_page(report: str) -> str:
+    """Return the name of the HTML page of a parity report.
+
+    Example:
+        >>> report_page("pnet.parity.json")
+        'pnet.parity.html'
+    """
+    return report.removesuffix(".json") + ".html"
+
+
+def conversion_file(model: str) -> str:
+    """Return the name of the conversion record of a model."""
+    return f"{model}.conversion.json"
+
+
+def judged_file(file: str, sha256: str) -> str:
+    """Return how a parity report names the weight file that it judged.
+
+    Example:
+        >>> judged_file("pnet.pt", "5f0c")
+        'pnet.pt (SHA-256 5f0c)'
+    """
+    return f"{file} (SHA-256 {sha256})"
+
+
+def card_file(model: str) -> str:
+    """Return the name of the card of a model."""
+    return f"{model}.md"
+
+
+def model_files(model: str, weight_files: Iterable[tuple[str, str]]) -> dict[str, Role]:
+    """Return the names and roles of all files of a model.
+
+    Args:
+        model: The model's name.
+        weight_files: The part and the format of each of its weight files.
+
+    Example:
+        >>> sorted(model_files("pnet", [("all", "pt")]))
+        ['pnet.conversion.json', 'pnet.md', 'pnet.parity.html', 'pnet.parity.json', 'pnet.pt']
+    """
+    roles: dict[str, Role] = {conversion_file(model): "evidence", card_file(model): "card"}
+    for part, format_ in weight_files:
+        report = report_file(model, format_)
+        roles[weights_file(model, part, format_)] = "weights"
+        roles[report] = roles[report_page(report)] = "evidence"
+    return roles
 
 
 @dataclass(frozen=True)
 class File:
-    """One file: its name in the release, size in bytes, SHA-256 in lower-case hex, and use."""
+    """One file: its name in the release, size in bytes, SHA-256 in lower-case hex, and role."""
 
     name: str
     size: int
@@ -68,7 +145,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Model:
-    """One network: what it is, what it came from, and the files that hold it."""
+    """One network: its sizes, its sources, and the files that hold it."""
 
     name: str
     architecture: str
@@ -85,19 +162,19 @@ class Model:
     card: str
 
     def files(self) -> list[str]:
-        """The names of all files that are this model's."""
+        """Return the names of the files of this model: weights, parity reports, card."""
         artifacts = [artifact.file for artifact in self.artifacts]
         return [*artifacts, *sorted(self.reports()), self.card]
 
     def reports(self) -> list[str]:
-        """The names of the parity reports about it, its own first."""
+        """Return the names of the parity reports of this model, the main one first."""
         others = {artifact.evidence for artifact in self.artifacts} - {self.evidence}
         return [self.evidence, *sorted(others)]
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole release, as its maker says it is. `software` made it."""
+    """A whole release. `software` is the name and version of the program that built it."""
 
     name: str
     version: str
@@ -106,54 +183,63 @@ class Manifest:
     files: tuple[File, ...]
 
     def by_name(self) -> dict[str, File]:
-        """The files under their names."""
+        """Return the files by their names."""
         return {file.name: file for file in self.files}
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON."""
+        """Return the manifest as canonical JSON."""
         return canonical({"schema": SCHEMA, **json.loads(json.dumps(asdict(self)))})
 
     def sums(self, manifest_sha256: str) -> bytes:
-        """``SHA256SUMS``: every named file and the manifest, as sha256sum writes them."""
+        """Return the text of ``SHA256SUMS``, in the form that sha256sum reads."""
         rows = [(file.name, file.sha256) for file in self.files]
         rows.append((MANIFEST, manifest_sha256))
         return "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(rows)).encode("ascii")
 
 
 def parse(data: bytes, file: Path | str = MANIFEST) -> Manifest:
-    """The manifest that these bytes are.
+    """Parse the bytes of a manifest.
 
-    Raises CheckFailedError, with everything that is wrong: no canonical JSON, another schema, a
-    name that is unsafe or used twice, an artifact that is no file of the release.
+    Args:
+        data: The bytes.
+        file: The path or address they are from, for messages.
+
+    Raises:
+        CheckFailedError: They are not canonical JSON of this schema, a name is unsafe or used
+            twice, or an artifact is not a file of the release. It lists all such findings.
+
+    Example:
+        >>> parse(Path("dist/manifest.json").read_bytes()).version  # doctest: +SKIP
+        '1.0.0'
     """
     if len(data) > MAX_BYTES:
-        raise _damaged(file, [f"it has {len(data)} bytes; {MAX_BYTES} are the most allowed"])
+        raise _invalid(file, [f"{len(data)} bytes; at most {MAX_BYTES} are allowed"])
     try:
-        said = json.loads(data)
+        value = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise _damaged(file, [f"it is no JSON: {error}"]) from error
-    if not isinstance(said, dict) or said.get("schema") != SCHEMA:
-        found = said.get("schema") if isinstance(said, dict) else type(said).__name__
-        raise _damaged(file, [f"schema {SCHEMA!r} was expected, {found!r} was found"])
+        raise _invalid(file, [f"not JSON: {error}"]) from error
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        found = value.get("schema") if isinstance(value, dict) else type(value).__name__
+        raise _invalid(file, [f"expected schema {SCHEMA!r}, found {found!r}"])
     problems = [
         f"{'.'.join(map(str, error.absolute_path)) or 'top level'}: {error.message}"
-        for error in validator("manifest-1.schema.json").iter_errors(said)
+        for error in schema_validator("manifest-1.schema.json").iter_errors(value)
     ]
     if problems:
-        raise _damaged(file, problems)
-    manifest = _build(said)
+        raise _invalid(file, problems)
+    manifest = _from_json(value)
     problems = _inconsistencies(manifest)
-    if not problems and not _canonical(manifest, data):
-        problems = ["it is not in canonical form (RFC 8785): something has rewritten it"]
+    if not problems and not _is_canonical(manifest, data):
+        problems = ["not in canonical form (RFC 8785); another program has rewritten it"]
     if problems:
-        raise _damaged(file, problems)
+        raise _invalid(file, problems)
     return manifest
 
 
-def _canonical(manifest: Manifest, data: bytes) -> bool:
+def _is_canonical(manifest: Manifest, data: bytes) -> bool:
     try:
         return manifest.to_bytes() == data
-    except ValueError:  # a text or a number that canonical JSON can't say
+    except ValueError:  # canonical JSON has no such text or number
         return False
 
 
@@ -163,13 +249,13 @@ def _inconsistencies(manifest: Manifest) -> list[str]:
     problems = [f"{name}: named twice" for name in names if folded[name.lower()] > 1]
     folded = Counter(model.name.lower() for model in manifest.models)
     problems += [
-        f"{model.name}: two models of this name"
+        f"{model.name}: two models have this name"
         for model in manifest.models
         if folded[model.name.lower()] > 1
     ]
-    problems += [f"{name}: a name that is taken" for name in names if name in UNNAMED]
+    problems += [f"{name}: a reserved name" for name in names if name in UNNAMED]
     if names != sorted(names):
-        problems.append("files: not in the order of their names")
+        problems.append("files: not sorted by name")
     known = set(names)
     used = [(model.name, name) for model in manifest.models for name in model.files()]
     problems += [
@@ -177,12 +263,12 @@ def _inconsistencies(manifest: Manifest) -> list[str]:
     ]
     weights = {file.name for file in manifest.files if file.role == "weights"}
     owned = Counter(name for _, name in used if name in weights)
-    problems += [f"{name}: weights of no model" for name in sorted(weights - owned.keys())]
-    problems += [f"{name}: weights of two models" for name in sorted(owned) if owned[name] > 1]
+    problems += [f"{name}: belongs to no model" for name in sorted(weights - owned.keys())]
+    problems += [f"{name}: belongs to two models" for name in sorted(owned) if owned[name] > 1]
     return problems
 
 
-def _build(said: Mapping[str, Any]) -> Manifest:
+def _from_json(value: Mapping[str, Any]) -> Manifest:
     def rows(kind: type, values: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
         return tuple(kind(**{f.name: row[f.name] for f in fields(kind)}) for row in values)
 
@@ -193,16 +279,16 @@ def _build(said: Mapping[str, Any]) -> Manifest:
             "sources": rows(Source, model["sources"]),
             "artifacts": rows(Artifact, model["artifacts"]),
         }
-        for model in said["models"]
+        for model in value["models"]
     ]
     return Manifest(
-        name=said["name"],
-        version=said["version"],
-        software=said["software"],
+        name=value["name"],
+        version=value["version"],
+        software=value["software"],
         models=rows(Model, models),
-        files=rows(File, said["files"]),
+        files=rows(File, value["files"]),
     )
 
 
-def _damaged(file: Path | str, findings: Sequence[str]) -> CheckFailedError:
-    return CheckFailedError("the manifest is not one that was built here", findings, file=file)
+def _invalid(file: Path | str, findings: Sequence[str]) -> CheckFailedError:
+    return CheckFailedError("the manifest is not valid", findings, file=file)

@@ -1,4 +1,4 @@
-"""What is said of the networks in cards and in the bill of materials, as data."""
+"""Facts about the networks, for the cards and the bill of materials."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from facenet_models.weights.registry import Pretrained
 from facenet_release.documents.manifest import Model
 
+# The class of each architecture, by the converter's name of the architecture.
+CLASSES = {
+    "inception_resnet_v1": "InceptionResnetV1",
+    "pnet": "PNet",
+    "rnet": "RNet",
+    "onet": "ONet",
+}
+
 
 @dataclass(frozen=True)
-class About:
-    """One architecture in words. `task` is of Hugging Face's list of tasks."""
+class ModelFacts:
+    """Facts about one architecture, in words. `task` is one of Hugging Face's tasks."""
 
     title: str
     task: str
@@ -23,109 +31,108 @@ class About:
 
 
 _MTCNN_LIMITS = (
-    "It is one of three stages of MTCNN, and of no use without the other two.",
-    "How many faces it finds depends on their size, pose, lighting and cover, and may depend on "
-    "skin tone, age and gender as the training photographs do. None of that was measured here.",
+    "It is one of the three stages of MTCNN and needs the other two.",
+    "How many faces it finds depends on their size, pose, lighting and occlusion, and may depend "
+    "on skin tone, age and gender as in the training photographs. None of that was measured here.",
 )
 _MTCNN_PAPER = "https://arxiv.org/abs/1604.02878"
-_REGRESSION = "regression: what to add to the box's left, top, right, bottom, in its sizes"
+_REGRESSION = "regression: offsets of the box's left, top, right and bottom, in box sizes"
 _PROBABILITY = "probability: of no face, of a face"
 
-ABOUT = {
-    "InceptionResnetV1": About(
+FACTS = {
+    "InceptionResnetV1": ModelFacts(
         title="InceptionResnetV1 (FaceNet)",
         task="image-feature-extraction",
-        summary="Turns the picture of one face into a vector of length 1, an embedding. "
-        "Embeddings of one person lie closer together than those of two.",
-        input="batch x 3 x height x width, from 75 x 75 pixels, one face in each",
+        summary="Computes an embedding, a vector of length 1, from the image of one face. "
+        "Embeddings of the same person lie closer together than those of different people.",
+        input="batch x 3 x height x width, at least 75 x 75 pixels, one face in each image",
         outputs=("embeddings: batch x embedding size, each row of length 1",),
-        use="Comparing faces: verification, identification among people who agreed to it, "
-        "clustering; a starting point for training; research.",
+        use="Compare faces: verify, identify among people who agreed to it, cluster. Start a "
+        "training from these weights. Research.",
         limits=(
-            "It expects one face in each image, cut out as in training (MTCNN, 160 x 160 pixels).",
-            "A distance is no proof of identity. The threshold depends on the use, and must be "
-            "chosen and tested on data like that of the use.",
+            "It expects one face in each image, cropped as in training (MTCNN, 160 x 160 pixels).",
+            "A distance does not prove an identity. The threshold depends on the use; choose and "
+            "test it on data of that use.",
             "Error rates of face recognition differ between groups of people (skin tone, gender, "
             "age), and the training photographs show celebrities, mostly adults. Differences "
             "between groups were not measured here.",
         ),
         paper="https://arxiv.org/abs/1503.03832",
     ),
-    "PNet": About(
+    "PNet": ModelFacts(
         title="P-Net of MTCNN",
         task="object-detection",
-        summary="First of MTCNN's three stages: proposes boxes that may hold a face, for each "
-        "window of 12 x 12 pixels.",
-        input="batch x 3 x height x width, from 12 x 12 pixels",
+        summary="First of MTCNN's three stages: proposes boxes that may contain a face, one for "
+        "each window of 12 x 12 pixels.",
+        input="batch x 3 x height x width, at least 12 x 12 pixels",
         outputs=(_REGRESSION, _PROBABILITY),
-        use="Finding faces in photographs and videos, together with R-Net and O-Net.",
+        use="Detect faces in photographs and videos, together with R-Net and O-Net.",
         limits=_MTCNN_LIMITS,
         paper=_MTCNN_PAPER,
     ),
-    "RNet": About(
+    "RNet": ModelFacts(
         title="R-Net of MTCNN",
         task="object-detection",
-        summary="Second of MTCNN's three stages: judges and moves one proposed box.",
+        summary="Second of MTCNN's three stages: scores and refines one proposed box.",
         input="batch x 3 x 24 x 24",
         outputs=(_REGRESSION, _PROBABILITY),
-        use="Finding faces in photographs and videos, together with P-Net and O-Net.",
+        use="Detect faces in photographs and videos, together with P-Net and O-Net.",
         limits=_MTCNN_LIMITS,
         paper=_MTCNN_PAPER,
     ),
-    "ONet": About(
+    "ONet": ModelFacts(
         title="O-Net of MTCNN",
         task="object-detection",
-        summary="Last of MTCNN's three stages: judges and moves one box, and finds eyes, nose and "
-        "corners of the mouth.",
+        summary="Last of MTCNN's three stages: scores and refines one box, and locates the eyes, "
+        "the nose and the corners of the mouth.",
         input="batch x 3 x 48 x 48",
         outputs=(
             _REGRESSION,
-            "landmarks: five x, then five y, in the box's sizes",
+            "landmarks: five x, then five y, in box sizes",
             _PROBABILITY,
         ),
-        use="Finding faces in photographs and videos, together with P-Net and R-Net.",
+        use="Detect faces in photographs and videos, together with P-Net and R-Net.",
         limits=_MTCNN_LIMITS,
         paper=_MTCNN_PAPER,
     ),
 }
 
 FAMILY = "convolutional neural network"
-# What to mind about any model that looks at faces: the risk, and what helps against it.
+# The risks of any model that analyses faces, each with a remedy.
 RISKS = (
     (
-        "Faces are personal data, and embeddings of them biometric data: many laws forbid or "
-        "restrict to process them, among them the EU's GDPR (article 9) and AI Act, and Illinois's "
-        "BIPA.",
-        "Get legal advice and, where it is needed, the consent of the people shown, before any "
-        "use beyond testing.",
+        "Images of faces are personal data, and their embeddings are biometric data. Many laws "
+        "forbid or restrict their use, among them the EU's GDPR (article 9) and AI Act, and "
+        "Illinois's BIPA.",
+        "Before any use beyond testing, get legal advice and, where needed, the consent of the "
+        "people shown.",
     ),
     (
-        "Identification without people's knowledge, surveillance, and decisions about people that "
-        "rest on a wrong match.",
-        "Don't. Where a match has consequences, have a person check it, and let those concerned "
-        "object.",
+        "The model can serve to identify people without their knowledge, to watch them, and to "
+        "decide about them by a wrong match.",
+        "Don't use it so. Where a match has consequences, have a person check it, and let the "
+        "people concerned object.",
     ),
     (
-        "Wrong answers may hit some groups of people more often than others.",
-        "Measure error rates for each group concerned, on data of the intended use, before it "
-        "starts.",
+        "Errors may be more frequent for some groups of people than for others.",
+        "Before use, measure the error rates of each group concerned, on data of that use.",
     ),
 )
 SENSITIVE = "photographs of faces of identifiable people, collected from the web"
 
 
 def stated_lfw(model: Model) -> str | None:
-    """What the original says of a model's accuracy on LFW, with attribution; None if nothing.
+    """Return a sentence with the accuracy on LFW that the original's README states, or None.
 
-    It is about the model of that name. Whether these weights are that model depends on the
-    sources: those of the large ones have no published hash.
+    The README states it for the model of that name. Whether these weights are that model depends
+    on the sources; nobody published hashes of the large ones.
     """
     for entry in Pretrained:
-        known = entry.value
-        named = model.name == known.file.rpartition(".")[0]
-        if named and known.lfw_accuracy and model.training_set == known.training_set:
+        weights = entry.value
+        same = model.name == weights.file.rpartition(".")[0]
+        if same and weights.lfw_accuracy and model.training_set == weights.training_set:
             return (
-                f"The README of davidsandberg/facenet states an accuracy of {known.lfw_accuracy} "
+                f"The README of davidsandberg/facenet states an accuracy of {weights.lfw_accuracy} "
                 "on LFW for its model of this name. It was not measured for this release."
             )
     return None

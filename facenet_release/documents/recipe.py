@@ -1,4 +1,4 @@
-"""``release.toml``: what a release is made of.
+"""``release.toml``: the recipe of a release.
 
 ::
 
@@ -12,7 +12,8 @@
     [model.sha256]
     "model-20180402-114759.ckpt-275.index" = "…"
 
-A model whose name is that of a published file has what is known of it for defaults.
+A model that has the name of a published file takes its defaults from the registry of
+`facenet_models`. Messages give the path of a key, such as ``model[2].formats[1]``, counted from 1.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from facenet_common.errors import UsageError
 from facenet_models.networks import PREPROCESSING
 from facenet_models.weights.registry import Pretrained, Weights
-from facenet_release.documents.canonical_json import validator
-from facenet_release.documents.recipe_lines import Place, line_of, lines
+from facenet_release.documents.canonical_json import schema_validator
 from facenet_release.errors import RecipeError
 
 if sys.version_info >= (3, 11):
@@ -35,14 +36,13 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-RECIPE = "release.toml"
 MAX_BYTES = 64 << 10  # a recipe of five models has 2 kB
 PARTS = ("all", "features", "logits")
 FORMATS = ("pt", "safetensors")
 IMAGE_SIZE = (160, 160)  # pixels, of the published Inception-ResNet-v1 models
 
-# What the published models are converted from, by the name of the file that they become. Nobody
-# published hashes of the two large ones; the others are src/align/det*.npy at 096ed77.
+# The source of each published model, by the model's name. Nobody published hashes of the two large
+# ones; the others are src/align/det*.npy of davidsandberg/facenet at 096ed77.
 _SOURCES = {
     "20180402-114759-vggface2": "20180402-114759",
     "20180408-102900-casia-webface": "20180408-102900",
@@ -56,6 +56,8 @@ _SHA256 = {
     "det3.npy": "396ead803d85d3443307ff8f45fb6aed2536579b415a4f4d4cb8f93ea6b1476a",
 }
 
+KeyPath = tuple[str | int, ...]  # keys and indices from 0, as in the errors of jsonschema
+
 
 @dataclass(frozen=True)
 class Published:
@@ -67,10 +69,10 @@ class Published:
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """One model of a recipe, defaults filled in.
+    """One model of a recipe, with its defaults.
 
-    `sha256` maps the names of the source's files to their hashes. `parts` None stands for all that
-    the network has. `embedding_size` and `classes` None: whatever the source has.
+    `sha256` maps the names of the source's files to their hashes. If `parts` is None, all parts
+    of the network are released. If `embedding_size` or `classes` is None, any size is accepted.
     """
 
     name: str
@@ -91,7 +93,7 @@ class ModelRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe as it was read. `base` is the folder that relative paths start from."""
+    """A recipe that was read. `base` is the folder that relative paths start from."""
 
     file: Path
     base: Path
@@ -100,17 +102,25 @@ class Recipe:
     version: str
     models: tuple[ModelRecipe, ...]
 
-    def where(self, model: int, key: str = "") -> str:
-        """The line of a model, counted from 0, or of one of its keys: as messages begin."""
-        place: Place = ("model", model, key) if key else ("model", model)
-        return f"line {line_of(lines(self.data.decode()), place)}: {self.models[model].name}"
+    def where(self, model: int, key: str) -> str:
+        """Return the path of a key of a model, counted from 0, and the model's name."""
+        return f"{_path(('model', model, key))}: {self.models[model].name}"
 
 
 def read(file: Path, base: Path | None = None) -> Recipe:
-    """The recipe in `file`; relative paths in it start from `base`, by default its own folder.
+    """Read a recipe.
 
-    Raises RecipeError with everything that is wrong with it, and where; UsageError if it can't be
-    read at all.
+    Args:
+        file: The recipe.
+        base: The folder that relative paths in it start from; by default its own folder.
+
+    Raises:
+        RecipeError: The recipe is wrong. It lists everything that is, with the paths of the keys.
+        UsageError: The file can't be read.
+
+    Example:
+        >>> [model.name for model in read(Path("release.toml")).models]  # doctest: +SKIP
+        ['20180402-114759-vggface2', '20180408-102900-casia-webface', 'pnet', 'rnet', 'onet']
     """
     try:
         with file.open("rb") as opened:
@@ -120,45 +130,51 @@ def read(file: Path, base: Path | None = None) -> Recipe:
     if len(data) > MAX_BYTES:
         raise RecipeError("the recipe is too large", [f"more than {MAX_BYTES} bytes"], file=file)
     try:
-        text = data.decode("utf-8")
-        said = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are
+        value = tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError too
         raise RecipeError("the recipe is not TOML", [error], file=file) from error
-    problems = [
-        (tuple(error.absolute_path), error.message)
-        for error in validator("recipe-1.schema.json").iter_errors(said)
-    ]
-    models = said.get("model", [])
-    if isinstance(models, list):
-        problems += _inconsistencies([m for m in models if isinstance(m, Mapping)])
+    problems = _problems(value)
     if problems:
-        places = lines(text)
-        rows = sorted((line_of(places, place), place, what) for place, what in problems)
-        raise RecipeError(
-            "the recipe is wrong",
-            [f"line {line}: {_named(place)}{what}" for line, place, what in rows],
-            file=file,
-        )
+        raise RecipeError("the recipe is wrong", problems, file=file)
     return Recipe(
         file=file,
         base=file.parent if base is None else base,
         data=data,
-        name=said["release"]["name"],
-        version=said["release"]["version"],
-        models=tuple(map(_model, models)),
+        name=value["release"]["name"],
+        version=value["release"]["version"],
+        models=tuple(map(_model, value["model"])),
     )
 
 
-def known(name: str) -> Weights | None:
-    """The published file of this name, without its ending."""
+def published_weights(name: str) -> Weights | None:
+    """Return the registry's entry of the published file ``NAME.pt``, or None.
+
+    Example:
+        >>> published_weights("pnet").architecture, published_weights("mine")
+        ('PNet', None)
+    """
     return next((e.value for e in Pretrained if e.value.file == f"{name}.pt"), None)
 
 
-def _inconsistencies(models: list[Mapping[str, Any]]) -> list[tuple[Place, str]]:
-    """What no schema can say."""
-    problems: list[tuple[Place, str]] = []
+def _problems(value: Mapping[str, Any]) -> list[str]:
+    """Return everything that is wrong with a recipe: by its schema, and between its models."""
+    problems: list[tuple[KeyPath, str]] = [
+        (tuple(error.absolute_path), error.message)
+        for error in schema_validator("recipe-1.schema.json").iter_errors(value)
+    ]
+    models = value.get("model")
+    problems += _inconsistencies(models) if isinstance(models, list) else []
+    problems.sort(key=itemgetter(0))
+    return [f"{_path(path)}: {text}" if path else text for path, text in problems]
+
+
+def _inconsistencies(models: list[Any]) -> list[tuple[KeyPath, str]]:
+    """Return the problems that a schema can't describe."""
+    problems: list[tuple[KeyPath, str]] = []
     names: list[str] = []
     for i, model in enumerate(models):
+        if not isinstance(model, Mapping):
+            continue  # which the schema has reported
         name = str(model.get("name", ""))
         if name.lower() in names:
             problems.append((("model", i, "name"), f"{name!r} is used twice"))
@@ -173,31 +189,31 @@ def _inconsistencies(models: list[Mapping[str, Any]]) -> list[tuple[Place, str]]
     return problems
 
 
-def _model(said: Mapping[str, Any]) -> ModelRecipe:
-    name = said["name"]
-    values: dict[str, Any] = {"source": _SOURCES.get(name)}
-    preset = known(name)
-    if preset is not None:
-        values |= {"training_set": preset.training_set, "licence": preset.licence}
-        values |= {"embedding_size": preset.embedding_size, "classes": preset.classes}
-        values |= {"image_size": preset.image_size, "preprocessing": preset.preprocessing}
-        values["notes"] = f"Origin: {preset.origin}"
+def _model(value: Mapping[str, Any]) -> ModelRecipe:
+    name = value["name"]
+    options: dict[str, Any] = {"source": _SOURCES.get(name)}
+    weights = published_weights(name)
+    if weights is not None:
+        options |= {"training_set": weights.training_set, "licence": weights.licence}
+        options |= {"embedding_size": weights.embedding_size, "classes": weights.classes}
+        options |= {"image_size": weights.image_size, "preprocessing": weights.preprocessing}
+        options["notes"] = f"Origin: {weights.origin}"
         source = _SOURCES[name]
-        values["sha256"] = {source: _SHA256[source]} if source in _SHA256 else {}
-    values |= {key: value for key, value in said.items() if key != "published"}
+        options["sha256"] = {source: _SHA256[source]} if source in _SHA256 else {}
+    options |= {key: option for key, option in value.items() if key != "published"}
     for key in ("parts", "formats"):
-        if key in values:
-            values[key] = tuple(values[key])
-    published = said.get("published")
+        if key in options:
+            options[key] = tuple(options[key])
+    published = value.get("published")
     return ModelRecipe(
-        **{"sha256": {}, **values},
+        **{"sha256": {}, **options},
         published=Published(**published) if published else None,
     )
 
 
-def _named(place: Place) -> str:
-    """A path as it would be written, with a colon; nothing for the top."""
+def _path(path: KeyPath) -> str:
+    """Return a key path as text, with indices from 1."""
     text = ""
-    for part in place:
+    for part in path:
         text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
-    return f"{text}: " if text else ""
+    return text

@@ -75,7 +75,7 @@ def test_another_release_than_was_asked_for_is_not_published(
     small_release: Path, tmp_path: Path
 ) -> None:
     options = CheckOptions(manifest_sha256="0" * 64)
-    with pytest.raises(CheckFailedError, match="another release"):
+    with pytest.raises(CheckFailedError, match="not the release"):
         publish(small_release, str(tmp_path / "published"), options, Progress())
     assert not (tmp_path / "published").exists()
 
@@ -150,9 +150,9 @@ def test_what_is_fetched_is_what_the_manifest_names(small_release: Path, tmp_pat
         folder = tmp_path / f"b{number}"
         with pytest.raises(CheckFailedError) as error:
             fetched(Altering(small_release, same, [name]), folder)
-        assert f"{name}: no file of this release" in str(error.value)
+        assert f"{name}: not a file of this release" in str(error.value)
         assert [path.name for path in folder.iterdir()] == [MANIFEST]
-    with pytest.raises(AbsentError, match="no release of ours"):
+    with pytest.raises(AbsentError, match="holds no release"):
         fetched(Altering(tmp_path / "a" / "..", same, ()), tmp_path / "c")
 
 
@@ -178,7 +178,7 @@ def test_another_release_than_was_asked_for_is_not_downloaded(
 ) -> None:
     options = CheckOptions(manifest_sha256="0" * 64)
     (tmp_path / "a").mkdir()
-    with pytest.raises(CheckFailedError, match="another release"):
+    with pytest.raises(CheckFailedError, match="not the release"):
         fetch(FolderChannel(str(small_release)), tmp_path / "a", options, Progress())
     assert [path.name for path in (tmp_path / "a").iterdir()] == [MANIFEST]
 
@@ -225,5 +225,5 @@ def test_a_channel_that_loses_or_swaps_the_unnamed_files_is_noticed(
             path.write_bytes(path.read_bytes().replace(b"local", b"other"))
 
     monkeypatch.setattr("facenet_release.publish.open_channel", Swapping)
-    with pytest.raises(ChannelError, match="not what was sent"):
+    with pytest.raises(ChannelError, match="differ from the files sent"):
         publish(small_release, str(tmp_path / "published"), NOTHING, Progress())

@@ -22,7 +22,7 @@ pytest.importorskip("model_signing", reason='pip install "facenet-parity[release
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from publishing import Tiny, write_keys
 
-from facenet_common.errors import UsageError
+from facenet_common.errors import MissingPackageError, UsageError
 from facenet_release import signing
 from facenet_release.documents.manifest import PROVENANCE, SIGNATURE
 from facenet_release.errors import CheckFailedError, ReleaseError
@@ -123,10 +123,10 @@ def test_links_and_pipes_are_refused(signed: Path, keys: tuple[Path, Path]) -> N
     weights = signed / "pnet.pt"
     weights.rename(signed.parent / "elsewhere.pt")
     weights.symlink_to(signed.parent / "elsewhere.pt")
-    assert findings(signed, keys[1]) == ["pnet.pt: no plain file"]
+    assert findings(signed, keys[1]) == ["pnet.pt: not a regular file"]
     weights.unlink()
     os.mkfifo(weights)
-    assert findings(signed, keys[1]) == ["pnet.pt: no plain file"]
+    assert findings(signed, keys[1]) == ["pnet.pt: not a regular file"]
 
 
 def test_another_key_is_another_key(signed: Path, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_forger_who_names_the_right_key(
     sign(signed, write_keys(tmp_path, name="own"))
     edit(signed, lambda bundle: bundle["verificationMaterial"]["publicKey"].update(hint))
     assert findings(signed, keys[1]) == [
-        "the signature is not this key's: it was altered, or forged"
+        "the signature is not by this key: it was altered or forged"
     ]
 
 
@@ -166,7 +166,7 @@ def test_a_payload_that_was_altered(signed: Path, keys: tuple[Path, Path]) -> No
     row["digest"] = hashlib.sha256(b"malicious").hexdigest()
     edit(signed, lambda bundle: bundle["dsseEnvelope"].update(payload=repack(payload)))
     assert findings(signed, keys[1]) == [
-        "the signature is not this key's: it was altered, or forged"
+        "the signature is not by this key: it was altered or forged"
     ]
 
 
@@ -180,7 +180,7 @@ def test_a_signature_that_leaves_files_out(signed: Path, keys: tuple[Path, Path]
         signed, signed / SIGNATURE
     )
     (found,) = findings(signed, keys[1])
-    assert "need not cover all files" in found
+    assert "may not cover all files" in found
     assert "pnet.pt" in found
 
 
@@ -215,7 +215,7 @@ def test_a_signature_that_was_altered(
 def test_another_kind_of_payload(field: str, signed: Path, keys: tuple[Path, Path]) -> None:
     payload = payload_of(signed) | {field: "https://model_signing/Digests/v0.1"}
     edit(signed, lambda bundle: bundle["dsseEnvelope"].update(payload=repack(payload)))
-    assert "need not cover all files" in findings(signed, keys[1])[0]
+    assert "may not cover all files" in findings(signed, keys[1])[0]
 
 
 @pytest.mark.parametrize(
@@ -239,9 +239,9 @@ def test_every_cut_is_found(signed: Path, keys: tuple[Path, Path]) -> None:
 
 def test_no_signature_is_no_signature(signed: Path, keys: tuple[Path, Path]) -> None:
     (signed / SIGNATURE).rename(signed.parent / SIGNATURE)
-    assert findings(signed, keys[1]) == ["there is no signature"]
+    assert findings(signed, keys[1]) == ["the signature is missing"]
     (signed / SIGNATURE).symlink_to(signed.parent / SIGNATURE)
-    assert findings(signed, keys[1]) == ["the signature is no plain file"]
+    assert findings(signed, keys[1]) == ["the signature is not a regular file"]
 
 
 def wrong_key(folder: Path, private: Path, secret: bytes | None = None) -> str:
@@ -271,7 +271,7 @@ def test_keys_of_other_kinds(signed: Path, tmp_path: Path) -> None:
     ):
         private = write_keys(tmp_path, key, name=name)
         said = (wrong_key(signed, private), wrong_public(signed, private.with_suffix(".pub")))
-        assert all("of a kind that can't be used" in text and "P-256" in text for text in said)
+        assert all("has an unsupported type" in text and "P-256" in text for text in said)
         assert all(name in text.lower() for text in said)
 
 
@@ -287,9 +287,9 @@ def test_files_that_are_no_keys(signed: Path, keys: tuple[Path, Path], tmp_path:
     assert "a private key" in wrong_public(signed, private)
     assert "BEGIN PUBLIC KEY" in wrong_key(signed, public)
     (tmp_path / "cut").write_bytes(private.read_bytes()[:90])
-    assert "no private key" in wrong_key(signed, tmp_path / "cut")
+    assert "is not a private key" in wrong_key(signed, tmp_path / "cut")
     (tmp_path / "large").write_bytes(private.read_bytes() + b"\n" * (1 << 20))
-    assert "no private key" in wrong_key(signed, tmp_path / "large")
+    assert "is not a private key" in wrong_key(signed, tmp_path / "large")
 
 
 def test_encrypted_keys(signed: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
@@ -314,7 +314,7 @@ def test_what_can_not_be_signed(signed: Path, keys: tuple[Path, Path], tmp_path:
         sign(signed, keys[0])
     assert (signed / SIGNATURE).read_bytes() == before
     for call in (sign, verify):
-        with pytest.raises(UsageError, match="no such folder"):
+        with pytest.raises(UsageError, match="folder does not exist"):
             call(tmp_path / "absent", keys[0])
 
 
@@ -329,7 +329,7 @@ def test_the_library_is_loaded_late_and_named_if_absent(
     assert done.stdout == "[]\n"
     for module, call, key in (("signing", sign, keys[0]), ("verifying", verify, keys[1])):
         monkeypatch.setitem(sys.modules, f"model_signing.{module}", None)
-        with pytest.raises(ReleaseError, match=r"facenet-parity\[release\]"):
+        with pytest.raises(MissingPackageError, match=r"facenet-parity\[release\]"):
             call(signed, key)
 
 

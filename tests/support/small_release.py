@@ -22,13 +22,15 @@ from converter.rules import Rule
 from converter.sources import open_source
 from facenet_common.errors import FacenetError
 from facenet_common.hashing import sha256_file
+from facenet_release.building.assemble import builder_of
 from facenet_release.building.build import build
-from facenet_release.building.builder import builder_of
-from facenet_release.building.job import Job
-from facenet_release.building.workers import Done, Told
+from facenet_release.building.job import Job, JobResult
+from facenet_release.building.workers import FinishedJob, OnProgress
+from facenet_release.checking.check import CheckOptions, check
 from facenet_release.documents.attestations import provenance
 from facenet_release.documents.manifest import MANIFEST, PROVENANCE, SUMS, File, Manifest, parse
 from facenet_release.documents.recipe import Recipe, read
+from facenet_release.errors import CheckFailedError
 from support.fakes import mtcnn_npy
 
 NETS = {"pnet": ("det1.npy", PNET), "rnet": ("det2.npy", RNET), "onet": ("det3.npy", ONET)}
@@ -107,14 +109,17 @@ def write_all(folder: Path) -> dict[str, str]:
     return sources
 
 
-def run_here(jobs: Sequence[Job], processes: int, logs: Path, told: Told) -> list[Done]:  # noqa: ARG001 # stands in for workers.run
-    """The jobs one after another, in this process, which has imported what they need already."""
-    names = [job.input.model.name for job in jobs]
-    said = [
-        job.run(lambda text, minor=False, name=name: told(name, text, minor))
-        for name, job in zip(names, jobs, strict=True)
-    ]
-    return [Done(result, 0.0) for result in said]
+def run_here(
+    jobs: Sequence[Job], processes: int, logs: Path, on_progress: OnProgress
+) -> list[FinishedJob]:
+    """Run jobs one after another, in this process, which has imported their libraries already."""
+    del processes, logs
+
+    def run(job: Job) -> JobResult:
+        name = job.input.model.name
+        return job.run(lambda task, minor=False: on_progress(name, task, minor))
+
+    return [FinishedJob(run(job), 0.0) for job in jobs]
 
 
 @pytest.fixture(scope="session")
@@ -139,7 +144,7 @@ def release_copy(small_release: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds run in this process."""
-    monkeypatch.setattr("facenet_release.building.build.run", run_here)
+    monkeypatch.setattr("facenet_release.building.build.run_jobs", run_here)
 
 
 @pytest.fixture
@@ -172,6 +177,14 @@ def reseal(folder: Path, edit: Callable[[Manifest], Manifest] = lambda manifest:
         manifest, sha256, started=now, finished=now, builder=builder_of({}), versions={}
     )
     (folder / PROVENANCE).write_bytes(statement)
+
+
+def findings(folder: Path, options: CheckOptions = CheckOptions()) -> str:  # noqa: B008 # frozen
+    """Return the findings of a check that must fail, one on a line."""
+    with pytest.raises(CheckFailedError) as error:
+        check(folder, options)
+    assert error.value.exit_code == 1
+    return "\n".join(error.value.findings)
 
 
 def recipe_of(folder: Path, text: str) -> Recipe:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +14,14 @@ from typing import Any
 
 import pytest
 from support import release_data as data
+from support.absent import run_without
 from support.pages import fenced
 
 pytest.importorskip("jinja2", reason='templates: pip install "facenet-parity[release]"')
 pytest.importorskip("rfc8785", reason='canonical JSON: pip install "facenet-parity[release]"')
 
-from facenet_release.documents import cards
 from facenet_release.documents.cards import model_card, release_readme
 from facenet_release.documents.manifest import MANIFEST, SUMS, Manifest, Model
-from facenet_release.errors import ReleaseError
 
 HOSTILE = (
     "<script>alert(1)</script> ![x](http://e.example/x.png) [click](javascript:alert(1))\n\n"
@@ -51,8 +50,8 @@ def test_a_card_says_what_was_measured() -> None:
     assert "| weights | tensors that differ in any bit = 0 | 0 | passed |" in said
     assert "| task | not applied | - | skipped |" in said
     files = "`pnet.onnx`, `pnet.pt`, `pnet.safetensors`"
-    assert f"`pnet.parity.json`, about {files}: passed." in said
-    assert "likeness to the original, not accuracy" in said
+    assert f"`pnet.parity.json`, for {files}: passed." in said
+    assert "They are not accuracy" in said
     assert f"{data.sha256(b'pnet.pt')}  pnet.pt" in said
     assert f"{'1' * 64}  pnet.safetensors" in said
     assert f"| `det1.npy` | 27,368 | `{data.sha256(b'det1')}` |" in said
@@ -261,14 +260,17 @@ def test_snippets_of_unfit_files_fail(weights: Path, monkeypatch: pytest.MonkeyP
         run(block, weights, monkeypatch)
 
 
-def test_jinja_that_is_absent_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "jinja2", None)
-    cards._environment.cache_clear()
-    try:
-        with pytest.raises(ReleaseError, match=r"facenet-parity\[release\]"):
-            card()
-    finally:
-        cards._environment.cache_clear()
+def test_jinja_that_is_absent_is_named() -> None:
+    code = """
+        from facenet_release.documents.cards import model_card
+        from support import release_data as data
+
+        model_card(data.PNET, data.manifest(data.PNET), data.evidence())
+    """
+    tests = str(Path(__file__).parents[1])
+    path = os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")])
+    done = run_without({"jinja2"}, code, env=os.environ | {"PYTHONPATH": path})
+    assert "MissingPackageError: a model card needs jinja2" in done.stderr
 
 
 def test_a_name_that_is_missing_is_an_error() -> None:

@@ -16,13 +16,13 @@ pytest.importorskip("cyclonedx", reason='the schema: pip install "facenet-parity
 
 from cyclonedx import exception
 
-from facenet_release.documents.bom import bom, check_bom
+from facenet_common.errors import MissingPackageError
+from facenet_release.documents.bom import bill_of_materials, check_bom
 from facenet_release.documents.manifest import Manifest
-from facenet_release.errors import ReleaseError
 
 
 def made(manifest: Manifest | None = None) -> bytes:
-    return bom(manifest or data.manifest(), data.evidence())
+    return bill_of_materials(manifest or data.manifest(), data.evidence())
 
 
 def edited(change: Callable[[dict[str, Any]], object]) -> list[str]:
@@ -85,7 +85,7 @@ def test_references_lead_somewhere_and_are_unique() -> None:
 def test_a_licence_of_any_words_is_valid() -> None:
     wordy = replace(data.PNET, licence="see <there> & \u2028 ask", training_set="", notes="")
     manifest = data.manifest(wordy)
-    assert check_bom(bom(manifest, data.evidence()), manifest) == []
+    assert check_bom(bill_of_materials(manifest, data.evidence()), manifest) == []
 
 
 FACE, SHA = "face", "hashes"
@@ -99,23 +99,29 @@ FACE, SHA = "face", "hashes"
         (lambda d: d["components"][0].update(type="model"), "schema: $.components[0].type"),
         (lambda d: d["components"][0].update(hashes=[{}]), "schema:"),
         (lambda d: d.update(serialNumber="1"), "schema: $.serialNumber"),
-        (lambda d: d.update(specVersion="1.7"), "specVersion: not '1.6'"),
+        (lambda d: d.update(specVersion="1.7"), "specVersion: expected '1.6'"),
         (lambda d: d["metadata"]["component"].update(version="v2"), "metadata.component.version"),
         (lambda d: d.pop("metadata"), "metadata.component.name"),
         (lambda d: d["components"].pop(0), "face: the model is missing"),
-        (lambda d: d["components"].append(d["components"][0] | {"name": "x"}), "x: no model of"),
-        (lambda d: d["components"].append(d["components"][0] | {"version": "0"}), "there twice"),
+        (lambda d: d["components"].append(d["components"][0] | {"name": "x"}), "x: not a model of"),
+        (lambda d: d["components"].append(d["components"][0] | {"version": "0"}), "listed twice"),
         (lambda d: d["components"][0]["components"].pop(0), "face.pt is missing"),
         (lambda d: d["components"][0].pop("components"), "face.pt is missing"),
-        (lambda d: d["components"][0]["components"][0].update(name="x"), "x is no file of this"),
-        (lambda d: d["components"][0]["components"][0].update(name="pnet.pt"), "pnet.pt is no"),
+        (lambda d: d["components"][0]["components"][0].update(name="x"), "x is not a file of"),
+        (
+            lambda d: d["components"][0]["components"][0].update(name="pnet.pt"),
+            "pnet.pt is not a",
+        ),
         (
             lambda d: d["components"][0]["components"][0].update(
                 hashes=[{"alg": "SHA-256", "content": "0" * 64}]
             ),
-            "face.pt has another SHA-256",
+            "face.pt: the SHA-256 differs",
         ),
-        (lambda d: d["components"][0]["components"][0].pop("hashes"), "another SHA-256"),
+        (
+            lambda d: d["components"][0]["components"][0].pop("hashes"),
+            "face.pt: the SHA-256 differs",
+        ),
     ],
 )
 def test_what_is_wrong_is_found(change: Callable[[dict[str, Any]], object], found: str) -> None:
@@ -153,12 +159,12 @@ def test_nesting_does_not_bring_it_down() -> None:
 def test_an_absent_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "cyclonedx.validation.json", None)
-        with pytest.raises(ReleaseError, match=r"facenet-parity\[release\]"):
+        with pytest.raises(MissingPackageError, match=r"facenet-parity\[release\]"):
             check_bom(made(), data.manifest())
 
     def lacking(*_: object, **__: object) -> None:  # what it does without [json-validation]
         raise exception.MissingOptionalDependencyException("jsonschema")
 
     monkeypatch.setattr("cyclonedx.validation.json.JsonStrictValidator.validate_str", lacking)
-    with pytest.raises(ReleaseError, match=r"facenet-parity\[release\]"):
+    with pytest.raises(MissingPackageError, match=r"facenet-parity\[release\]"):
         check_bom(made(), data.manifest())
