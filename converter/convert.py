@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,8 +35,22 @@ class ParityResult(Protocol):
     def summary(self) -> str: ...
 
 
-OnProgress = Callable[[str], None]
-ParityHook = Callable[[Mapping[str, object], OnProgress], ParityResult]
+class ParityHook(Protocol):
+    """Runs a TensorFlow source and the PyTorch weights made of it, and compares their outputs.
+
+    `checkpoint` and `step` name the source as the request does. `weights` is the file as written,
+    under a temporary name; `output` is its final name.
+    """
+
+    def __call__(
+        self,
+        checkpoint: str,
+        weights: Path,
+        *,
+        step: int | None,
+        output: Path,
+        progress: Progress,
+    ) -> ParityResult: ...
 
 
 @dataclass(frozen=True)
@@ -233,16 +247,11 @@ def _check_direction(request: Request, catalog: Catalog, writer: Writer) -> None
 
 def _run_parity(job: _Job, hook: ParityHook, partial: Path) -> ParityResult:
     result = hook(
-        {
-            "weights": partial,
-            "weights_format": "torch" if job.writer.FORMAT == "torch-zip" else job.writer.FORMAT,
-            "architecture": job.plan.architecture.name,
-            "dims": dict(job.plan.dims),
-            "source_format": job.catalog.format,
-            "source": job.source.path,
-            "graph": job.source.graph if job.catalog.format == bundle.FORMAT else None,
-        },
-        job.progress.note,
+        job.request.checkpoint,
+        partial,
+        step=job.request.step,
+        output=job.out,
+        progress=job.progress,
     )
     if not result.passed:
         raise ParityFailedError(

@@ -11,7 +11,7 @@ from converter import __version__
 from converter.dtypes import DType
 from converter.plan import Edge, Plan, target_dtype
 
-SCHEMA = "facenet-parity/receipt/2"
+SCHEMA = "facenet-parity/receipt/3"
 
 
 @dataclass(frozen=True)

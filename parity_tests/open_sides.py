@@ -36,11 +36,13 @@ class FeedOptions:
         count: Images of each kind of noise.
         seed: Seed of the noise.
         images: A folder of face images to add.
+        kinds: Names of the feeds to keep, see `parity_tests.feeds.standard_feeds`; None: all.
     """
 
     count: int | None = None
     seed: int | None = None
     images: Path | None = None
+    kinds: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,8 @@ def require_unrounded(reference: Reference, candidate: Candidate) -> None:
 def _feeds(architecture: str, options: FeedOptions) -> tuple[Feed, ...]:
     seed = {} if options.seed is None else {"seed": options.seed}
     feeds = standard_feeds(architecture, options.count or COUNT, **seed)
+    if options.kinds is not None:
+        feeds = tuple(feed for feed in feeds if feed.name in options.kinds)
     if options.images is None:
         return feeds
     known = ARCHITECTURES[architecture]

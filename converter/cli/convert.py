@@ -117,7 +117,7 @@ def _parity_hook() -> ParityHook:
     from importlib.metadata import entry_points
 
     gc.enable()  # running networks is not a short command
-    for point in entry_points(group="facenet.hooks", name="first_parity"):
+    for point in entry_points(group="facenet.hooks", name="verify"):
         return cast("ParityHook", point.load())
     raise UsageError(
         "--verify needs the package parity_tests, which is not installed",

@@ -36,8 +36,7 @@ class CandidateRunner:
         compile: Run the model through ``torch.compile``. `model` remains the uncompiled one.
 
     Entering loads the weights strictly. It raises `ParityError` if they can't be read or do not
-    fit, and `UsageError` if torch has no such device. Afterwards `dtypes` names the floating-point
-    types of the file, sorted; all tensors are converted to `dtype`.
+    fit, and `UsageError` if torch has no such device. All tensors are converted to `dtype`.
 
     Example:
         >>> with CandidateRunner(Path("pnet.pt"), "torch", "pnet", {}) as runner:
@@ -57,7 +56,6 @@ class CandidateRunner:
         if dtype not in DTYPES:
             raise ParityError(f"a candidate runs in {', '.join(DTYPES)}, not in {dtype!r}")
         self.name = weights.name
-        self.dtypes: tuple[str, ...] = ()
         self._weights = weights
         self._format = weights_format
         self._architecture = architecture
@@ -73,9 +71,6 @@ class CandidateRunner:
         require_device(self._device)
         state = _load(self._weights, self._format)
         floating = {key: value for key, value in state.items() if value.is_floating_point()}
-        self.dtypes = tuple(
-            sorted({str(v.dtype).removeprefix("torch.") for v in floating.values()})
-        )
         dtype = getattr(torch(), self._dtype)
         state |= {key: value.to(dtype) for key, value in floating.items()}
         self._model = network(self._architecture, self._dims, state).to(self._device)

@@ -26,7 +26,7 @@ def test_convert_json_is_a_whole_receipt(pnet_folder: Path, tmp_path: Path) -> N
     out = tmp_path / "pnet.safetensors"
     result = run("convert", "--checkpoint", pnet_folder, "--out", out, "--json")
     receipt = json.loads(result.stdout)
-    assert receipt["schema"] == "facenet-parity/receipt/2"
+    assert receipt["schema"] == "facenet-parity/receipt/3"
     assert receipt["architecture"] == "pnet"
     assert receipt["output"]["files"][0]["size"] == out.stat().st_size
     assert len(receipt["mapped"]) == 13
