@@ -57,7 +57,7 @@ def check_dropped(dropped: Dropped) -> None:
         raise ValueCheckError(
             "TensorFlow assumes a constant instead of this tensor, and its values differ from it",
             tensor=dropped.source.name,
-            expected=f"{dropped.only_if} everywhere ({dropped.reason})",
+            expected=f"{dropped.only_if} everywhere: {dropped.reason}",
             found=f"another value at index {list(index)}; {int(differs.sum())} such values in all",
             next_step="fold the scale into the convolution before it, then convert",
         )

@@ -111,8 +111,10 @@ class Receipt:
             lines.append(_row("SHA-256", self.output_files[0].sha256))
         lines.append(_row("digest", f"{self.digest} (tensors)"))
         lines.append(_row("mapped", f"{len(plan.edges)} tensors{self._layouts()}"))
-        lines += _counted("added", Counter(fill.row.reason for fill in plan.fills))
-        lines += _counted("dropped", Counter(drop.reason for drop in plan.dropped))
+        added = Counter(fill.row.reason for fill in plan.fills)
+        dropped = Counter(drop.reason for drop in plan.dropped)
+        lines += _rows("added", [f"{count} {reason}" for reason, count in added.items()])
+        lines += _rows("dropped", [f"{count} x {reason}" for reason, count in dropped.items()])
         lines += [_row("note", note) for note in plan.notes]
         values = self._values("identical to the source, bit for bit")
         lines.append(_row("checked", f"read back and mapped back: {values}"))
@@ -144,9 +146,9 @@ def _edge(edge: Edge) -> dict[str, object]:
     }
 
 
-def _counted(label: str, reasons: Counter[str]) -> list[str]:
-    rows = [f"{count} x {reason}" for reason, count in reasons.items()]
-    return [_row(label if not number else "", row) for number, row in enumerate(rows)]
+def _rows(label: str, values: list[str]) -> list[str]:
+    """Return one row for each value; the first has the label."""
+    return [_row("" if number else label, value) for number, value in enumerate(values)]
 
 
 def _row(label: str, value: str) -> str:

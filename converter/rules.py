@@ -17,7 +17,21 @@ Dim = int | str  # a size, or the name of one that the checkpoint decides ("embe
 
 @dataclass(frozen=True)
 class Rule:
-    """TensorFlow's `source`, of `shape`, becomes PyTorch's `target` through `layout`."""
+    """TensorFlow's `source` corresponds to PyTorch's `target`.
+
+    Args:
+        source: The name in TensorFlow.
+        target: The name in PyTorch's state_dict.
+        layout: The order of PyTorch's axes.
+        shape: The shape in TensorFlow; a name stands for a size that the checkpoint decides.
+        part: The part of the network.
+
+    Example:
+        >>> from converter.layouts import HWIO_TO_OIHW
+        >>> rule = Rule("conv1/weights", "conv1.weight", HWIO_TO_OIHW, (3, 3, 3, 10))
+        >>> rule.target_shape
+        (10, 3, 3, 3)
+    """
 
     source: str
     target: str
@@ -34,10 +48,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Synthesize:
-    """PyTorch's `target` has no counterpart in TensorFlow: every element is `value`.
+    """PyTorch's `target` has no counterpart in TensorFlow: it is added, with `value` everywhere.
 
-    On the way back it is dropped: with `binding`, only if it still holds `value` everywhere,
-    because the TensorFlow graph computes as if it did; else whatever it holds.
+    A conversion to TensorFlow drops it. With `binding`, every element must still be `value`, which
+    the TensorFlow graph assumes; otherwise its values do not matter.
     """
 
     target: str
@@ -51,7 +65,7 @@ class Synthesize:
 
 @dataclass(frozen=True)
 class Drop:
-    """TensorFlow's `source` has no counterpart in PyTorch and is left behind, for `reason`.
+    """TensorFlow's `source` has no counterpart in PyTorch: it is dropped, for `reason`.
 
     ``{variable}`` stands for each mapped TensorFlow name in turn.
     """

@@ -30,7 +30,7 @@ COUNT = 5  # images of noise, as in facenet-pytorch's own comparison
 
 @dataclass(frozen=True)
 class FeedOptions:
-    """Which images to feed. All are None for a recorded reference, which contains its images.
+    """Options that choose the images; all None for a recorded reference, which contains its own.
 
     Attributes:
         count: Images of each kind of noise.

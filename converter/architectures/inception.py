@@ -15,8 +15,8 @@ from converter.dtypes import INT64
 from converter.layouts import AS_IS, HWIO_TO_OIHW
 from converter.rules import Dim, Row, Rule, Synthesize
 
-_NO_GAMMA = "the original's batch normalisation has no scale (gamma): it computes as if it were 1"
-_NO_COUNT = "PyTorch's count of training batches; not used in inference"
+_NO_GAMMA = "batch-norm scales of 1 (the original has none)"
+_NO_COUNT = "batch counters of 0 (PyTorch counts training batches; inference ignores them)"
 
 
 class Conv(NamedTuple):

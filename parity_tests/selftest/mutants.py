@@ -236,7 +236,7 @@ def endings(model: Any, effects: Mapping[str, Tensor]) -> Iterator[Mutant]:
         yield Mutant("ending", ("",), "L2 epsilon 1e-12 for 1e-5", change)
     elif dense:
         for what, form in _FLATTENINGS.items():
-            change = _constant(namespace, {"_flatten_columns": form})
+            change = _constant(namespace, {"flatten_columns": form})
             yield Mutant("ending", (dense[0],), what, change)
 
 

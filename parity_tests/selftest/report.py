@@ -51,7 +51,7 @@ def text(outcomes: Sequence[Outcome], *, partial: bool = False) -> str:
     rows = [heads, *map(_cells, (_row(k, m) for k, m in _kinds(outcomes)))]
     rows.append(_cells(_row("total", outcomes)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
-    verdict = f"{word}: {killed} of {len(outcomes)} defects were noticed"
+    verdict = f"{word}: {killed} of {len(outcomes)} defects were found"
     unchanged = sum(outcome.equivalent for outcome in outcomes)
     if unchanged:
         verdict += f"; {unchanged} {'changes' if unchanged == 1 else 'change'} nothing"
@@ -59,7 +59,10 @@ def text(outcomes: Sequence[Outcome], *, partial: bool = False) -> str:
     for row in rows:
         first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         lines.append("  ".join((first.strip().ljust(widths[0]), *rest)))
-    lines += ["", "A gate's column counts what it kills alone. Named: the layer, by its numbers."]
+    lines += [
+        "",
+        "Columns of gates: defects found by that gate alone. named: layers found by their numbers.",
+    ]
     lines += _survivors(outcomes)
     return "\n".join(lines) + "\n"
 
@@ -68,7 +71,7 @@ def _survivors(outcomes: Sequence[Outcome]) -> Iterator[str]:
     living = [outcome for outcome in outcomes if "float64" not in outcome.killed_by]
     if living:
         yield ""
-        yield f"{len(living)} that the float64 gate alone lets live:"
+        yield f"{len(living)} that the float64 gate does not find:"
     for outcome in living[:SHOWN]:
         by = "" if outcome.equivalent else "; killed by "
         by += by and (", ".join(outcome.killed_by) or "NOTHING")

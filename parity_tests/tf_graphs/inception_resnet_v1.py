@@ -197,7 +197,7 @@ def inference_graph(embedding_size: int, classes: int = 0, size: int = IMAGE_SIZ
 
 
 class _Graph:
-    """A `parity_tests.tf_graphs.network.NetworkGraph`."""
+    """Implements `parity_tests.tf_graphs.network.NetworkGraph`."""
 
     name = "inception_resnet_v1"
     images = ("input", "image_batch")  # facenet.py feeds the first; old graphs have only the second

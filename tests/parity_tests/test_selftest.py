@@ -84,7 +84,7 @@ def test_some_mutants_of_inception_resnet(pair: tuple[Path, Path], tmp_path: Pat
     report = tmp_path / "selftest.json"
     result = run(*pair, "--self-test", "--mutants", 25, "--json", report)
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("PASSED: 25 of 25 defects were noticed")
+    assert result.stdout.startswith("PASSED: 25 of 25 defects were found")
     found = json.loads(report.read_text())
     assert found["schema"] == "facenet-parity/self-test/2"
     assert found["total"]["mutants"] == found["total"]["killed"] == 25
@@ -116,7 +116,7 @@ def test_a_defect_that_changes_nothing_is_said_to_be_one(pair: tuple[Path, Path]
     other = replace(found, what="a", killed_by=("float64",), equivalent=False)
     assert passed([found, other])
     said = text([found, other])
-    assert said.startswith("PASSED: 1 of 2 defects were noticed; 1 changes nothing\n")
+    assert said.startswith("PASSED: 1 of 2 defects were found; 1 changes nothing\n")
     assert "L2 epsilon 1e-12 for 1e-5: the layer's output is the same in every bit\n" in said
     assert to_json([found, other])["total"]["equivalent"] == 1
 
