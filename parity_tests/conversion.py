@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from converter.architectures import ARCHITECTURES
 from facenet_common.errors import ParityError
 from facenet_common.progress import Progress
 from parity_tests.frameworks import tensorflow, torch
@@ -45,7 +46,7 @@ class ConversionParity:
         report = self.report
         distances = [distance for _, distance, _ in report.embeddings]
         near = sum(distance < FLOAT32_TOLERANCE for distance in distances)
-        what = "embeddings" if report.architecture == "inception_resnet_v1" else "answers"
+        what = "embeddings" if ARCHITECTURES[report.architecture].is_embedding else "answers"
         parts = [
             f"{'passed' if self.passed else 'FAILED'}: {near} of {len(distances)} {what} closer "
             f"than {FLOAT32_TOLERANCE:g} (L2), the farthest {np.max(distances):.3g}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +240,19 @@ def test_it_is_exported_and_the_export_verified(
     assert found.shape == (2, SIZE)
     result = run(verify_command, checkpoint, out)
     assert result.exit_code == 0, result.output
+
+
+@pytest.mark.usefixtures("registered")
+def test_its_card_comes_from_its_record() -> None:
+    pytest.importorskip("jinja2", reason='pip install "facenet-parity[release]"')
+    pytest.importorskip("rfc8785", reason='pip install "facenet-parity[release]"')
+    from support import release_data as data
+
+    from facenet_release.documents.cards import model_card, release_readme
+
+    model = replace(data.FACE, architecture="TinyNet", embedding_size=SIZE)
+    manifest = data.manifest(model)
+    card = model_card(model, manifest, data.evidence())
+    assert TINY.card.summary in card
+    assert f"TinyNet(embedding_size={SIZE}).eval()" in card
+    assert '"tiny"' in release_readme(manifest, data.evidence())

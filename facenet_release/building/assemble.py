@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from converter import __version__
+from converter.architectures import ARCHITECTURES
 from facenet_common.atomic import remove, write_file
 from facenet_common.hashing import sha256_file
 from facenet_common.installed import versions_of
@@ -41,7 +42,6 @@ from facenet_release.documents.manifest import (
     card_file,
     model_files,
 )
-from facenet_release.documents.model_facts import CLASSES
 from facenet_release.documents.recipe import Recipe
 
 SOFTWARE = f"facenet-parity {__version__}"
@@ -148,7 +148,7 @@ def _model(result: JobResult) -> Model:
     main = next(made for made in result.files if made.output == result.input.main)
     return Model(
         name=recipe.name,
-        architecture=CLASSES[result.input.architecture],
+        architecture=ARCHITECTURES[result.input.architecture].class_name,
         embedding_size=result.input.dims.get("embedding"),
         classes=result.input.dims.get("classes"),
         image_size=recipe.image_size,

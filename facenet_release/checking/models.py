@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from converter.architectures import ARCHITECTURES
 from converter.digest import Digest, tensor_sha256
 from converter.plan import make_plan
 from converter.sources import open_source
@@ -21,7 +22,6 @@ from facenet_release.documents.manifest import (
     conversion_file,
     judged_file,
 )
-from facenet_release.documents.model_facts import CLASSES
 from facenet_release.errors import CheckFailedError
 from parity_tests.model import ParityReport
 from parity_tests.report.json_document import from_json
@@ -106,14 +106,21 @@ class WeightFiles:
             return
         from parity_tests.candidate.onnx_runner import onnx_facts
 
-        architecture, dims = onnx_facts(self._folder / artifact.file)
+        architecture, dims = onnx_facts(self._folder / artifact.file, _architecture(model))
         yield from _check_network(model, artifact, architecture, dims)
+
+
+def _architecture(model: Model) -> str | None:
+    """Return the name of the architecture of a model's class."""
+    names = (name for name, a in ARCHITECTURES.items() if a.class_name == model.architecture)
+    return next(names, None)
 
 
 def _check_network(
     model: Model, artifact: Artifact, architecture: str, dims: Mapping[str, int]
 ) -> Iterator[str]:
-    found = CLASSES.get(architecture, one_line(architecture))
+    known = ARCHITECTURES.get(architecture)
+    found = known.class_name if known else one_line(architecture)
     if found != model.architecture:
         yield f"expected {model.architecture}, found {found}"
     # Every part has the embedding's size, but `features` has no classifier.

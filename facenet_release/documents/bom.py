@@ -155,7 +155,7 @@ def _sha256(component: Mapping[str, Any]) -> str | None:
 def _model(
     model: Model, manifest: Manifest, files: Mapping[str, File], reports: Mapping[str, Json]
 ) -> dict[str, Any]:
-    facts = model_facts.FACTS[model.architecture]
+    facts = model_facts.network_facts()[model.architecture]
     artifacts = {artifact.file: artifact for artifact in model.artifacts}
     nested = []
     for name in model.files():
@@ -185,7 +185,7 @@ def _model(
 
 
 def _card(model: Model, reports: Mapping[str, Json]) -> dict[str, Any]:
-    facts = model_facts.FACTS[model.architecture]
+    facts = model_facts.network_facts()[model.architecture]
     limits = [*facts.limits]
     if stated := model_facts.stated_lfw(model):
         limits.append(stated)

@@ -14,6 +14,7 @@ from importlib.resources import files as resources
 from typing import TYPE_CHECKING, Any
 
 from facenet_common.optional import require
+from facenet_models.weights.registry import DETECTOR
 from facenet_release.documents import model_facts
 from facenet_release.documents.attestations import Json
 from facenet_release.documents.manifest import README, Artifact, Manifest, Model, report_page
@@ -49,7 +50,7 @@ def model_card(model: Model, manifest: Manifest, reports: Mapping[str, Json]) ->
     return _render(
         "card.md",
         model=model,
-        facts=model_facts.FACTS[model.architecture],
+        facts=model_facts.network_facts()[model.architecture],
         risks=model_facts.RISKS,
         lfw=model_facts.stated_lfw(model),
         rows=rows,
@@ -77,7 +78,7 @@ def release_readme(manifest: Manifest, reports: Mapping[str, Json]) -> str:
         "readme.md",
         manifest=manifest,
         metadata=_metadata(manifest),
-        facts=model_facts.FACTS,
+        facts=model_facts.network_facts(),
         risks=model_facts.RISKS,
         reports={model.name: _reports(model, reports) for model in manifest.models},
         pages={name: _page(name, manifest) for name in reports},
@@ -108,7 +109,7 @@ def _classifiers(rows: Sequence[Artifact]) -> list[tuple[Artifact, Artifact]]:
 def _has_detector(models: Sequence[Model]) -> bool:
     """Return whether the release has MTCNN's three nets under the names that MTCNN looks for."""
     stems = {row.file.rpartition(".")[0] for model in models for row in model.artifacts}
-    return {"pnet", "rnet", "onet"} <= stems
+    return DETECTOR.keys() <= stems
 
 
 def _metadata(manifest: Manifest) -> dict[str, object]:
@@ -116,19 +117,16 @@ def _metadata(manifest: Manifest) -> dict[str, object]:
     licences = {_HUB_LICENCES.get(model.licence, "other") for model in manifest.models}
     licence = licences.pop() if len(licences) == 1 else "other"
     formats = {row.format for model in manifest.models for row in model.artifacts}
-    tasks = {model_facts.FACTS[model.architecture].task for model in manifest.models}
-    tags = {
-        "image-feature-extraction": ["facenet", "face-recognition"],
-        "object-detection": ["mtcnn", "face-detection"],
-    }
+    facts = model_facts.network_facts()
+    cards = sorted((facts[model.architecture] for model in manifest.models), key=lambda c: c.task)
     metadata: dict[str, object] = {"license": licence}
     if licence == "other":
         metadata |= {"license_name": "see-readme", "license_link": README}
     return metadata | {
         "library_name": "pytorch",
-        "pipeline_tag": min(tasks),
+        "pipeline_tag": cards[0].task,
         "tags": [
-            *(tag for task in sorted(tasks) for tag in tags[task]),
+            *dict.fromkeys(tag for card in cards for tag in card.tags),
             *sorted(formats & {"safetensors", "onnx"}),
         ],
     }

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from converter.architectures import ARCHITECTURES
 from facenet_models.weights import manifest as weights_manifest
 from facenet_release.documents.canonical_json import canonical, schema_validator
 from facenet_release.errors import CheckFailedError
@@ -254,6 +255,13 @@ def _inconsistencies(manifest: Manifest) -> list[str]:
         if folded[model.name.lower()] > 1
     ]
     problems += [f"{name}: a reserved name" for name in names if name in UNNAMED]
+    classes = [known.class_name for known in ARCHITECTURES.values()]
+    problems += [
+        f"{model.name}: expected an architecture among {', '.join(classes)}, "
+        f"found {model.architecture}"
+        for model in manifest.models
+        if model.architecture not in classes
+    ]
     if names != sorted(names):
         problems.append("files: not sorted by name")
     known = set(names)

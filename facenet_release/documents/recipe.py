@@ -41,21 +41,6 @@ PARTS = ("all", "features", "logits")
 FORMATS = ("pt", "safetensors")
 IMAGE_SIZE = (160, 160)  # pixels, of the published Inception-ResNet-v1 models
 
-# The source of each published model, by the model's name. Nobody published hashes of the two large
-# ones; the others are src/align/det*.npy of davidsandberg/facenet at 096ed77.
-_SOURCES = {
-    "20180402-114759-vggface2": "20180402-114759",
-    "20180408-102900-casia-webface": "20180408-102900",
-    "pnet": "det1.npy",
-    "rnet": "det2.npy",
-    "onet": "det3.npy",
-}
-_SHA256 = {
-    "det1.npy": "3285cf7a3de2651c5784cb9e32013f5919aae95fd1ed1bc371dd9691affb39af",
-    "det2.npy": "716b8b83e42476791c9096f14dbb09fefc88bf5c7ec876b1683f9acd52b3f39c",
-    "det3.npy": "396ead803d85d3443307ff8f45fb6aed2536579b415a4f4d4cb8f93ea6b1476a",
-}
-
 KeyPath = tuple[str | int, ...]  # keys and indices from 0, as in the errors of jsonschema
 
 
@@ -179,7 +164,7 @@ def _inconsistencies(models: list[Any]) -> list[tuple[KeyPath, str]]:
         if name.lower() in names:
             problems.append((("model", i, "name"), f"{name!r} is used twice"))
         names.append(name.lower())
-        if name in _SOURCES:
+        if published_weights(name) is not None:
             continue
         problems += [
             (("model", i), f"{key!r} is missing; only the published models have a default")
@@ -191,15 +176,15 @@ def _inconsistencies(models: list[Any]) -> list[tuple[KeyPath, str]]:
 
 def _model(value: Mapping[str, Any]) -> ModelRecipe:
     name = value["name"]
-    options: dict[str, Any] = {"source": _SOURCES.get(name)}
+    options: dict[str, Any] = {}
     weights = published_weights(name)
     if weights is not None:
         options |= {"training_set": weights.training_set, "licence": weights.licence}
         options |= {"embedding_size": weights.embedding_size, "classes": weights.classes}
         options |= {"image_size": weights.image_size, "preprocessing": weights.preprocessing}
         options["notes"] = f"Origin: {weights.origin}"
-        source = _SOURCES[name]
-        options["sha256"] = {source: _SHA256[source]} if source in _SHA256 else {}
+        options["source"] = weights.source
+        options["sha256"] = {weights.source: weights.source_sha256} if weights.source_sha256 else {}
     options |= {key: option for key, option in value.items() if key != "published"}
     for key in ("parts", "formats"):
         if key in options:

@@ -22,6 +22,7 @@ from converter.sources.mapped_file import MappedFile
 from facenet_release.checking.check import CheckOptions, check
 from facenet_release.checking.models import WeightFiles
 from facenet_release.documents.manifest import MANIFEST, Artifact, Manifest, parse
+from facenet_release.errors import CheckFailedError
 
 pytestmark = pytest.mark.tensorflow
 FINDING = {"layer": "conv1", "what": "differs", "expected": "", "found": ""}
@@ -221,13 +222,23 @@ def test_a_part_has_the_sizes_of_that_part(
     plan = SimpleNamespace(architecture=architecture, dims=dims)
     monkeypatch.setattr("facenet_release.checking.models.make_plan", lambda *_, **__: plan)
     monkeypatch.setattr(
-        "parity_tests.candidate.onnx_runner.onnx_facts", lambda _: (architecture.name, dims)
+        "parity_tests.candidate.onnx_runner.onnx_facts", lambda *_: (architecture.name, dims)
     )
     digest = write_weights(tmp_path / f"x.{format}", {"a": 1.0})
     artifact = Artifact(f"x.{format}", part, format, digest, "x")
     model = replace(data.FACE, embedding_size=128, classes=100, artifacts=(artifact,))
     found = WeightFiles(tmp_path).check(model, artifact)
     assert found == ([f"x.{format}: {finding}"] if finding else [])
+
+
+def test_an_unknown_architecture_is_refused(release_copy: Path) -> None:
+    def edit(manifest: Manifest) -> Manifest:
+        one, two = manifest.models
+        return replace(manifest, models=(one, replace(two, architecture="VGG16")))
+
+    reseal(release_copy, edit)
+    with pytest.raises(CheckFailedError, match=r"expected an architecture among .*, found VGG16"):
+        parse((release_copy / MANIFEST).read_bytes())
 
 
 def test_what_the_manifest_says_of_a_network_is_held_against_it(release_copy: Path) -> None:
