@@ -12,7 +12,7 @@ BATCH = 1 << 22  # bytes; most tensors of these networks are far smaller
 def batches(tensors: Sequence[TensorRef], size: int = BATCH) -> Iterator[list[TensorRef]]:
     """Yield `tensors` in order, in batches that end when they reach `size` bytes.
 
-    Example:
+    Examples:
         >>> from converter.demo import variables
         >>> [len(batch) for batch in batches(variables(embedding=4, classes=0), size=1 << 25)]
         [319, 100, 71]

@@ -25,7 +25,7 @@ class TensorRef:
             checksum first if the format has one (FormatError).
         check: Verify the checksum alone; by default `load` does it.
 
-    Example:
+    Examples:
         >>> from converter.dtypes import FLOAT32
         >>> import numpy as np
         >>> ref = TensorRef("conv1/biases", FLOAT32, (10,), lambda: np.zeros(10, "<f4"))
@@ -65,7 +65,7 @@ class Catalog(Mapping[str, TensorRef]):
         release: Called after each tensor with the number of bytes that were loaded; it may give
             memory pages back to the system.
 
-    Example:
+    Examples:
         >>> Catalog({}, format="torch-zip", naming="torch", files=())
         <Catalog torch-zip : 0 tensors>
     """

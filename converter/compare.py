@@ -25,7 +25,8 @@ class TensorDiff:
         name: The tensor's name.
         kind: The result.
         detail: More about it, for a person.
-        different, total: The number of elements that differ, and of all elements.
+        different: The number of elements that differ.
+        total: The number of all elements.
         max_abs: The greatest absolute difference; None if the type has none.
         max_ulp: The greatest difference in units in the last place, that is, in representable
             numbers between the two; None if the type is not floating-point.
@@ -68,7 +69,7 @@ def diff(a: Catalog, b: Catalog) -> Iterator[TensorDiff]:
         FormatError: A tensor is damaged.
         MappingError: The tensors have to be mapped, and don't fit their architecture.
 
-    Example:
+    Examples:
         >>> from converter.sources import open_source
         >>> def differing(one, other):
         ...     both = diff(open_source(one), open_source(other))

@@ -124,7 +124,7 @@ def convert(request: Request, progress: Progress | None = None) -> Receipt:
 
     On an error, nothing is written, and an existing output stays as it was.
 
-    Example:
+    Examples:
         >>> from tempfile import mkdtemp
         >>> from converter.demo import write_demo
         >>> folder = Path(mkdtemp())

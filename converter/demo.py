@@ -31,7 +31,7 @@ def value(name: str, shape: tuple[int, ...]) -> Array:
     activations neither vanish nor grow with depth. Variances are from 0.5 to 1.5, all others from
     -0.1 to 0.1.
 
-    Example:
+    Examples:
         >>> value("conv1/biases", (3,))
         array([-0.06210756,  0.00990595, -0.01439081], dtype=float32)
     """
@@ -50,7 +50,7 @@ def variables(embedding: int, classes: int) -> list[TensorRef]:
         embedding: The size of the embedding.
         classes: The number of classes; 0 leaves the classifier out.
 
-    Example:
+    Examples:
         >>> variables(embedding=128, classes=0)[0].shape
         (3, 3, 3, 32)
     """

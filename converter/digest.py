@@ -49,7 +49,7 @@ def digest(tensors: Mapping[str, TensorRef]) -> str:
     Raises:
         FormatError: A tensor is damaged.
 
-    Example:
+    Examples:
         >>> digest({})  # the SHA-256 of no bytes
         'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
     """

@@ -29,7 +29,7 @@ class DType:
         safetensors: The name in a safetensors header, or None.
         floating: Whether it is a floating-point type.
 
-    Example:
+    Examples:
         >>> BFLOAT16.itemsize, BFLOAT16.numpy
         (2, dtype('uint16'))
     """
@@ -99,7 +99,7 @@ BY_SAFETENSORS = {dtype.safetensors: dtype for dtype in DTYPES if dtype.safetens
 def as_bytes(array: Array) -> memoryview:
     """Return the array's bytes in C order; no copy is made of an array in C order.
 
-    Example:
+    Examples:
         >>> as_bytes(np.array([1, 2], "<u2")).tobytes()
         b'\\x01\\x00\\x02\\x00'
     """
@@ -109,7 +109,7 @@ def as_bytes(array: Array) -> memoryview:
 def as_bits(array: Array) -> Array:
     """Return the array's bits as a flat array of unsigned integers, for bitwise comparison.
 
-    Example:
+    Examples:
         >>> as_bits(np.array([0.0, -0.0], "<f4"))
         array([         0, 2147483648], dtype=uint32)
     """
@@ -128,7 +128,8 @@ def cast(array: Array, source: DType, target: DType) -> Array:
 
     Args:
         array: Values in `source`'s storage, of any shape.
-        source, target: Floating types.
+        source: The floating type of `array`.
+        target: The floating type to cast to.
 
     Returns:
         An array of the same shape in `target`'s storage; `array` itself if the types are equal.
@@ -137,7 +138,7 @@ def cast(array: Array, source: DType, target: DType) -> Array:
     Raises:
         ValueError: One of the types is not a floating type.
 
-    Example:
+    Examples:
         >>> cast(np.array([1 / 3], "<f4"), FLOAT32, FLOAT16)
         array([0.3333], dtype=float16)
     """
@@ -184,7 +185,7 @@ def first_nonfinite(array: Array, dtype: DType) -> tuple[int, ...] | None:
     If the sum is finite, so is every term: one pass, without a temporary array. If it is not, it
     may have overflowed, and every element is checked.
 
-    Example:
+    Examples:
         >>> first_nonfinite(np.array([[1, np.nan]], "<f4"), FLOAT32)
         (0, 1)
     """

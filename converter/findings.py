@@ -41,7 +41,7 @@ def with_next_steps(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
     For a missing tensor it is a similar name among the unexplained ones, if there is one.
 
-    Example:
+    Examples:
         >>> missing = Finding("missing", "conv1/weights", "a tensor [3]", "no tensor of this name")
         >>> extra = Finding("unexplained", "conv1/weight", "only tensors of the network", "float32")
         >>> with_next_steps([missing, extra])[0].next_step

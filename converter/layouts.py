@@ -18,7 +18,7 @@ class Layout:
         axes: ``axes[k]`` is the TensorFlow axis that becomes PyTorch's axis k. Empty: the layout
             changes nothing, for arrays of any rank.
 
-    Example:
+    Examples:
         >>> HWIO_TO_OIHW.shape((3, 3, 64, 128))
         (128, 64, 3, 3)
         >>> HWIO_TO_OIHW.inverse.shape((128, 64, 3, 3))

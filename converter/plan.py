@@ -132,7 +132,7 @@ def make_plan(
     Raises:
         MappingError: The tensors don't fit; the error has all findings.
 
-    Example:
+    Examples:
         >>> from converter.demo import variables
         >>> refs = {ref.name: ref for ref in variables(embedding=4, classes=0)}
         >>> catalog = Catalog(refs, format="demo", naming="tensorflow", files=())

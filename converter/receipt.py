@@ -33,10 +33,12 @@ class Receipt:
 
     Args:
         plan: The mapping that was carried out.
-        source, output: The paths.
-        source_format, output_format: The names of the formats.
-        source_files: The files of the source; empty unless their hashes were requested.
-        output_files: The files of the output.
+        source: The path of the source.
+        source_format: The name of its format.
+        source_files: Its files; empty unless their hashes were requested.
+        output: The path of the output.
+        output_format: The name of its format.
+        output_files: Its files.
         digest: The tensor digest of the output (see `converter.digest`).
         part: The tensors that were converted: all, features or logits.
         dtype: The type that floating-point tensors were cast to; None: each kept its own.

@@ -50,7 +50,7 @@ def resolve(name: str, step: int | None = None) -> Source:
         UsageError: Nothing was found, the name is ambiguous, or there is no such step.
         FormatError: A file of the checkpoint is missing.
 
-    Example:
+    Examples:
         >>> from tempfile import mkdtemp
         >>> from converter.demo import write_demo
         >>> folder = Path(mkdtemp(), "faces")

@@ -26,7 +26,7 @@ class Rule:
         shape: The shape in TensorFlow; a name stands for a size that the checkpoint decides.
         part: The part of the network.
 
-    Example:
+    Examples:
         >>> from converter.layouts import HWIO_TO_OIHW
         >>> rule = Rule("conv1/weights", "conv1.weight", HWIO_TO_OIHW, (3, 3, 3, 10))
         >>> rule.target_shape

@@ -36,7 +36,7 @@ def check_target(target: Path, *, overwrite: bool, folder: bool = False) -> None
     Raises:
         UsageError: It can't be created.
 
-    Example:
+    Examples:
         >>> check_target(Path("a-file-that-does-not-exist.pt"), overwrite=False)
     """
     if target.name in ("", ".."):  # such as . or /
@@ -79,7 +79,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
     Raises:
         OutputError: The file can't be written: the disk is full, or the folder is read-only.
 
-    Example:
+    Examples:
         >>> from tempfile import mkdtemp
         >>> target = Path(mkdtemp(), "weights.pt")
         >>> with atomic_file(target) as partial:
@@ -106,7 +106,7 @@ def write_file(target: Path, data: bytes) -> None:
     Raises:
         OutputError: The file can't be written.
 
-    Example:
+    Examples:
         >>> from tempfile import mkdtemp
         >>> write_file(Path(mkdtemp(), "names.txt"), b"a, b")
     """
@@ -124,7 +124,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         UsageError: The existing folder has files that the new one does not have.
         OutputError: The folder can't be written.
 
-    Example:
+    Examples:
         >>> from tempfile import mkdtemp
         >>> target = Path(mkdtemp(), "model")
         >>> with atomic_folder(target) as partial:
@@ -251,7 +251,7 @@ def remove(path: Path) -> None:
     Raises:
         OutputError: It can't be removed.
 
-    Example:
+    Examples:
         >>> remove(Path("/tmp/a-folder-that-does-not-exist"))
     """
     with _reporting(path):

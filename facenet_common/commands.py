@@ -25,7 +25,7 @@ def reports_errors(command: Command) -> Command:
     This covers FacenetError, errors of the operating system, memory, Ctrl-C, and missing packages
     that an extra of this project installs. Any other exception is a bug: it ends in a traceback.
 
-    Example:
+    Examples:
         >>> @click.command()
         ... @json_option
         ... @reports_errors
@@ -70,7 +70,7 @@ def reports_errors(command: Command) -> Command:
 def print_json(data: object) -> None:
     """Print `data` as indented JSON in ASCII: names may contain any characters.
 
-    Example:
+    Examples:
         >>> print_json({"name": "é"})
         {
           "name": "\\u00e9"

@@ -20,7 +20,7 @@ The tree::
 expected, what was found and what to do next. The second paragraph of a class's docstring says what
 to do about its errors; `docs/messages.md` shows it with all messages of the class.
 
-Example:
+Examples:
     >>> print(UsageError("the folder does not exist", file="photos", next_step="check the path"))
     the folder does not exist
       file:     photos

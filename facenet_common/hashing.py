@@ -21,7 +21,7 @@ def sha256_file(path: Path, complete: threading.Event | None = None) -> str:
     Raises:
         OSError: The file can't be read.
 
-    Example:
+    Examples:
         >>> from tempfile import mkdtemp
         >>> path = Path(mkdtemp(), "empty")
         >>> path.touch()

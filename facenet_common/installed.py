@@ -21,7 +21,7 @@ class Requirement:
         name: The package's name.
         bounds: The versions it may have, such as ``>=2.1``; empty for any.
 
-    Example:
+    Examples:
         >>> requirement = Requirement("numpy", ">=1.24")
         >>> str(requirement), requirement.met
         ('numpy>=1.24', True)
@@ -53,7 +53,7 @@ class Requirement:
 def version_of(name: str) -> str | None:
     """Return the installed version of the package `name`, or None.
 
-    Example:
+    Examples:
         >>> version_of("no-such-package")
     """
     try:
@@ -65,7 +65,7 @@ def version_of(name: str) -> str | None:
 def versions_of(names: Iterable[str]) -> dict[str, str]:
     """Return the installed versions of the packages `names`, in their order, without absent ones.
 
-    Example:
+    Examples:
         >>> list(versions_of(["numpy", "no-such-package"]))
         ['numpy']
     """

@@ -47,7 +47,7 @@ def require(module: str, purpose: str) -> ModuleType:
         MissingPackageError: It is not installed; the message says how to install it. Where it is
             installed but broken, its own error is raised.
 
-    Example:
+    Examples:
         >>> np = require("json", "this example")
     """
     try:

@@ -86,7 +86,7 @@ def progress_bar(label: str, total: int | None, shown: bool = True) -> Iterator[
         total: The number of items; None if it is unknown.
         shown: False shows no bar.
 
-    Example:
+    Examples:
         >>> with progress_bar("Images", 2) as advance:
         ...     for _ in range(2):
         ...         advance()

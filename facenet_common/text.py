@@ -13,7 +13,7 @@ def printable(value: object, limit: int = MAX_DETAIL) -> str:
 
     Line breaks are kept.
 
-    Example:
+    Examples:
         >>> printable("photo\x1b[2J.jpg")
         'photo\\x1b[2J.jpg'
     """
@@ -25,7 +25,7 @@ def printable(value: object, limit: int = MAX_DETAIL) -> str:
 def one_line(value: object) -> str:
     r"""Return `value` as text for one row of a table: whole, every control character escaped.
 
-    Example:
+    Examples:
         >>> one_line("two\nlines")
         'two\\nlines'
     """
@@ -35,7 +35,7 @@ def one_line(value: object) -> str:
 def count(number: int, one: str, more: str | None = None) -> str:
     """Return `number` with its noun.
 
-    Example:
+    Examples:
         >>> count(1, "frame"), count(2, "frame"), count(0, "identity", "identities")
         ('1 frame', '2 frames', '0 identities')
     """
@@ -45,7 +45,7 @@ def count(number: int, one: str, more: str | None = None) -> str:
 def summarise(items: Iterable[object], limit: int = 5) -> str:
     """Return the first `limit` items, separated by commas, and how many more there are.
 
-    Example:
+    Examples:
         >>> summarise("abcdefg")
         'a, b, c, d, e and 2 more'
     """

@@ -3,7 +3,7 @@
 Public names are loaded on first use (PEP 562), so ``import facenet_models`` is fast and does not
 need torch.
 
-Example:
+Examples:
     >>> from facenet_models import MTCNN, InceptionResnetV1  # doctest: +SKIP
     >>> mtcnn, resnet = MTCNN(), InceptionResnetV1("vggface2").eval()  # doctest: +SKIP
     >>> embedding = resnet(mtcnn(image)[None])  # doctest: +SKIP

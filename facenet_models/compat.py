@@ -85,7 +85,7 @@ def install_alias() -> None:
         UsageError: facenet-pytorch itself is installed or already imported. Otherwise the order of
             imports would decide which of the two packages runs.
 
-    Example:
+    Examples:
         >>> install_alias()  # doctest: +SKIP
         >>> from facenet_pytorch import MTCNN  # doctest: +SKIP
     """

@@ -19,7 +19,7 @@ def find_device(name: str) -> torch.device:
     Raises:
         UsageError: torch does not have this kind of device, or this machine does not.
 
-    Example:
+    Examples:
         >>> find_device("cpu")
         device(type='cpu')
     """

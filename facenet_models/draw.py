@@ -44,7 +44,7 @@ def annotate(
     Raises:
         UsageError: The number of ids, probabilities or landmarks differs from that of boxes.
 
-    Example:
+    Examples:
         >>> annotate(np.zeros((60, 80, 3), np.uint8), [[10, 10, 40, 50]], ids=[1]).shape
         (60, 80, 3)
     """

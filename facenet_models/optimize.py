@@ -53,7 +53,7 @@ def optimize(
             support its dtype or device.
         MissingPackageError: The backend is onnxruntime, and onnx or onnxruntime is not installed.
 
-    Example:
+    Examples:
         >>> fast = optimize(InceptionResnetV1("vggface2").eval())  # doctest: +SKIP
         >>> fast(faces).shape  # doctest: +SKIP
         torch.Size([8, 512])
@@ -92,7 +92,7 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
     The new weights are computed in float64 and rounded once. Dropout is removed, and ReLU works
     in place. Modules are folded that are `facenet_models.networks.folding.Foldable`.
 
-    Example:
+    Examples:
         >>> folded = fold_batch_norms(model.eval())  # doctest: +SKIP
     """
     model = copy.deepcopy(model).requires_grad_(False)

@@ -32,7 +32,7 @@ class Logger:
         length: Number of batches, after which the line is complete.
         calculate_mean: The values passed are sums over all batches so far; print their means.
 
-    Example:
+    Examples:
         >>> logger = Logger("Train", length=1)
         >>> logger(0.5, {"acc": 1.0}, 0)  # doctest: +SKIP
         Train |     1/1    | loss:    0.5000 | acc:    1.0000
@@ -58,7 +58,7 @@ class BatchTimer:
         rate: Return samples or batches per second; else seconds per sample or batch.
         per_sample: Count samples; else batches.
 
-    Example:
+    Examples:
         >>> timer = BatchTimer(per_sample=False)
         >>> bool(timer(torch.zeros(8, 2), torch.zeros(8)) > 0)
         True
@@ -87,7 +87,7 @@ def accuracy(logits: Tensor, y: Tensor) -> Tensor:
         logits: ``(N, classes)``.
         y: ``(N,)``, the true classes.
 
-    Example:
+    Examples:
         >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
         tensor(0.5000)
     """
@@ -129,7 +129,7 @@ def pass_epoch(
     Raises:
         ValueError: `loader` has no batch, or there is no optimizer for a model in training mode.
 
-    Example:
+    Examples:
         >>> loss, metrics = pass_epoch(  # doctest: +SKIP
         ...     model.train(), torch.nn.CrossEntropyLoss(), loader, optimizer
         ... )
@@ -177,7 +177,7 @@ def pass_epoch(
 def collate_pil(x: Iterable[tuple[X, Y]]) -> tuple[list[X], list[Y]]:
     """Collate a batch to a list of images and a list of labels, for images that can't be stacked.
 
-    Example:
+    Examples:
         >>> collate_pil([("image 1", 0), ("image 2", 1)])
         (['image 1', 'image 2'], [0, 1])
     """

@@ -26,7 +26,7 @@ class BuildProgress:
     Args:
         names: The models' names.
 
-    Example:
+    Examples:
         >>> with BuildProgress(["pnet"]) as progress:  # doctest: +SKIP
         ...     build(recipe, out, on_progress=progress.update)
     """

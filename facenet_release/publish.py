@@ -31,7 +31,7 @@ def publish(folder: Path, address: str, options: CheckOptions, progress: Progres
         ChannelError: The server refuses or can't be reached, or the download differs.
         UsageError: The address is not valid.
 
-    Example:
+    Examples:
         >>> publish(Path("dist"), "published", CheckOptions(), Progress())  # doctest: +SKIP
     """
     channel = open_channel(address)
@@ -57,7 +57,7 @@ def check_address(address: str, options: CheckOptions, progress: Progress) -> Ch
         ChannelError: The server refuses or can't be reached.
         CheckFailedError: The release failed its check.
 
-    Example:
+    Examples:
         >>> check_address("hf:owner/repo", CheckOptions(), Progress())  # doctest: +SKIP
     """
     with _downloaded(open_channel(address), options, progress) as copy:
@@ -98,7 +98,7 @@ def fetch(channel: Channel, folder: Path, options: CheckOptions, progress: Progr
         ChannelError: The server refuses or can't be reached.
         CheckFailedError: The manifest is not valid, or the published files differ from it.
 
-    Example:
+    Examples:
         >>> fetch(channel, Path("copy"), CheckOptions(), Progress())  # doctest: +SKIP
     """
     names = set(channel.names())

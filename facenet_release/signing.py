@@ -67,7 +67,7 @@ def password(environment: Mapping[str, str] = os.environ) -> bytes | None:
 
     It comes from the environment only, because other users can see a command's arguments.
 
-    Example:
+    Examples:
         >>> password({"FACENET_SIGNING_PASSWORD": "x"})
         b'x'
     """
@@ -93,7 +93,7 @@ def sign(folder: Path, private_key: Path, password: bytes | None = None) -> Path
         ReleaseError: The folder has a file that can't be signed, such as a link.
         OutputError: The signature can't be written. An older one is unchanged.
 
-    Example:
+    Examples:
         >>> sign(Path("dist"), Path("key.pem"))  # doctest: +SKIP
         PosixPath('dist/model.sig')
     """
@@ -127,7 +127,7 @@ def verify(folder: Path, public_key: Path) -> None:
         UsageError: The folder or the key does not exist, or the key has an unsupported type.
         MissingPackageError: model-signing or pyOpenSSL is not installed.
 
-    Example:
+    Examples:
         >>> verify(Path("dist"), Path("key.pub"))  # doctest: +SKIP
     """
     folder = _folder(folder)

@@ -81,7 +81,7 @@ def verify_conversion(
         ParityError: A gate could not be judged. Weights that differ are no error: see
             `ConversionParity.passed`.
 
-    Example:
+    Examples:
         >>> verify_conversion("20180402-114759", Path("vggface2.pt")).passed  # doctest: +SKIP
         True
     """

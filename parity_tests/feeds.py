@@ -45,7 +45,7 @@ def standard_feeds(architecture: str, count: int = 5, seed: int = SEED) -> tuple
         count: Images of noise, and of structured noise.
         seed: Seed of `numpy.random.default_rng`; each feed draws from its own stream of it.
 
-    Example:
+    Examples:
         >>> [feed.name for feed in standard_feeds("pnet")]
         ['noise', 'structured', 'single', 'extremes']
     """

@@ -246,7 +246,7 @@ def task_gate(
 def l2(reference: Array, candidate: Array) -> Array:
     """Return the L2 distance of each pair of rows, computed in float64.
 
-    Example:
+    Examples:
         >>> l2(np.array([[3.0, 4.0]]), np.zeros((1, 2)))
         array([5.])
     """

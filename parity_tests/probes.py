@@ -47,7 +47,7 @@ def probes(architecture: str, which: Which = "blocks") -> tuple[Probe, ...]:
     Raises:
         ParityError: The architecture or the table is unknown.
 
-    Example:
+    Examples:
         >>> [probe.name for probe in probes("pnet")][:3]
         ['conv1', 'PReLU1', 'pool1']
     """

@@ -85,7 +85,7 @@ def rounding_scale(model: Any, architecture: str, feeds: Sequence[Feed]) -> Arra
         for the same arguments. It is computed for some of many images; the others get the root mean
         square of these.
 
-    Example:
+    Examples:
         >>> scale = rounding_scale(runner.model, "rnet", feeds)
         >>> (l2(oracle, answers) / scale).max()  # 1 is usual, 4 is the most
     """

@@ -96,7 +96,7 @@ def verify(
         UsageError: The two sides or the options do not fit together.
         FacenetError: No verdict can be reached.
 
-    Example:
+    Examples:
         >>> report = verify("20180402-114759", "vggface2.pt")
         >>> report.passed, report.headline
         (True, 'PASSED: vggface2.pt computes what 20180402-114759 does')

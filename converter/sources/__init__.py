@@ -54,7 +54,7 @@ def open_source(path: str | Path) -> Catalog:
         UsageError: There is no such file, or it can't be read.
         FormatError: The file is damaged, or its format is unknown.
 
-    Example:
+    Examples:
         >>> from tempfile import mkdtemp
         >>> from converter.demo import write_demo
         >>> folder = Path(mkdtemp(), "faces")

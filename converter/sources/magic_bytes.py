@@ -33,7 +33,7 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
 def describe(head: bytes) -> tuple[str, str]:
     """Return the kind of a file that starts with the bytes `head`, and the next step.
 
-    Example:
+    Examples:
         >>> describe(b"\\x1f\\x8b\\x08")
         ('a gzip archive', 'unpack it first')
     """

@@ -22,7 +22,7 @@ class MappedFile:
         UsageError: The file can't be opened.
         FormatError: The file is empty, and `may_be_empty` is False.
 
-    Example:
+    Examples:
         >>> from tempfile import mkdtemp
         >>> path = Path(mkdtemp(), "weights")
         >>> path.write_bytes(b"0123456789")

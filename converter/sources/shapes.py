@@ -14,7 +14,7 @@ def shape_problem(shape: Sequence[int]) -> str | None:
     The number of axes is checked first: multiplying a million sizes would take hours. A size of 0
     does not make the others valid: NumPy refuses them too.
 
-    Example:
+    Examples:
         >>> shape_problem([3, 3, 64, 128])
         >>> shape_problem([3, -1])
         'a shape with a negative size (-1)'

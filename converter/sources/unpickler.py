@@ -58,7 +58,7 @@ def load(
     Raises:
         PickleError: The pickle is malformed, or names something else.
 
-    Example:
+    Examples:
         >>> import io, pickle
         >>> load(io.BytesIO(pickle.dumps({"weights": [1, 2]})), {})
         {'weights': [1, 2]}

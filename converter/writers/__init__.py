@@ -31,7 +31,7 @@ def writer_for(out: str) -> Writer:
     Raises:
         UsageError: No format has this suffix.
 
-    Example:
+    Examples:
         >>> writer_for("faces.safetensors").FORMAT, writer_for("faces/").FORMAT
         ('safetensors', 'tensorflow-bundle')
     """

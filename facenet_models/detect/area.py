@@ -22,7 +22,7 @@ MAX_PIXELS = 1 << 19  # in one batch of crops: 6 MB
 def pixel_bounds(size: int, target: int) -> tuple[np.ndarray, np.ndarray]:
     """Return which of `size` input pixels each of `target` output pixels averages: start, stop.
 
-    Example:
+    Examples:
         >>> [edge.tolist() for edge in pixel_bounds(5, 2)]
         [[0, 2], [3, 5]]
     """

@@ -53,7 +53,7 @@ def nms(boxes: Array, scores: Array, threshold: float, rule: NmsRule) -> Indices
     Returns:
         Indices of the kept boxes, best first.
 
-    Example:
+    Examples:
         >>> pair = np.array([[0.0, 0, 10, 10], [1, 0, 11, 10]])
         >>> nms(pair, np.array([0.8, 0.9]), 0.7, TORCHVISION).tolist()
         [1]
@@ -148,7 +148,7 @@ def regress(boxes: Array, offsets: Array, pixel: int) -> Array:
 def square(boxes: Array) -> Array:
     """Return squares with the centres of `boxes`, as wide as their longer edges.
 
-    Example:
+    Examples:
         >>> square(np.array([[0.0, 0, 10, 20]])).tolist()
         [[-5.0, 0.0, 15.0, 20.0]]
     """

@@ -26,7 +26,7 @@ def fixed_image_standardization(image: AnyArray) -> AnyArray:
 
     The published networks take images that are scaled in this way.
 
-    Example:
+    Examples:
         >>> fixed_image_standardization(np.array([0.0, 127.5, 255.0])).tolist()
         [-0.99609375, 0.0, 0.99609375]
     """
@@ -42,7 +42,7 @@ def prewhiten(image: AnyArray, *, unbiased: bool = False) -> AnyArray:
             is the population deviation (divisor n), as in the original ``facenet.prewhiten``. For
             a face of 160x160 the results differ by a factor of 1 - 7e-6.
 
-    Example:
+    Examples:
         >>> prewhiten(np.array([1.0, 3.0])).tolist()
         [-1.0, 1.0]
     """
@@ -84,7 +84,7 @@ def extract_face(
         UsageError: The box contains no pixel of the image, or the margin is as large as the face.
         OutputError: The file could not be written.
 
-    Example:
+    Examples:
         >>> extract_face(np.zeros((100, 200, 3), np.uint8), [10, 10, 50, 60]).shape
         torch.Size([3, 160, 160])
     """

@@ -33,7 +33,7 @@ def is_batch(images: object) -> bool:
     facenet-pytorch takes a tensor of 4 dimensions for one image:
     https://github.com/timesler/facenet-pytorch/issues/114
 
-    Example:
+    Examples:
         >>> is_batch(np.zeros((1, 20, 20, 3))), is_batch(np.zeros((20, 20, 3)))
         (True, False)
     """
@@ -58,7 +58,7 @@ def to_rgb(image: Any) -> np.ndarray | Tensor:
         UsageError: `image` is of another kind or shape, has no pixels, or has values outside 0 to
             255.
 
-    Example:
+    Examples:
         >>> to_rgb(np.zeros((20, 30), np.uint8)).shape
         (20, 30, 3)
     """

@@ -33,7 +33,7 @@ def inter_area(image: np.ndarray, height: int, width: int) -> np.ndarray:
         height: In pixels.
         width: In pixels.
 
-    Example:
+    Examples:
         >>> inter_area(np.array([[[0], [90], [30]]], np.uint8), 1, 2).ravel().tolist()
         [30, 50]
     """

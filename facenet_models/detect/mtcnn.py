@@ -63,7 +63,7 @@ class MTCNN(nn.Module):
         WeightsError: A weight file is damaged, of another network, or has another hash.
         DownloadError: The published weights are not on this machine and can't be downloaded.
 
-    Example:
+    Examples:
         >>> mtcnn = MTCNN(keep_all=True)  # doctest: +SKIP
         >>> boxes, probs = mtcnn.detect(Image.open("party.jpg"))  # doctest: +SKIP
         >>> boxes.shape, probs.shape  # doctest: +SKIP

@@ -25,7 +25,7 @@ def check_method(method: str) -> None:
 def box_areas(boxes: np.ndarray) -> np.ndarray:
     """Return the areas of boxes ``(N, 4)``.
 
-    Example:
+    Examples:
         >>> box_areas(np.array([[0, 0, 10, 20]])).tolist()
         [200]
     """

@@ -120,7 +120,7 @@ def scales(height: int, width: int, settings: Settings) -> list[float]:
 
     facenet-pytorch fails on such images: https://github.com/timesler/facenet-pytorch/issues/176
 
-    Example:
+    Examples:
         >>> scales(20, 500, Settings(20, (0.6, 0.7, 0.7), 0.709))
         [0.6]
     """

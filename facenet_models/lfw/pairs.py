@@ -35,7 +35,7 @@ class Face(NamedTuple):
     def stem(self) -> str:
         """Return its path in LFW's folder, without suffix.
 
-        Example:
+        Examples:
             >>> Face("Ann", 1).stem
             'Ann/Ann_0001'
         """
@@ -104,7 +104,7 @@ def read_pairs(path: str | Path) -> Pairs:
         UsageError: There is no such file.
         FacenetError: The file has another format; the message names the lines.
 
-    Example:
+    Examples:
         >>> read_pairs("pairs.txt").folds  # doctest: +SKIP
         10
     """
@@ -152,7 +152,7 @@ def locate(folder: str | Path, faces: Iterable[Face]) -> dict[str, Path]:
     Raises:
         UsageError: There is no such folder, or it has none of the images.
 
-    Example:
+    Examples:
         >>> files = locate("lfw", read_pairs("pairs.txt").faces)  # doctest: +SKIP
     """
     folder = Path(folder)
@@ -186,7 +186,7 @@ def match(embeddings: Embeddings, pairs: Pairs) -> Matched:
         FacenetError: Two embeddings are of the same image of a pair, or no pair has both
             embeddings.
 
-    Example:
+    Examples:
         >>> matched = match(Embeddings.load("lfw.npz"), read_pairs("pairs.txt"))  # doctest: +SKIP
     """
     needed = {face.stem for face in pairs.faces}

@@ -45,7 +45,7 @@ def plot_roc(result: LfwResult, path: str | Path, *, overwrite: bool = False) ->
         UsageError: As `check_plot`.
         OutputError: The file could not be written.
 
-    Example:
+    Examples:
         >>> plot_roc(evaluate(embeddings, pairs), "roc.png")  # doctest: +SKIP
     """
     path = Path(path)

@@ -81,7 +81,7 @@ def evaluate(
         UsageError: There are fewer than 2 folds, or more than pairs; or the metric is unknown.
         FacenetError: All same or all different pairs of a fold are left out.
 
-    Example:
+    Examples:
         >>> pairs = read_pairs("pairs.txt")  # doctest: +SKIP
         >>> result = evaluate(Embeddings.load("lfw.npz"), pairs)  # doctest: +SKIP
         >>> print(result.summary())  # doctest: +SKIP

@@ -95,7 +95,7 @@ def export_onnx(
         OutputError: The file could not be written.
         MissingPackageError: onnx or onnxruntime is not installed.
 
-    Example:
+    Examples:
         >>> export_onnx(resnet, "vggface2.onnx").difference  # doctest: +SKIP
         4.5e-07
     """

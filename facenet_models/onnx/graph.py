@@ -60,7 +60,7 @@ def to_onnx(
     Raises:
         UsageError: The opset or a layer is not supported.
 
-    Example:
+    Examples:
         >>> outputs, image = describe(model).shapes()  # doctest: +SKIP
         >>> data = to_onnx(model, outputs, image=image)  # doctest: +SKIP
     """

@@ -17,7 +17,7 @@ def make_session(data: bytes, threads: int) -> Any:
     Raises:
         MissingPackageError: onnxruntime is not installed.
 
-    Example:
+    Examples:
         >>> session = make_session(data, threads=2)  # doctest: +SKIP
         >>> (embeddings,) = session.run(None, {"images": images})  # doctest: +SKIP
     """

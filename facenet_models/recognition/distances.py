@@ -50,7 +50,7 @@ def distance(a: ArrayLike, b: ArrayLike, metric: Metric = "euclidean") -> np.nda
         UsageError: The metric is unknown, the sizes differ, or a vector of length zero has no
             angle.
 
-    Example:
+    Examples:
         >>> float(distance([1, 0], [0, 1])), float(distance([1, 0], [0, 1], "cosine"))
         (2.0, 0.5)
     """
@@ -99,7 +99,7 @@ def identify(
     Raises:
         UsageError: `k` is below 1 or the gallery is empty; and as `distance`.
 
-    Example:
+    Examples:
         >>> gallery = Embeddings(("Ann/1.jpg", "Bob/1.jpg"), np.eye(2, dtype=np.float32))
         >>> identify([0.9, 0.1], gallery)[0][0].label
         'Ann'

@@ -31,7 +31,7 @@ class Embeddings:
         FacenetError: The numbers of names and vectors differ, a name appears twice, is empty or
             contains a NUL character, or the vectors are not a finite float32 matrix.
 
-    Example:
+    Examples:
         >>> vectors = np.eye(2, 512, dtype=np.float32)
         >>> Embeddings(("Ann/1.jpg", "Bob/1.jpg"), vectors).labels
         ('Ann', 'Bob')
@@ -84,7 +84,7 @@ class Embeddings:
             OutputError: The file could not be written.
             MissingPackageError: Parquet needs pyarrow, which is not installed.
 
-        Example:
+        Examples:
             >>> embeddings.save("people.npz")  # doctest: +SKIP
         """
         table = Table(self.names, self.labels, self.vectors, self.misses)
@@ -99,7 +99,7 @@ class Embeddings:
             FacenetError: The file is damaged, or of another kind.
             MissingPackageError: Parquet needs pyarrow, which is not installed.
 
-        Example:
+        Examples:
             >>> embeddings = Embeddings.load("people.npz")  # doctest: +SKIP
         """
         names, _, vectors, misses = files.load(Path(path))
@@ -114,7 +114,7 @@ class Embeddings:
 def label_of(name: str) -> str:
     """Return the person on an image: the folder in the image's name, else the file's stem.
 
-    Example:
+    Examples:
         >>> label_of("Ann/1.jpg"), label_of("Bob.jpg")
         ('Ann', 'Bob')
     """

@@ -31,7 +31,7 @@ def find_images(folder: str | Path) -> dict[str, Path]:
     Raises:
         UsageError: There is no such folder, or no image in it.
 
-    Example:
+    Examples:
         >>> list(find_images("people"))  # doctest: +SKIP
         ['Ann/1.jpg', 'Bob/1.jpg']
     """

@@ -77,7 +77,7 @@ def embed(
         FacenetError: `model` returned NaN or a wrong shape.
         MissingPackageError: torch or Pillow is not installed.
 
-    Example:
+    Examples:
         >>> gallery = embed("people", resnet, mtcnn)  # doctest: +SKIP
         >>> gallery.vectors.shape  # doctest: +SKIP
         (4, 512)
@@ -195,7 +195,7 @@ def center_crop(picture: Image, size: int) -> Image:
     The upper left corner is at ``(side - size) // 2``, as in TensorFlow's
     ``resize_image_with_crop_or_pad``, which the original uses.
 
-    Example:
+    Examples:
         >>> from PIL import Image
         >>> center_crop(Image.new("RGB", (250, 250)), 160).size
         (160, 160)

@@ -26,7 +26,7 @@ class Detections(NamedTuple):
     def from_mtcnn(cls, boxes: Any, probs: Any, points: Any) -> Detections:
         """Convert the results of `MTCNN.detect(image, landmarks=True)` for one image.
 
-        Example:
+        Examples:
             >>> len(Detections.from_mtcnn(None, [None], None).boxes)
             0
         """

@@ -44,7 +44,7 @@ class FastMTCNN:
         UsageError: `stride` is below 1, or above 1 with a detector of another backend, whose
             R-Net and O-Net stages differ from those used here.
 
-    Example:
+    Examples:
         >>> detector = FastMTCNN(MTCNN(), stride=4)  # doctest: +SKIP
         >>> images = (frame.image for frame in frames("street.mp4"))  # doctest: +SKIP
         >>> for faces in detector.detect(images):  # doctest: +SKIP

@@ -17,7 +17,7 @@ def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     Returns:
         ``(N, M)`` float64; 0 for a box without area.
 
-    Example:
+    Examples:
         >>> overlaps(np.array([[0, 0, 2, 2]]), np.array([[0, 0, 2, 1]])).tolist()
         [[0.5]]
     """
@@ -52,7 +52,7 @@ def assign(scores: np.ndarray, min_score: float) -> Pairs:
     Returns:
         The pairs, sorted by row. Each row and each column is in one pair at most.
 
-    Example:
+    Examples:
         >>> assign(np.array([[0.9, 0.8], [0.8, 0.1]]), 0.3)
         [(0, 1), (1, 0)]
     """

@@ -55,7 +55,7 @@ def video_info(path: str | Path) -> VideoInfo:
         FacenetError: The file is not a video, or has no video stream.
         MissingPackageError: PyAV is not installed.
 
-    Example:
+    Examples:
         >>> video_info("street.mp4")  # doctest: +SKIP
         VideoInfo(width=1920, height=1080, fps=Fraction(25, 1), frames=105)
     """
@@ -88,7 +88,7 @@ def frames(
             middle is reported after all frames before it.
         MissingPackageError: PyAV is not installed.
 
-    Example:
+    Examples:
         >>> for frame in frames("street.mp4", every=25):  # doctest: +SKIP
         ...     print(frame.time, frame.image.shape)
     """

@@ -25,7 +25,7 @@ def embedder(
         does, and returns ``(N, D)`` float32. The embedding of a box without a pixel in the image
         is zeros, which are similar to nothing.
 
-    Example:
+    Examples:
         >>> embed = embedder(resnet)  # doctest: +SKIP
         >>> embed(image, boxes).shape  # doctest: +SKIP
         (6, 512)

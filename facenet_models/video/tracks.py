@@ -81,7 +81,7 @@ def track(
     Raises:
         UsageError: A parameter is out of range, or the numbers of embeddings and faces differ.
 
-    Example:
+    Examples:
         >>> box = np.array([[0, 0, 10, 10]], np.float32)
         >>> found = Detections(box, np.ones(1, np.float32), np.zeros((1, 5, 2), np.float32))
         >>> [faces.ids.tolist() for faces in track([found] * 3)]
@@ -212,7 +212,7 @@ def follow(
             ``(N, 4)``. With it, faces that come back are recognised; see `embedder`.
         options: Those of `track`.
 
-    Example:
+    Examples:
         >>> for frame, faces in follow(frames("street.mp4"), detector):  # doctest: +SKIP
         ...     print(frame.time, faces.ids)
     """

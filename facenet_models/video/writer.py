@@ -47,7 +47,7 @@ def write_video(
         OutputError: The file could not be written.
         MissingPackageError: PyAV is not installed.
 
-    Example:
+    Examples:
         >>> write_video("grey.mp4", [np.full((48, 64, 3), 128, np.uint8)] * 50)  # doctest: +SKIP
         50
     """

@@ -38,7 +38,7 @@ def load_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
 
     All are on the CPU.
 
-    Example:
+    Examples:
         >>> state = load_state_dict("vggface2.pt")  # doctest: +SKIP
         >>> state["last_linear.weight"].shape  # doctest: +SKIP
         torch.Size([512, 1792])

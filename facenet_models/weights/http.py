@@ -75,7 +75,7 @@ def failed(
 def shown(url: str) -> str:
     """Return `url` for a message: without user name, password and query.
 
-    Example:
+    Examples:
         >>> shown("https://me:secret@host/file.pt?token=secret")
         'https://host/file.pt'
     """

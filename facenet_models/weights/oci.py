@@ -70,7 +70,7 @@ class Address(NamedTuple):
 def parse(address: str) -> Address:
     """Split an address into its parts. Raises UsageError if it is malformed.
 
-    Example:
+    Examples:
         >>> parse("oci://ghcr.io/owner/weights:v1")
         Address(host='ghcr.io', name='owner/weights', tag='v1')
     """

@@ -78,7 +78,7 @@ def _mtcnn(
 class Pretrained(Enum):
     """All published weight files.
 
-    Example:
+    Examples:
         >>> Pretrained.VGGFACE2.value.classes
         8631
     """
@@ -148,7 +148,7 @@ DETECTOR = {
 def names(architecture: str) -> list[str]:
     """Return the names of the weights for that class.
 
-    Example:
+    Examples:
         >>> names("InceptionResnetV1")
         ['vggface2', 'casia-webface']
     """

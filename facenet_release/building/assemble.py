@@ -90,7 +90,7 @@ def assemble(folder: Path, recipe: Recipe, results: Sequence[JobResult], started
         OutputError: A file can't be written or removed.
         MissingPackageError: A package of the extra `release` is not installed.
 
-    Example:
+    Examples:
         >>> assemble(work.release, recipe, results, datetime.now(timezone.utc))  # doctest: +SKIP
     """
     draft = _Draft(folder, recipe, tuple(map(_model, results)))
@@ -176,7 +176,7 @@ def builder_of(environment: Mapping[str, str]) -> Builder:
     Args:
         environment: The environment variables.
 
-    Example:
+    Examples:
         >>> builder_of({}).id
         'facenet-parity:builder/local'
     """
@@ -201,7 +201,7 @@ def builder_of(environment: Mapping[str, str]) -> Builder:
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the installed packages among `PACKAGES`.
 
-    Example:
+    Examples:
         >>> sorted(versions())[:2]
         ['facenet-parity', 'numpy']
     """

@@ -64,7 +64,7 @@ def build(
         FacenetError: Any other error of the conversion, the gates or the check. After each error,
             `out` is as it was.
 
-    Example:
+    Examples:
         >>> build(read(Path("release.toml")), Path("dist")).folder  # doctest: +SKIP
         PosixPath('dist')
     """
@@ -93,7 +93,7 @@ def plan(recipe: Recipe, out: Path) -> list[PlannedModel]:
     Raises:
         RecipeError, UsageError: As `build`.
 
-    Example:
+    Examples:
         >>> plan(read(Path("release.toml")), Path("dist"))[0].finished  # doctest: +SKIP
         {'pnet.pt': False, 'pnet.safetensors': False}
     """

@@ -80,7 +80,7 @@ def find_inputs(recipe: Recipe) -> list[ModelInput]:
         RecipeError: A source is missing, has another hash or none in the recipe, can't be
             converted, or lacks a size or a part that the recipe requires. It lists all findings.
 
-    Example:
+    Examples:
         >>> find_inputs(read(Path("release.toml")))[2].architecture  # doctest: +SKIP
         'pnet'
     """

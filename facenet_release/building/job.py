@@ -80,7 +80,7 @@ class Job:
         input: The model.
         staging: The working folder of the build.
 
-    Example:
+    Examples:
         >>> Job(model_input, staging).run(lambda task, minor=False: None)  # doctest: +SKIP
     """
 

@@ -53,7 +53,7 @@ def rebuild(folder: Path, inputs: Path, processes: int | None, on_progress: OnPr
         UsageError: `inputs` is not a folder.
         FacenetError: As `check` and `build`.
 
-    Example:
+    Examples:
         >>> rebuild(Path("dist"), Path(), None, lambda *_: None).reproduced  # doctest: +SKIP
         True
     """

@@ -103,7 +103,7 @@ def staging(target: Path) -> Iterator[Staging]:
         UsageError: The folder belongs to another user or is a link.
         OutputError: The folder can't be made.
 
-    Example:
+    Examples:
         >>> with staging(Path("dist")) as work:  # doctest: +SKIP
         ...     (work.release / "x").write_bytes(b"x")
         ...     work.finish()
@@ -157,7 +157,7 @@ class Step:
         folder: The folder of these files.
         records: The folder of the records.
 
-    Example:
+    Examples:
         >>> step = Step("write x.pt", {"part": "all"}, ["x.pt"], folder, records)  # doctest: +SKIP
         >>> step.run(lambda: {"bytes": (folder / "x.pt").write_bytes(data)})  # doctest: +SKIP
         {'bytes': 29537}

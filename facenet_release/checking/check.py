@@ -84,7 +84,7 @@ def check(folder: Path, options: CheckOptions, progress: Progress | None = None)
         UsageError: The folder does not exist, or has no manifest.
         MissingPackageError: A package of the extra `release` is not installed.
 
-    Example:
+    Examples:
         >>> check(Path("dist"), CheckOptions()).signature  # doctest: +SKIP
         'none'
     """
@@ -126,7 +126,7 @@ def check_manifest_hash(manifest: bytes, options: CheckOptions, file: Path | str
     Raises:
         CheckFailedError: They have another hash than `options` requires.
 
-    Example:
+    Examples:
         >>> check_manifest_hash(b"", CheckOptions(), "manifest.json")[:8]
         'e3b0c442'
     """

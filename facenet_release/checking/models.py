@@ -40,7 +40,7 @@ class WeightFiles:
     Args:
         folder: The folder of the release.
 
-    Example:
+    Examples:
         >>> files = WeightFiles(folder)  # doctest: +SKIP
         >>> files.check(model, model.artifacts[0]), files.compare(model)  # doctest: +SKIP
         ([], [])
@@ -144,7 +144,7 @@ def check_evidence(
         model: One of the manifest's models.
         reports: The parity reports that its artifacts name, by the names of their files.
 
-    Example:
+    Examples:
         >>> check_evidence(folder, manifest, manifest.models[0], reports)  # doctest: +SKIP
         []
     """

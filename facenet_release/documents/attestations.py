@@ -68,7 +68,7 @@ def parity_attestation(manifest: Manifest, reports: Mapping[str, Json]) -> bytes
         ParityError: A report is not valid.
         KeyError: A report is missing.
 
-    Example:
+    Examples:
         >>> data = parity_attestation(manifest, reports)  # doctest: +SKIP
     """
     digests = _digests(manifest)
@@ -101,7 +101,7 @@ def check_parity_attestation(
 ) -> list[str]:
     """Return the findings about a parity attestation: all that the reports do not support.
 
-    Example:
+    Examples:
         >>> check_parity_attestation(data, manifest, reports)  # doctest: +SKIP
         []
     """
@@ -148,7 +148,7 @@ def provenance(
     Raises:
         ValueError: A time has no time zone.
 
-    Example:
+    Examples:
         >>> data = provenance(manifest, sha256, **build)  # doctest: +SKIP
     """
     run: dict[str, Any] = {"startedOn": _time(started), "finishedOn": _time(finished)}
@@ -175,7 +175,7 @@ def provenance(
 def check_provenance(data: bytes, manifest: Manifest, manifest_sha256: str) -> list[str]:
     """Return the findings about a provenance: malformed, or of another release.
 
-    Example:
+    Examples:
         >>> check_provenance(data, manifest, sha256)  # doctest: +SKIP
         []
     """

@@ -43,7 +43,7 @@ def bill_of_materials(manifest: Manifest, reports: Mapping[str, Json]) -> bytes:
         ParityError: A report is not valid.
         KeyError: A report is missing.
 
-    Example:
+    Examples:
         >>> data = bill_of_materials(manifest, reports)  # doctest: +SKIP
     """
     files = manifest.by_name()
@@ -84,7 +84,7 @@ def check_bom(data: bytes, manifest: Manifest) -> list[str]:
     Raises:
         MissingPackageError: cyclonedx-python-lib, which has the schema, is not installed.
 
-    Example:
+    Examples:
         >>> check_bom(b"{}", manifest)  # doctest: +SKIP
         ["specVersion: expected '1.6'"]
     """

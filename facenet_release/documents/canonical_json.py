@@ -23,7 +23,7 @@ def canonical(value: Mapping[str, Any]) -> bytes:
     Raises:
         ValueError: A string has a lone surrogate, or an integer has more than 53 bits.
 
-    Example:
+    Examples:
         >>> canonical({"b": 1.0, "a": "x"})
         b'{"a":"x","b":1}'
     """
@@ -38,7 +38,7 @@ def schema_validator(name: str) -> Any:
     Args:
         name: The name of the schema's file.
 
-    Example:
+    Examples:
         >>> schema_validator("recipe-1.schema.json").is_valid({})
         False
     """
@@ -53,7 +53,7 @@ def read_small_file(folder: Path, name: str) -> bytes:
         UsageError: The file does not exist, can't be read, or is not a regular file.
         CheckFailedError: The file has more than `MAX_BYTES` bytes.
 
-    Example:
+    Examples:
         >>> read_small_file(Path("dist"), "SHA256SUMS")  # doctest: +SKIP
         b'5f0c…  pnet.pt\\n'
     """
@@ -87,7 +87,7 @@ def parse_object(data: bytes, file: str) -> dict[str, Any]:
         CheckFailedError: It is not a JSON object in UTF-8, has more than `MAX_BYTES` bytes, or
             has a key twice, which two readers could understand in two ways.
 
-    Example:
+    Examples:
         >>> parse_object(b'{"a": [1]}', "x.json")
         {'a': [1]}
     """
@@ -107,7 +107,7 @@ def parse_object(data: bytes, file: str) -> dict[str, Any]:
 def value_at(value: object, *path: str) -> Any:
     """Return the value at `path` in nested objects, or None where a step is missing.
 
-    Example:
+    Examples:
         >>> value_at({"a": {"b": 1}}, "a", "b"), value_at({"a": 1}, "a", "b")
         (1, None)
     """

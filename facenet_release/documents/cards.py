@@ -43,7 +43,7 @@ def model_card(model: Model, manifest: Manifest, reports: Mapping[str, Json]) ->
         KeyError: A report or a file is missing.
         MissingPackageError: Jinja is not installed.
 
-    Example:
+    Examples:
         >>> card = model_card(manifest.models[0], manifest, reports)  # doctest: +SKIP
     """
     rows = sorted(model.artifacts, key=lambda row: (row.part, row.format))
@@ -71,7 +71,7 @@ def release_readme(manifest: Manifest, reports: Mapping[str, Json]) -> str:
     Raises:
         ParityError, KeyError, MissingPackageError: As `model_card`.
 
-    Example:
+    Examples:
         >>> readme = release_readme(manifest, reports)  # doctest: +SKIP
     """
     return _render(

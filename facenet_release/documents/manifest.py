@@ -42,7 +42,7 @@ COMMON_FILES: dict[str, Role] = {RECIPE: "recipe", README: "card", PARITY: "stat
 def weights_file(model: str, part: str, format: str) -> str:
     """Return the name of a weight file.
 
-    Example:
+    Examples:
         >>> weights_file("pnet", "all", "pt"), weights_file("face", "logits", "safetensors")
         ('pnet.pt', 'face-logits.safetensors')
     """
@@ -55,7 +55,7 @@ def report_file(model: str, format: str) -> str:
 
     An ONNX file has its own report; the files of all other formats share one.
 
-    Example:
+    Examples:
         >>> report_file("pnet", "pt"), report_file("pnet", "onnx")
         ('pnet.parity.json', 'pnet.onnx.parity.json')
     """
@@ -65,7 +65,7 @@ def report_file(model: str, format: str) -> str:
 def report_page(report: str) -> str:
     """Return the name of the HTML page of a parity report.
 
-    Example:
+    Examples:
         >>> report_page("pnet.parity.json")
         'pnet.parity.html'
     """
@@ -80,7 +80,7 @@ def conversion_file(model: str) -> str:
 def judged_file(file: str, sha256: str) -> str:
     """Return how a parity report names the weight file that it judged.
 
-    Example:
+    Examples:
         >>> judged_file("pnet.pt", "5f0c")
         'pnet.pt (SHA-256 5f0c)'
     """
@@ -99,7 +99,7 @@ def model_files(model: str, weight_files: Iterable[tuple[str, str]]) -> dict[str
         model: The model's name.
         weight_files: The part and the format of each of its weight files.
 
-    Example:
+    Examples:
         >>> sorted(model_files("pnet", [("all", "pt")]))
         ['pnet.conversion.json', 'pnet.md', 'pnet.parity.html', 'pnet.parity.json', 'pnet.pt']
     """
@@ -209,7 +209,7 @@ def parse(data: bytes, file: Path | str = MANIFEST) -> Manifest:
         CheckFailedError: They are not canonical JSON of this schema, a name is unsafe or used
             twice, or an artifact is not a file of the release. It lists all such findings.
 
-    Example:
+    Examples:
         >>> parse(Path("dist/manifest.json").read_bytes()).version  # doctest: +SKIP
         '1.0.0'
     """

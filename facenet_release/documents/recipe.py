@@ -103,7 +103,7 @@ def read(file: Path, base: Path | None = None) -> Recipe:
         RecipeError: The recipe is wrong. It lists everything that is, with the paths of the keys.
         UsageError: The file can't be read.
 
-    Example:
+    Examples:
         >>> [model.name for model in read(Path("release.toml")).models]  # doctest: +SKIP
         ['20180402-114759-vggface2', '20180408-102900-casia-webface', 'pnet', 'rnet', 'onet']
     """
@@ -134,7 +134,7 @@ def read(file: Path, base: Path | None = None) -> Recipe:
 def published_weights(name: str) -> Weights | None:
     """Return the registry's entry of the published file ``NAME.pt``, or None.
 
-    Example:
+    Examples:
         >>> published_weights("pnet").architecture, published_weights("mine")
         ('PNet', None)
     """

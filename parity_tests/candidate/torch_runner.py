@@ -38,7 +38,7 @@ class CandidateRunner:
     Entering loads the weights strictly. It raises `ParityError` if they can't be read or do not
     fit, and `UsageError` if torch has no such device. All tensors are converted to `dtype`.
 
-    Example:
+    Examples:
         >>> with CandidateRunner(Path("pnet.pt"), "torch", "pnet", {}) as runner:
         ...     regression, probability = runner.run(np.zeros((1, 24, 24, 3), np.float32))
     """

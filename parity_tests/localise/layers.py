@@ -101,7 +101,7 @@ def localise(
 ) -> tuple[ProbeResult, ...]:
     """Compare the two networks at each of `probes`: all results of `localised` in one tuple.
 
-    Example:
+    Examples:
         >>> with reference.activations() as graph, candidate.runner() as runner:
         ...     results = localise(graph, runner, images, probes("inception_resnet_v1", "blocks"))
         >>> first_fault(results) is None

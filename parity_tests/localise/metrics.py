@@ -18,7 +18,7 @@ def compare(expected: Array | None, found: Array | None, tolerance: Tolerance) -
     None stands for an absent array. NaN or infinity on either side is "nonfinite", even where both
     sides agree: no correct network gives such a value.
 
-    Example:
+    Examples:
         >>> compare(np.zeros(2), np.full(2, 0.1), Tolerance(0.01)).kind
         'values'
     """

@@ -55,7 +55,7 @@ def write(path: Path, about: Mapping[str, Any], arrays: Iterable[tuple[str, Arra
         OutputError: The file can't be written; nothing is left under its name.
         MissingPackageError: h5py is not installed.
 
-    Example:
+    Examples:
         >>> write(Path("r.h5"), {"name": "demo"}, [("answers/float32", np.zeros((2, 3), "f4"))])
         >>> with Store(Path("r.h5")) as store:
         ...     store.about["name"], store.shapes

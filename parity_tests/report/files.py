@@ -35,7 +35,7 @@ FORMS: Mapping[Form, Callable[[ParityReport], str]] = {
 def render(report: ParityReport, form: Form) -> str:
     """Return the report as text in one of the `FORMS`.
 
-    Example:
+    Examples:
         >>> render(report, "markdown").splitlines()[0]
         '## ✅ PASSED: …'
     """

@@ -30,7 +30,7 @@ DERIVED = {
 def to_json(report: ParityReport) -> dict[str, Any]:
     """Convert a report to an object for `json.dumps`, without NaN or infinity.
 
-    Example:
+    Examples:
         >>> from_json(to_json(report)) == report
         True
     """

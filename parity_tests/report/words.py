@@ -19,7 +19,7 @@ NOTHING = "-"
 def line(value: object, limit: int = MAX_LINE) -> str:
     """Return `value` on one line: unprintable characters escaped, cut at `limit`.
 
-    Example:
+    Examples:
         >>> line("two\\nlines")
         'two lines'
     """
@@ -34,7 +34,7 @@ def block(value: object) -> str:
 def number(value: float) -> str:
     """Format with three significant digits; integers in full, unless they are huge floats.
 
-    Example:
+    Examples:
         >>> number(0.00012345), number(12.0)
         ('1.23e-4', '12')
     """

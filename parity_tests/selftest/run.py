@@ -101,7 +101,7 @@ def selftest(
         ParityError: The candidate is not correct to begin with, or can't be run.
         UsageError: It has no weights.
 
-    Example:
+    Examples:
         >>> reference = open_live("det1.npy", FeedOptions())
         >>> reduce_feeds(reference)
         >>> outcomes = list(selftest(reference, open_candidate("pnet.pt"), limit=10))

@@ -65,7 +65,7 @@ def in_float64(graph: ServingGraph, weights: Mapping[str, Array]) -> ServingGrap
         ParityError: A weight is missing, of another shape or not floating-point, or a node can't
             be converted; the message names it.
 
-    Example:
+    Examples:
         >>> with ReferenceRunner(in_float64(graph, weights), weights_in_graph) as runner:
         ...     (embeddings,) = runner.run(images.astype(np.float64))
         >>> embeddings.dtype
@@ -87,7 +87,7 @@ def in_float64(graph: ServingGraph, weights: Mapping[str, Array]) -> ServingGrap
 def written_decimal(value: np.floating[Any]) -> float:
     """Return the shortest decimal that rounds to `value` in its own type.
 
-    Example:
+    Examples:
         >>> written_decimal(np.float32(0.17))
         0.17
     """

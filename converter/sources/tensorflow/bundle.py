@@ -36,7 +36,7 @@ def recognises(path: Path) -> bool:
 def index_path(prefix: Path) -> Path:
     """Return the path of the index of the checkpoint `prefix`.
 
-    Example:
+    Examples:
         >>> str(index_path(Path("faces/model.ckpt")))
         'faces/model.ckpt.index'
     """
@@ -46,7 +46,7 @@ def index_path(prefix: Path) -> Path:
 def shard_path(prefix: Path, shard: int, shards: int) -> Path:
     """Return the path of data file number `shard` of `shards`.
 
-    Example:
+    Examples:
         >>> str(shard_path(Path("faces/model.ckpt"), 0, 1))
         'faces/model.ckpt.data-00000-of-00001'
     """

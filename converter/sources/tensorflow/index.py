@@ -29,9 +29,11 @@ class Entry:
 
     Args:
         name: The variable's name.
-        dtype, shape: The type, and the size of each axis.
+        dtype: The element type.
+        shape: The size of each axis.
         shard: The number of the data file.
-        offset, size: The place of the values in the data file, in bytes.
+        offset: The start of the values in the data file, in bytes.
+        size: The size of the values, in bytes.
         checksum: The masked CRC-32C of the values.
         slices: The extents of each slice if the variable is partitioned, else empty.
     """

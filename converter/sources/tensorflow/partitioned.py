@@ -24,7 +24,7 @@ _MAX_SLICES = 4096  # the check compares every pair
 def slice_key(name: str, extents: Sequence[Extent]) -> bytes:
     """Return the key under which the index lists the slice `extents` of the variable `name`.
 
-    Example:
+    Examples:
         >>> slice_key("w", [(0, 10)])
         b'\\x00w\\x00\\x01\\x01\\x01\\x80\\x8a'
     """
@@ -135,7 +135,8 @@ def assemble(
     """Return the whole variable, read-only.
 
     Args:
-        shape, dtype: The variable's shape and type.
+        shape: The variable's shape.
+        dtype: The variable's type.
         boxes: The index of each slice, from `check_tiling`.
         loads: Functions that return each slice's values.
     """

@@ -26,7 +26,7 @@ def varint(data: memoryview, position: int) -> tuple[int, int]:
     Raises:
         DecodeError: The number is cut off or too long.
 
-    Example:
+    Examples:
         >>> varint(memoryview(encode_varint(300)), 0)
         (300, 2)
     """
@@ -82,7 +82,7 @@ def text(value: Value) -> str:
 def fields(data: memoryview) -> Iterator[tuple[int, Value]]:
     """Yield the number and value of each field of a message, in order. Raises DecodeError.
 
-    Example:
+    Examples:
         >>> [(number, value) for number, value in fields(memoryview(encode(1, 300)))]
         [(1, 300)]
     """

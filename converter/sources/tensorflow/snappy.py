@@ -19,7 +19,7 @@ def decompress(data: memoryview) -> bytes:
     Raises:
         DecodeError: `data` is not a valid block.
 
-    Example:
+    Examples:
         >>> decompress(memoryview(b"\\x06\\x04ab\\x0e\\x02\\x00"))
         b'ababab'
     """

@@ -34,7 +34,7 @@ _MASK_DELTA = 0xA282EAD8  # tensorflow/core/lib/hash/crc32c.h
 def masked(crc: int) -> int:
     """Return the CRC-32C `crc` in the form in which TensorFlow stores it.
 
-    Example:
+    Examples:
         >>> hex(masked(0))
         '0xa282ead8'
     """
