@@ -63,4 +63,4 @@ def packages_of(extra: str) -> set[str]:
 @pytest.mark.parametrize("module", PACKAGES)
 def test_the_named_extra_has_the_package(module: str) -> None:
     package, extra = PACKAGES[module]
-    assert canonicalize_name(package) in packages_of(extra)
+    assert canonicalize_name(Requirement(package).name) in packages_of(extra)

@@ -516,7 +516,7 @@ def test_what_cannot_be_run_is_refused(
 
 
 def test_comparison_in_slices_is_that_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    from parity_tests.localise.layers import compare as localise_compare
+    from parity_tests.localise import compare as localise_compare
 
     monkeypatch.setattr(localise_compare, "_SLICE", 7)
     rng = np.random.default_rng(0)
