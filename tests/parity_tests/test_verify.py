@@ -258,7 +258,7 @@ def test_one_tensor_of_another_type_is_a_defect(
 
     result = run(pair[0], damaged(halve), "--count", 1, "--probes", "none")
     assert result.exit_code == 1
-    assert "conv2d_2b.conv.weight: another type: float32 against float16" in result.stdout
+    assert "conv2d_2b.conv.weight: another type: float32 in A, float16 in B" in result.stdout
 
 
 def test_sides_in_the_wrong_order(pair: tuple[Path, Path]) -> None:
