@@ -30,8 +30,8 @@ and the distance is divided by it, so that the rounding of this computation itse
 have a mean square of at most about 1. In the worst case all errors lie along one direction and are
 the same for all samples, so that a mean over samples is no better known than one of them; then it
 is normal, and `parity_tests.gates.ROUNDING_FACTOR` = 4 is exceeded in 6 of 100,000 runs of kernels
-that round as badly as the model, and in 1 of 10 million at 0.75 of that, which is what the layers
-of R-Net, P-Net and O-Net were measured at with torch on AVX2 (0.3 to 1.05, layer by layer).
+that round as badly as the model. Single layers of P-, R- and O-Net were measured at 0.3 to 1.05 of
+the model with torch on AVX2.
 Measured on whole networks: benchmarks/README.md.
 
 **A wrong candidate can't raise the scale.** It is computed with the reference's own weights, or
