@@ -81,6 +81,7 @@ class LiveReference:
         return weights_gate(self._catalog, candidate)
 
     def answers(self, batches: Batches) -> Array:
+        batches.notes += [f"reference: {note}" for note in self._catalog.notes]
         return self._rows(self._runner, batches, "float32")
 
     def oracle(self, batches: Batches) -> Array:

@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy.typing as npt
 
+from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog
 from converter.sources import mtcnn_npy
+from converter.sources.keras import archive as keras_archive
+from converter.sources.keras import h5 as keras_h5
 from converter.sources.tensorflow import bundle, frozen_graph
 from facenet_common.errors import ParityError
 from parity_tests.reference.original_detector import original_available, original_graph
@@ -25,6 +28,7 @@ from parity_tests.reference.runner import (
 from parity_tests.tf_graphs.serving import ServingGraph
 
 Array = npt.NDArray[Any]
+KERAS = (keras_h5.FORMAT, keras_archive.FORMAT)
 
 
 class GraphValues(Mapping[str, Array]):
@@ -56,14 +60,16 @@ def original(
     """Return the graph of a source, and the function that sets its variables.
 
     For an ``.npy`` file it is the original's own graph if that is available (see
-    `parity_tests.reference.original_detector`), else the project's.
+    `parity_tests.reference.original_detector`), else the project's; for a file of Keras the
+    project's.
 
     Args:
         architecture, dims: As `parity_tests.reference.runner.own_graph` takes them.
         source_format: The converter's name of the source's format.
         source: A bundle's prefix, a ``.pb`` or an ``.npy`` file.
         graph: A bundle's ``.meta`` file; None: the project's own graph.
-        values: Arrays by variable name, used only for an ``.npy`` file: TensorFlow can't read it.
+        values: Arrays by variable name, used for an ``.npy`` file, which TensorFlow can't read, and
+            for files of Keras, whose code is not run.
 
     Raises:
         ParityError: There is no graph for this format, or it can't be read or is refused.
@@ -76,6 +82,10 @@ def original(
             own_graph(architecture, dims) if not folder else original_graph(architecture, folder)
         )
         return chosen, weights_from_arrays(dict(values), str(source))
+    if source_format in KERAS:
+        names = {rule.source for rule in ARCHITECTURES[architecture].rules} & set(values)
+        arrays = {name: values[name] for name in names}
+        return own_graph(architecture, dims), weights_from_arrays(arrays, str(source))
     if source_format != bundle.FORMAT:
         raise ParityError("there is no graph for this format", file=source, found=source_format)
     chosen = own_graph(architecture, dims) if graph is None else read_meta(graph, architecture)
