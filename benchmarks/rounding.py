@@ -5,7 +5,7 @@
 
 Each pair is run in a process of its own for each combination of the variables that choose the
 instructions of torch, of oneDNN and of TensorFlow, with one thread and with two. Printed is how
-many times the scale of rounding (parity_tests/rounding.py) the answers are from float64: the gate
+many times the scale of rounding (facenet_models/rounding.py) the answers are from float64: the gate
 allows 4 in quadratic mean over the samples, and where not even the worst sample is beyond that, any
 choice of samples passes. The last column is how many times TensorFlow's mean distance torch's is.
 """
