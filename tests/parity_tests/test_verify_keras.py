@@ -93,7 +93,8 @@ def test_all_490_tensors_bit_for_bit(name: str, saved: Saved) -> None:
     assert any("21 layers" in note and "not run" in note for note in catalog.notes) == known
 
 
-def test_deepfaces_names_and_a_normalised_model(saved: Saved, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("tensorflow")
+def test_deepfaces_names_and_a_normalised_model(tmp_path: Path) -> None:
     keras = pytest.importorskip("keras")
     model = keras_models.facenet(keras, 8, size=80, deepface=True, normalised=True)
     assert "Block17_7_Branch_7_Conv2d_0b_1x7" in {layer.name for layer in model.layers}
