@@ -24,7 +24,7 @@ Array = npt.NDArray[Any]
 
 FLOAT64_TOLERANCE = 1e-12  # the contract; measured: 1e-15
 FLOAT32_TOLERANCE = 1e-5  # the project's contract; measured: 7e-7
-ROUNDING_FACTOR = 4.0  # derived in parity_tests.rounding; measured: 0.2 to 1.5
+ROUNDING_FACTOR = 4.0  # derived in facenet_models.rounding; measured: 0.2 to 1.5
 
 
 @dataclass(frozen=True)

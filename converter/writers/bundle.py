@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from crc32c import crc32c
+from converter.checksums import crc32c
 
 from converter.catalog import Naming, TensorRef
 from converter.sources.tensorflow.bundle import index_path, shard_path

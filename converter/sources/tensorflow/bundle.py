@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
-from crc32c import crc32c
+from converter.checksums import crc32c
 
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import STRING, Array

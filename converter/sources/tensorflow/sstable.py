@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from crc32c import crc32c
+from converter.checksums import crc32c
 
 from converter.sources.mapped_file import MappedFile
 from converter.sources.tensorflow import snappy
