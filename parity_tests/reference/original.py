@@ -68,8 +68,8 @@ def original(
         source_format: The converter's name of the source's format.
         source: A bundle's prefix, a ``.pb`` or an ``.npy`` file.
         graph: A bundle's ``.meta`` file; None: the project's own graph.
-        values: Arrays by variable name, used for an ``.npy`` file, which TensorFlow can't read, and
-            for files of Keras, whose code is not run.
+        values: Arrays by variable name; read only of an ``.npy`` file, which TensorFlow can't read,
+            and of a file of Keras, whose code is not run.
 
     Raises:
         ParityError: There is no graph for this format, or it can't be read or is refused.
@@ -82,11 +82,15 @@ def original(
             own_graph(architecture, dims) if not folder else original_graph(architecture, folder)
         )
         return chosen, weights_from_arrays(dict(values), str(source))
-    if source_format in KERAS:
-        names = {rule.source for rule in ARCHITECTURES[architecture].rules} & set(values)
-        arrays = {name: values[name] for name in names}
-        return own_graph(architecture, dims), weights_from_arrays(arrays, str(source))
-    if source_format != bundle.FORMAT:
+    if source_format not in (*KERAS, bundle.FORMAT):
         raise ParityError("there is no graph for this format", file=source, found=source_format)
-    chosen = own_graph(architecture, dims) if graph is None else read_meta(graph, architecture)
-    return chosen, weights_from_bundle(source)
+    if graph is not None:
+        return read_meta(graph, architecture), weights_from_bundle(source)
+    gamma = any(name in values for name in ARCHITECTURES[architecture].optional)
+    chosen = own_graph(architecture, dims, gamma=gamma)
+    if source_format not in KERAS:
+        return chosen, weights_from_bundle(source)
+    known = ARCHITECTURES[architecture]
+    names = {rule.source for rule in known.rules if rule.part == "features"} | known.optional
+    arrays = {name: values[name] for name in values if name in names}
+    return chosen, weights_from_arrays(arrays, str(source))
