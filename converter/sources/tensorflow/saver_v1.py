@@ -84,8 +84,13 @@ def open(path: Path) -> Catalog:
         format=FORMAT,
         naming=NAMING,
         files=tuple(file.path for file in files),
-        release=lambda touched: [file.release(touched) for file in files],
+        release=partial(_release, files),
     )
+
+
+def _release(files: list[MappedFile], touched: int) -> None:
+    for file in files:
+        file.release(touched)
 
 
 def _shards(prefix: Path) -> list[Path]:
@@ -152,7 +157,8 @@ def _variables(header: memoryview) -> Iterator[_Variable]:
 
 
 def _variable(message: memoryview) -> _Variable:
-    name, code, shape, slices = "", 0, (), []
+    name, code, slices = "", 0, []
+    shape: tuple[int, ...] = ()
     for number, field in protobuf.fields(message):
         if number == 1:
             name = protobuf.text(field)

@@ -72,9 +72,9 @@ class _Room:
 def ends_like_a_table(path: Path) -> bool:
     """Return whether the last bytes of the file `path` are a table's magic number."""
     if path.is_file():
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 8))
-            return file.read(8) == struct.pack("<Q", MAGIC)
+        with path.open("rb") as plain:
+            plain.seek(max(0, plain.seek(0, 2) - 8))
+            return plain.read(8) == struct.pack("<Q", MAGIC)
     if archive.find(path) is None:
         return False
     file = MappedFile(path, may_be_empty=True)
