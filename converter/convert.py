@@ -11,7 +11,7 @@ from typing import Protocol
 
 from converter.catalog import Catalog, TensorRef
 from converter.dtypes import FLOAT32, DType
-from converter.execute import check_dropped, target_tensors
+from converter.execute import settle, target_tensors
 from converter.plan import PartChoice, Plan, make_plan
 from converter.read_back import read_back
 from converter.receipt import FileRecord, Receipt
@@ -62,7 +62,7 @@ class Request:
         out: The output: NAME.pt, NAME.safetensors, or FOLDER/ for a TensorFlow checkpoint.
         part: The tensors to convert: all, the network without its classifier, or the classifier.
         dtype: The type to cast floating-point tensors to; None keeps each tensor's own.
-        strict: Refuse tensors that are not part of the network; False drops and lists them.
+        strict: Refuse tensors that no rule explains; False drops them, and lists them as unproven.
         overwrite: Replace an existing output.
         allow_nonfinite: Accept NaN and infinity.
         step: The training step, for a folder with checkpoints of several steps.
@@ -175,6 +175,7 @@ def _prepare(request: Request, progress: Progress) -> _Job:
     catalog = source.open()
     _check_direction(request, catalog, writer)
     plan = make_plan(catalog, to=writer.NAMING, part=request.part, strict=request.strict)
+    plan = settle(plan)
     return _Job(request, out, writer, source, catalog, plan, progress)
 
 
@@ -209,7 +210,7 @@ def _write_tensors(job: _Job, partial: Path) -> None:
 
     progress.stage("converting", sum(ref.nbytes for ref in refs))
     for dropped in job.plan.dropped:
-        check_dropped(dropped)
+        dropped.source.verify()
         catalog.release(dropped.source.nbytes)
     try:
         job.writer.write(partial, refs, on_written)
@@ -255,11 +256,12 @@ def _run_parity(job: _Job, hook: ParityHook, partial: Path) -> ParityResult:
     )
     if not result.passed:
         raise ParityFailedError(
-            "the outputs of the converted model differ from those of the TensorFlow graph; "
+            "the converted model fails the comparison with the TensorFlow graph; "
             "nothing was written",
             file=job.source.path,
             found=result.summary(),
-            next_step="report this with the checkpoint's name: the mapping or the graph is wrong",
+            next_step="report this with the checkpoint's name, if no tensor of it is at fault: "
+            "the mapping or the graph is wrong",
         )
     return result
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Literal
 
 Kind = Literal["missing", "unexplained", "shape", "type"]
@@ -49,6 +48,7 @@ def with_next_steps(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """
     unexplained = [finding.tensor for finding in findings if finding.kind == "unexplained"]
     candidates = unexplained if len(unexplained) <= _MAX_CANDIDATES else []
+    from difflib import get_close_matches  # most conversions have no finding
 
     def next_step(finding: Finding) -> str:
         if finding.kind == "missing":

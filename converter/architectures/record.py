@@ -149,6 +149,20 @@ class Architecture:
         features = [row.shape for row in self.rows if row.part == "features"]
         return tuple(dim for dim in self.dims if any(dim in shape for shape in features))
 
+    @cached_property
+    def optional(self) -> frozenset[str]:
+        """Return the TensorFlow names that a graph has all of, or none: batch-norm scales."""
+        rows = (row for row in self.rows if not isinstance(row, Rule))
+        return frozenset(row.source for row in rows if row.source)
+
+    def is_within(self, variable: str) -> bool:
+        """Return whether a TensorFlow name lies in a scope of the network, or of its classifier."""
+        return variable.partition("/")[0] in self._scopes
+
+    @cached_property
+    def _scopes(self) -> frozenset[str]:
+        return frozenset(rule.source.partition("/")[0] for rule in self.rules)
+
     @property
     def is_embedding(self) -> bool:
         """Return whether the answers are embeddings, to be compared by their distances."""
@@ -156,7 +170,7 @@ class Architecture:
 
     def drops(self) -> dict[str, str]:
         """Return every TensorFlow name that may be left behind, with the reason."""
-        variables = [rule.source for rule in self.rules]
+        variables = [row.source for row in self.rows if row.source]
         return {
             drop.source.replace("{variable}", variable): drop.reason
             for drop in self.leftovers

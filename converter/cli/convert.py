@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     "--strict/--no-strict",
     default=True,
     show_default=True,
-    help="Refuse tensors that are not part of the network, or drop and list them.",
+    help="Refuse tensors that no rule explains, or drop them and list them as unproven.",
 )
 @click.option("--verify", is_flag=True, help="Also run both networks and compare their outputs.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")

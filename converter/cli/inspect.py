@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +13,7 @@ from facenet_common.errors import MappingError
 from facenet_common.text import one_line
 
 if TYPE_CHECKING:
-    from converter.catalog import Catalog
+    from converter.catalog import Catalog, TensorRef
     from converter.plan import Plan
     from converter.resolve import Source
 
@@ -69,8 +69,14 @@ def _plan(catalog: Catalog) -> tuple[Plan | None, MappingError | None]:
 def _actions(plan: Plan | None) -> dict[str, str]:
     if plan is None:
         return {}
-    mapped = {edge.source.name: f"→ {edge.target}" for edge in plan.edges}
-    return mapped | {drop.source.name: f"dropped: {drop.reason}" for drop in plan.dropped}
+    actions = {}
+    for edge in plan.edges:
+        value = f", if any is not {edge.optional.value}" if edge.optional else ""
+        actions[edge.source.name] = f"→ {edge.target}{value}"
+    for drop in plan.dropped:
+        known = f"dropped: {drop.reason}"
+        actions[drop.source.name] = "UNEXPLAINED: no rule maps it" if drop.unproven else known
+    return actions
 
 
 def _header(
@@ -86,10 +92,19 @@ def _header(
         sizes = "".join(f", {name} {size}" for name, size in plan.dims.items())
         rows.append(("network", plan.architecture.description + sizes))
         rows += [("note", note) for note in plan.notes]
+        unproven = plan.unproven
+        if unproven:
+            what = f"no rule explains {len(unproven)} of the tensors: {_few(unproven)}"
+            rows.append(("problem", what))
     if problem:
         rows.append(("network", f"can't be converted: {problem}"))
     rows.append(("tensors", f"{len(catalog)}, {catalog.nbytes:,} bytes"))
     return "\n".join(f"{label:<9}{value}" for label, value in rows)
+
+
+def _few(refs: Sequence[TensorRef], most: int = 3) -> str:
+    names = ", ".join(one_line(ref.name) for ref in refs[:most])
+    return names + (", …" if len(refs) > most else "")
 
 
 def _table(catalog: Catalog, actions: Mapping[str, str]) -> str:
@@ -118,6 +133,7 @@ def _to_json(
         "dimensions": dict(plan.dims) if plan else None,
         "notes": list(plan.notes if plan else catalog.notes),
         "problem": problem.to_json() if problem else None,
+        "unexplained": [ref.name for ref in plan.unproven] if plan else None,
         "tensors": [
             {
                 "name": name,

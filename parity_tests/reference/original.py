@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog
 from converter.sources import mtcnn_npy
 from converter.sources.tensorflow import bundle, frozen_graph, saver_v1
@@ -63,7 +64,7 @@ def original(
         source_format: The converter's name of the source's format.
         source: A checkpoint's prefix, a ``.pb`` or an ``.npy`` file.
         graph: A checkpoint's ``.meta`` file; None: the project's own graph.
-        values: Arrays by variable name, used only for an ``.npy`` file: TensorFlow can't read it.
+        values: Arrays by variable name; read only of an ``.npy`` file, which TensorFlow can't read.
 
     Raises:
         ParityError: There is no graph for this format, or it can't be read or is refused.
@@ -78,5 +79,7 @@ def original(
         return chosen, weights_from_arrays(dict(values), str(source))
     if source_format not in (bundle.FORMAT, saver_v1.FORMAT):
         raise ParityError("there is no graph for this format", file=source, found=source_format)
-    chosen = own_graph(architecture, dims) if graph is None else read_meta(graph, architecture)
-    return chosen, weights_from_bundle(source)
+    if graph is not None:
+        return read_meta(graph, architecture), weights_from_bundle(source)
+    gamma = any(name in values for name in ARCHITECTURES[architecture].optional)
+    return own_graph(architecture, dims, gamma=gamma), weights_from_bundle(source)

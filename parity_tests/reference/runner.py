@@ -16,6 +16,7 @@ from converter.sources import archive
 from facenet_common.errors import ParityError
 from parity_tests.frameworks import quiet_tensorflow, tensorflow
 from parity_tests.tf_graphs import GRAPHS, NetworkGraph
+from parity_tests.tf_graphs.layers import batch_norms_with_gamma
 from parity_tests.tf_graphs.serving import VARIABLE_OPS, ServingGraph, cut
 
 Array = npt.NDArray[Any]
@@ -59,8 +60,13 @@ def read_frozen(path: Path, architecture: str) -> ServingGraph:
     return cut(graph_def, path.name, images=network.images, outputs=outputs)
 
 
-def own_graph(architecture: str, dims: Mapping[str, int]) -> ServingGraph:
+def own_graph(architecture: str, dims: Mapping[str, int], *, gamma: bool = False) -> ServingGraph:
     """Return the project's own graph of `architecture`, without its classifier.
+
+    Args:
+        architecture: A name of `parity_tests.tf_graphs.GRAPHS`.
+        dims: The sizes that the checkpoint decides.
+        gamma: Whether the checkpoint has the scales of batch norms.
 
     Raises:
         ParityError: There is no such architecture, or `dims` lacks a size of it.
@@ -72,16 +78,18 @@ def own_graph(architecture: str, dims: Mapping[str, int]) -> ServingGraph:
             f"sizes must be known to build the project's own graph: {', '.join(missing)}"
         )
     graph_def = tensorflow().compat.v1.GraphDef.FromString(
-        _built(architecture, tuple(dims.items()))
+        _built(architecture, tuple(dims.items()), gamma)
     )
     outputs = tuple(network.outputs.values())
-    return cut(graph_def, OWN_GRAPH, images=network.images, outputs=outputs)
+    description = f"{OWN_GRAPH}, with gamma" if gamma else OWN_GRAPH
+    return cut(graph_def, description, images=network.images, outputs=outputs)
 
 
 @cache
-def _built(architecture: str, dims: tuple[tuple[str, int], ...]) -> bytes:
+def _built(architecture: str, dims: tuple[tuple[str, int], ...], gamma: bool) -> bytes:
     """Build a graph of ours once: that takes seconds, reading its bytes milliseconds."""
-    graph = _network(architecture).build(dict(dims))
+    with batch_norms_with_gamma(gamma):
+        graph = _network(architecture).build(dict(dims))
     graph_def: bytes = graph.as_graph_def().SerializeToString()
     return graph_def
 

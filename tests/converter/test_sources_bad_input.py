@@ -25,7 +25,7 @@ TESTS = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, dict[str, object]]:
-    """What became of each case; see support/attempt.py. A case that killed the process has none."""
+    """Return the outcome of each case, see support/attempt.py; none if it killed the process."""
     command = [sys.executable, "-m", "support.attempt"]
     found: dict[str, dict[str, object]] = {}
     left = list(hostile.FILES)
@@ -99,7 +99,7 @@ class Victim:
         return [n for n in range(len(self.good)) if self.with_bytes(self.good[:n]) is not None]
 
     def extensions(self) -> list[bytes]:
-        """What can be appended without being noticed."""
+        """Return what can be appended without being noticed."""
         tails = (b"\0", b"x", bytes(100), b"PK\x05\x06" + bytes(18), b"\0" * 70_000, self.good)
         return [tail[:9] for tail in tails if self.with_bytes(self.good + tail) is not None]
 
@@ -145,7 +145,7 @@ def test_damage_to_an_archive_never_changes_tensors(method: int, tmp_path: Path)
 
 
 def test_pt_zip_damage_never_changes_tensors(tmp_path: Path) -> None:
-    """What may pass: times, attributes and padding of the archive, which hold nothing."""
+    """Return the bytes that may change: times, attributes and padding of the archive."""
     victim = Victim(fakes.write_pt(tmp_path / "x.pt", ARRAYS))
     counts = victim.flips()
     assert counts["changed"] == 0

@@ -93,7 +93,7 @@ def test_a_failure_leaves_the_old_file(path: Path) -> None:
 
 
 def test_every_flipped_byte_is_noticed_or_harmless(path: Path) -> None:
-    """Whatever byte is damaged: a clear refusal, or the very same content."""
+    """For each damaged byte: a clear refusal, or the same content."""
     whole = path.read_bytes()
     content = set()
     for data in (json.dumps(ABOUT).encode(), *(array.tobytes() for array in ARRAYS.values())):

@@ -89,7 +89,7 @@ def loaded(catalog: Catalog) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
 
 
 def expected(arrays: Mapping[str, Array]) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
-    """What `loaded` must give for `arrays`."""
+    """Return what `loaded` must give for `arrays`."""
     return {
         name: (dtype_of(array).name, array.shape, array.tobytes()) for name, array in arrays.items()
     }

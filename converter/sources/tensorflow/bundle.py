@@ -13,9 +13,9 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
-from crc32c import crc32c
 
 from converter.catalog import Catalog, Naming, TensorRef
+from converter.checksums import crc32c
 from converter.dtypes import STRING, Array
 from converter.sources import archive
 from converter.sources.mapped_file import MappedFile

@@ -17,8 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from crc32c import crc32c
-
+from converter.checksums import crc32c
 from converter.sources import archive
 from converter.sources.mapped_file import MappedFile
 from converter.sources.tensorflow import snappy
