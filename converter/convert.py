@@ -16,7 +16,7 @@ from converter.plan import PartChoice, Plan, make_plan
 from converter.read_back import read_back
 from converter.receipt import FileRecord, Receipt
 from converter.resolve import Source, resolve
-from converter.sources import FORMATS
+from converter.sources import FORMATS, archive
 from converter.writers import Writer, bundle, writer_for
 from facenet_common.atomic import atomic_file, atomic_folder, check_target, output_error
 from facenet_common.errors import ParityFailedError, UsageError, ValueCheckError
@@ -281,13 +281,16 @@ class _Hashes:
 
     def _run(self) -> None:
         try:
-            hashes = [sha256_file(path, self._complete) for path in self._files]
+            hashes = [self._sha256(path) for path in self._files]
             self._result = [
-                FileRecord(path, path.stat().st_size, sha256)
+                FileRecord(path, archive.size(path), sha256)
                 for path, sha256 in zip(self._files, hashes, strict=True)
             ]
         except OSError as error:
             self._result = error
+
+    def _sha256(self, path: Path) -> str:
+        return sha256_file(path, self._complete) if self._complete else archive.sha256(path)
 
     def records(self) -> tuple[FileRecord, ...]:
         """Wait for the hashes and return them. Raises UsageError if a file was removed."""

@@ -82,8 +82,10 @@ def _actions(plan: Plan | None) -> dict[str, str]:
 def _header(
     resolved: Source, catalog: Catalog, plan: Plan | None, problem: MappingError | None
 ) -> str:
+    from converter.sources.archive import size
+
     rows = [("source", str(resolved.path)), ("format", catalog.format)]
-    rows += [("file", f"{path.name}  {path.stat().st_size:,} bytes") for path in catalog.files]
+    rows += [("file", f"{path.name}  {size(path):,} bytes") for path in catalog.files]
     if resolved.graph:
         rows.append(("graph", resolved.graph.name))
     if plan:
@@ -119,11 +121,13 @@ def _table(catalog: Catalog, actions: Mapping[str, str]) -> str:
 def _to_json(
     resolved: Source, catalog: Catalog, plan: Plan | None, problem: MappingError | None
 ) -> dict[str, object]:
+    from converter.sources.archive import size
+
     actions = _actions(plan)
     return {
         "source": str(resolved.path),
         "format": catalog.format,
-        "files": [{"path": str(p), "size": p.stat().st_size} for p in catalog.files],
+        "files": [{"path": str(p), "size": size(p)} for p in catalog.files],
         "graph": str(resolved.graph) if resolved.graph else None,
         "architecture": plan.architecture.name if plan else None,
         "dimensions": dict(plan.dims) if plan else None,

@@ -13,7 +13,7 @@ from converter.catalog import Catalog
 from converter.sources import mtcnn_npy
 from converter.sources.keras import archive as keras_archive
 from converter.sources.keras import h5 as keras_h5
-from converter.sources.tensorflow import bundle, frozen_graph
+from converter.sources.tensorflow import bundle, frozen_graph, saver_v1
 from facenet_common.errors import ParityError
 from parity_tests.reference.original_detector import original_available, original_graph
 from parity_tests.reference.runner import (
@@ -66,8 +66,8 @@ def original(
     Args:
         architecture, dims: As `parity_tests.reference.runner.own_graph` takes them.
         source_format: The converter's name of the source's format.
-        source: A bundle's prefix, a ``.pb`` or an ``.npy`` file.
-        graph: A bundle's ``.meta`` file; None: the project's own graph.
+        source: A checkpoint's prefix, a ``.pb`` or an ``.npy`` file.
+        graph: A checkpoint's ``.meta`` file; None: the project's own graph.
         values: Arrays by variable name; read only of an ``.npy`` file, which TensorFlow can't read,
             and of a file of Keras, whose code is not run.
 
@@ -82,7 +82,7 @@ def original(
             own_graph(architecture, dims) if not folder else original_graph(architecture, folder)
         )
         return chosen, weights_from_arrays(dict(values), str(source))
-    if source_format not in (*KERAS, bundle.FORMAT):
+    if source_format not in (*KERAS, bundle.FORMAT, saver_v1.FORMAT):
         raise ParityError("there is no graph for this format", file=source, found=source_format)
     if graph is not None:
         return read_meta(graph, architecture), weights_from_bundle(source)

@@ -1,15 +1,18 @@
 """Run the TensorFlow side, a stored graph or the project's own, on a CPU."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
 import numpy.typing as npt
 
 from converter.architectures import ARCHITECTURES
+from converter.sources import archive
 from facenet_common.errors import ParityError
 from parity_tests.frameworks import quiet_tensorflow, tensorflow
 from parity_tests.tf_graphs import GRAPHS, NetworkGraph
@@ -123,20 +126,34 @@ def weights_from_bundle(prefix: Path) -> Weights:
 
     def restore(session: Any, variables: Mapping[str, Any]) -> None:
         tf = tensorflow().compat.v1
-        try:
-            stored = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
-        except (ValueError, tf.errors.OpError) as error:
-            raise ParityError(
-                "TensorFlow can't read the checkpoint", file=prefix, found=error
-            ) from error
-        _require_same(
-            {name: _shape(tensor) for name, tensor in variables.items()},
-            {name: tuple(shape) for name, shape in stored.items() if name in variables},
-            str(prefix),
-        )
-        tf.train.Saver(dict(variables)).restore(session, str(prefix))
+        with _on_disk(prefix) as place:
+            try:
+                stored = tf.train.load_checkpoint(str(place)).get_variable_to_shape_map()
+            except (ValueError, tf.errors.OpError) as error:
+                raise ParityError(
+                    "TensorFlow can't read the checkpoint", file=prefix, found=error
+                ) from error
+            _require_same(
+                {name: _shape(tensor) for name, tensor in variables.items()},
+                {name: tuple(shape) for name, shape in stored.items() if name in variables},
+                str(prefix),
+            )
+            tf.train.Saver(dict(variables)).restore(session, str(place))
 
     return restore
+
+
+@contextmanager
+def _on_disk(prefix: Path) -> Iterator[Path]:
+    """Yield the prefix of the same checkpoint on the disk: TensorFlow can't read zip archives."""
+    if prefix.parent.is_dir():
+        yield prefix
+        return
+    with TemporaryDirectory() as folder:
+        for path in archive.paths_in(prefix.parent):
+            if path.name.startswith(prefix.name):
+                Path(folder, path.name).write_bytes(archive.read(path))
+        yield Path(folder, prefix.name)
 
 
 def weights_from_arrays(arrays: Mapping[str, Array], source: str) -> Weights:
@@ -293,7 +310,7 @@ def _parse(message: Any, path: Path, what: str) -> None:
     """Fill a protocol buffer from a file."""
     decode_error = import_module("google.protobuf.message").DecodeError  # TensorFlow needs it too
     try:
-        message.ParseFromString(path.read_bytes())
+        message.ParseFromString(archive.read(path))
     except OSError as error:
         raise ParityError("can't read the file", file=path, found=error.strerror) from error
     except decode_error as error:

@@ -13,10 +13,11 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
-from converter.checksums import crc32c
 
 from converter.catalog import Catalog, Naming, TensorRef
+from converter.checksums import crc32c
 from converter.dtypes import STRING, Array
+from converter.sources import archive
 from converter.sources.mapped_file import MappedFile
 from converter.sources.tensorflow import protobuf
 from converter.sources.tensorflow.index import DOWNLOAD_AGAIN, Entry, read_entries
@@ -30,7 +31,7 @@ NAMING: Naming = "tensorflow"
 
 def recognises(path: Path) -> bool:
     """Return whether `path` is the prefix of a checkpoint: its name without ``.index``."""
-    return index_path(path).is_file()
+    return archive.is_file(index_path(path))
 
 
 def index_path(prefix: Path) -> Path:
@@ -86,8 +87,8 @@ def _open_shards(prefix: Path, shards: int) -> tuple[MappedFile, ...]:
     paths = [shard_path(prefix, number, shards) for number in range(shards)]
     files = []
     for path in paths:
-        if not path.is_file():
-            others = sorted(p.name for p in prefix.parent.glob("*.data-*"))
+        if not archive.is_file(path):
+            others = [p.name for p in archive.paths_in(prefix.parent) if ".data-" in p.name]
             raise FormatError(
                 "a data file of the checkpoint is missing",
                 file=path,
@@ -108,7 +109,7 @@ def _check_coverage(file: MappedFile, entries: list[Entry]) -> None:
     """Check that tensors don't overlap, and that all bytes between and after them are zero."""
     position = 0
     for entry in sorted(entries, key=lambda e: (e.offset, e.size)):
-        file.view(entry.offset, entry.size, f"tensor {entry.name}")
+        file.check(entry.offset, entry.size, f"tensor {entry.name}")
         if entry.offset < position and entry.size:
             raise FormatError(
                 "two tensors overlap in the data file",
