@@ -11,7 +11,7 @@ import numpy.typing as npt
 from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog
 from converter.sources import mtcnn_npy
-from converter.sources.tensorflow import bundle, frozen_graph, saver_v1
+from converter.sources.tensorflow import bundle, frozen_graph, saved_model, saver_v1
 from facenet_common.errors import ParityError
 from parity_tests.reference.original_detector import original_available, original_graph
 from parity_tests.reference.runner import (
@@ -56,7 +56,8 @@ def original(
 ) -> tuple[ServingGraph, Weights]:
     """Return the graph of a source, and the function that sets its variables.
 
-    For an ``.npy`` file it is the original's own graph if that is available (see
+    For a SavedModel and an object-based checkpoint it is the project's own graph, with the values
+    that the converter reads. For an ``.npy`` file it is the original's own graph if that is available (see
     `parity_tests.reference.original_detector`), else the project's.
 
     Args:
@@ -77,6 +78,12 @@ def original(
             own_graph(architecture, dims) if not folder else original_graph(architecture, folder)
         )
         return chosen, weights_from_arrays(dict(values), str(source))
+    if source_format in (saved_model.FORMAT, bundle.OBJECT_BASED):
+        rows = ARCHITECTURES[architecture].rows
+        names = {row.source for row in rows if row.part == "features"} & values.keys()
+        gamma = not names.isdisjoint(ARCHITECTURES[architecture].optional)
+        arrays = {name: values[name] for name in names}
+        return own_graph(architecture, dims, gamma=gamma), weights_from_arrays(arrays, str(source))
     if source_format not in (bundle.FORMAT, saver_v1.FORMAT):
         raise ParityError("there is no graph for this format", file=source, found=source_format)
     if graph is not None:
