@@ -24,7 +24,7 @@ _README = 'the table "Pre-trained models" in https://github.com/davidsandberg/fa
 _SHARD = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
 _STEP = re.compile(r"(.*?)-(\d+)")
 _STATE = re.compile(r'^model_checkpoint_path:\s*"(.+)"\s*$', re.MULTILINE)
-_OTHER_SUFFIXES = (".pb", ".npy", ".pt", ".pth", ".safetensors")
+_OTHER_SUFFIXES = (".pb", ".npy", ".h5", ".keras", ".pt", ".pth", ".safetensors")
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,28 @@ def _modules(branch: tuple[Layer, ...], path: str) -> list[tuple[Layer, str]]:
     return [(layer, f"{path}.{number}") for number, layer in enumerate(branch)]
 
 
+def keras_layers(root: str, rules: Iterable[Rule], last_block: str) -> dict[str, str]:
+    """Return the scope of each layer of a Keras port, by the layer's name.
+
+    The root and ``Repeat`` are left out, slashes are underscores, blocks begin with a capital
+    (``Block35_1_Conv2d_1x1``), and `last_block`, which has no number in TensorFlow, has the next.
+    """
+    scopes = dict.fromkeys(rule.source.rpartition("/")[0] for rule in rules)
+    return {
+        _keras_name(scope.removeprefix(f"{root}/"), last_block): scope
+        for scope in scopes
+        if scope.startswith(f"{root}/")
+    }
+
+
+def _keras_name(scope: str, last_block: str) -> str:
+    first, *rest = scope.split("/")
+    if first.startswith("Repeat"):
+        first, *rest = rest
+    name = last_block if first == last_block.rpartition("_")[0] else first
+    return "_".join([name[0].upper() + name[1:], *rest])
+
+
 # --- probes
 
 

@@ -6,6 +6,7 @@ PyTorch nor TensorFlow: modules and tensors are named by their paths.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -100,6 +101,22 @@ class Card:
 
 
 @dataclass(frozen=True)
+class KerasPort:
+    """The network as it is built in Keras.
+
+    Attributes:
+        layers: The scope in TensorFlow of each layer that has weights; several names may stand for
+            one scope.
+        epsilon: That of every batch normalisation.
+        scales: The factor by which a layer's output is multiplied, where it is.
+    """
+
+    layers: Mapping[str, str]
+    epsilon: float
+    scales: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Architecture:
     """A network: how its tensors map, where it is compared, and facts for users.
 
@@ -117,6 +134,7 @@ class Architecture:
             so itself or where the network takes one size only.
         card: Facts for model cards.
         leftovers: TensorFlow names that have no counterpart, with the reasons.
+        keras: How the ports to Keras name it; None: none is known.
     """
 
     name: str
@@ -131,6 +149,7 @@ class Architecture:
     card: Card
     odd_feed_size: tuple[int, int] | None = None
     leftovers: tuple[Drop, ...] = ()
+    keras: KerasPort | None = None
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     required=True,
     metavar="SOURCE",
     help="A TensorFlow checkpoint (folder, prefix, or any of its files), a frozen graph (.pb), "
-    "MTCNN weights (det1.npy, …), or a .pt or .safetensors file. A bare name is also looked up "
-    "in models/ and $FACENET_CHECKPOINTS.",
+    "MTCNN weights (det1.npy, …), a file of Keras (.h5, .keras), or a .pt or .safetensors file. A "
+    "bare name is also looked up in models/ and $FACENET_CHECKPOINTS.",
 )
 @click.option(
     "--out",

@@ -12,6 +12,8 @@ from typing import Protocol
 
 from converter.catalog import Catalog, Naming
 from converter.sources import archive, mtcnn_npy, safetensors
+from converter.sources.keras import archive as keras_archive
+from converter.sources.keras import h5 as keras_h5
 from converter.sources.mapped_file import MappedFile
 from converter.sources.pytorch import legacy as torch_legacy
 from converter.sources.pytorch import zip_archive as torch_zip
@@ -36,6 +38,8 @@ FORMATS: tuple[Format, ...] = (
     saved_model,
     frozen_graph,
     mtcnn_npy,
+    keras_h5,
+    keras_archive,
     torch_zip,
     torch_legacy,
     safetensors,

@@ -163,18 +163,22 @@ def weights_from_arrays(arrays: Mapping[str, Array], source: str) -> Weights:
         ParityError: Names or shapes differ; `source`, for the message, is the arrays' origin.
     """
 
-    def assign(session: Any, variables: Mapping[str, Any]) -> None:
+    def assign_all(session: Any, variables: Mapping[str, Any]) -> None:
         tf = tensorflow().compat.v1
         _require_same(
             {name: _shape(tensor) for name, tensor in variables.items()},
             {name: array.shape for name, array in arrays.items()},
             source,
         )
+        # All operations first: a session starts anew whenever the graph has grown.
+        steps = []
         for name, tensor in variables.items():
             value = tf.placeholder(tensor.dtype.base_dtype, tensor.shape)
-            session.run(tf.assign(tensor, value).op, {value: arrays[name]})
+            steps.append((tf.assign(tensor, value).op, value, name))
+        for assign, value, name in steps:
+            session.run(assign, {value: arrays[name]})
 
-    return assign
+    return assign_all
 
 
 class ReferenceRunner:

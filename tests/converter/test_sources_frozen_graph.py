@@ -127,7 +127,9 @@ def test_weights_without_an_identity(tensorflow: Any, tmp_path: Path) -> None:
         smaller = tf.graph_util.remove_training_nodes(frozen, ["output"])
     operations = [{node.op for node in made.node} for made in (frozen, smaller)]
     assert ["Identity" in found for found in operations] == [True, True]
-    reads = [[n for n in made.node if n.name.endswith("/ReadVariableOp")] for made in (frozen, smaller)]
+    reads = [
+        [n for n in made.node if n.name.endswith("/ReadVariableOp")] for made in (frozen, smaller)
+    ]
     assert reads[0]
     assert not reads[1], "the Identities of the variables are gone"
     for made in (frozen, smaller):

@@ -251,5 +251,5 @@ def test_what_is_unsafe_or_wrong_is_refused(
 
 def test_h5py_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    with pytest.raises(MissingPackageError, match=r'pip install "facenet-parity\[parity\]"'):
+    with pytest.raises(MissingPackageError, match=r'pip install "facenet-parity\[keras\]"'):
         write(tmp_path / "a.h5", {}, [])

@@ -15,13 +15,14 @@ import shutil
 import struct
 import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from converter.sources.tensorflow.protobuf import encode, encode_varint
-from support import fakes
+from support import fakes, keras_files
 from support.fakes import (
     block_bytes,
     data_checksum,
@@ -783,7 +784,11 @@ INCOMPLETE: dict[str, Case] = {
 
 CORPUS: dict[str, Case] = FOREIGN | LIES | HOSTILE_PICKLES | INCOMPLETE
 # What opening refuses, without knowing of an architecture.
-FILES: dict[str, Case] = FOREIGN | LIES | HOSTILE_PICKLES
+# Those of Keras are written by h5py.
+KERAS_LIES: dict[str, Case] = (
+    {f"keras: {word}": case for word, case in keras_files.LIES.items()} if find_spec("h5py") else {}
+)
+FILES: dict[str, Case] = FOREIGN | LIES | HOSTILE_PICKLES | KERAS_LIES
 
 
 def clear(folder: Path) -> None:
