@@ -9,6 +9,7 @@ node_def.proto, attr_value.proto and tensor.proto of tensorflow/core/framework/.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from facenet_common.errors import FormatError
 
 FORMAT = "frozen-graph"
 NAMING: Naming = "tensorflow"
+_RESOURCE_READ = re.compile(r"(^|/)ReadVariableOp(_\d+)?$")
 
 
 def recognises(path: Path) -> bool:
@@ -78,7 +80,7 @@ def constants_of(graphs: Iterable[Sequence[memoryview]], file: MappedFile, forma
         raise FormatError(
             "the graph holds no frozen variables",
             file=file.path,
-            expected="constants with an Identity NAME/read, as freeze_graph.py writes them, or by the "
+            expected="constants with an Identity NAME/read, as freeze_graph.py writes, or by the "
             "names of a known network",
             found=f"{len(constants)} other constants",
             next_step="pass the checkpoint's folder, or freeze the graph with its weights",
@@ -119,7 +121,7 @@ def _scan(nodes: Sequence[memoryview]) -> tuple[dict[str, memoryview], set[str]]
 
 
 def _reads(identity: str, source: str) -> bool:
-    return identity == f"{source}/read" or identity.endswith("/ReadVariableOp")
+    return identity == f"{source}/read" or bool(_RESOURCE_READ.search(identity))
 
 
 @cache
