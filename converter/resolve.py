@@ -14,7 +14,7 @@ from pathlib import Path
 
 from converter.catalog import Catalog
 from converter.sources import archive, open_source
-from converter.sources.tensorflow import bundle, saver_v1
+from converter.sources.tensorflow import bundle, saved_model, saver_v1
 from facenet_common.errors import FormatError, UsageError
 
 ENVIRONMENT = "FACENET_CHECKPOINTS"
@@ -158,6 +158,9 @@ def _prefixes(folder: Path) -> list[str]:
 
 
 def _in_folder(folder: Path, step: int | None) -> Source:
+    model = folder / saved_model.FILE
+    if saved_model.recognises(model):
+        return Source(model, model)
     prefixes = _prefixes(folder)
     if prefixes:
         return _with_graph(folder / _choose(folder, prefixes, step))

@@ -17,7 +17,7 @@ from converter.sources.keras import h5 as keras_h5
 from converter.sources.mapped_file import MappedFile
 from converter.sources.pytorch import legacy as torch_legacy
 from converter.sources.pytorch import zip_archive as torch_zip
-from converter.sources.tensorflow import bundle, frozen_graph, saver_v1
+from converter.sources.tensorflow import bundle, frozen_graph, saved_model, saver_v1
 from facenet_common.errors import FormatError, UsageError
 
 
@@ -35,6 +35,7 @@ class Format(Protocol):
 FORMATS: tuple[Format, ...] = (
     bundle,
     saver_v1,
+    saved_model,
     frozen_graph,
     mtcnn_npy,
     keras_h5,

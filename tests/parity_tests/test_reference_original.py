@@ -14,6 +14,7 @@ from support.tf_fixtures import GoldenCheckpoint
 
 from parity_tests.batches import Batches
 from parity_tests.open_sides import FeedOptions, open_live
+from parity_tests.reference.runner import OWN_GRAPH
 
 pytestmark = pytest.mark.tensorflow
 
@@ -54,3 +55,17 @@ def test_version_1_in_a_zip_archive(
     graph, rows = answers(archive)
     assert graph == golden_128.meta.name
     assert np.array_equal(rows, expected)
+
+
+def test_a_saved_model_is_run_by_our_graph(
+    tensorflow: Any, golden_128: GoldenCheckpoint, expected: Any, tmp_path: Path
+) -> None:
+    tf = tensorflow.compat.v1
+    folder = tmp_path / "faces"
+    with restored(tf, golden_128) as session:
+        builder = tf.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(session, ["serve"])
+        builder.save()
+    graph, rows = answers(folder)
+    assert graph == OWN_GRAPH
+    assert np.abs(rows - expected).max() < 1e-6

@@ -1,16 +1,20 @@
 """Frozen graphs (.pb): a GraphDef whose variables are constants. Read without TensorFlow.
 
 Freezing replaces a variable with a constant of the same name and keeps the Identity ``NAME/read``
-after it. Constants with such an Identity are weights; the many others (strides, axes, epsilons) are
-not listed. Sources: tensorflow/core/framework/
-graph.proto, node_def.proto, attr_value.proto, tensor.proto.
+after it, or of a resource variable an Identity ``…/ReadVariableOp``. Constants with such an
+Identity are weights. Where tools removed it (`remove_training_nodes`), constants by the names of a
+known network are. The many others (strides, axes, epsilons) are not listed. Sources: graph.proto,
+node_def.proto, attr_value.proto and tensor.proto of tensorflow/core/framework/.
 """
 
 from __future__ import annotations
 
-from functools import partial
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache, partial
 from pathlib import Path
 
+from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.sources import archive
 from converter.sources.mapped_file import MappedFile
@@ -21,6 +25,7 @@ from facenet_common.errors import FormatError
 
 FORMAT = "frozen-graph"
 NAMING: Naming = "tensorflow"
+_RESOURCE_READ = re.compile(r"(^|/)ReadVariableOp(_\d+)?$")
 
 
 def recognises(path: Path) -> bool:
@@ -36,57 +41,95 @@ def open(path: Path) -> Catalog:
     """
     file = MappedFile(path)
     try:
-        constants, read = _scan(file.view())
-        refs = {}
-        for name in constants:
-            if name not in read:
-                continue
-            dtype, shape = describe(constants[name])
-            values = partial(load, constants[name], file, name, dtype, shape)
-            refs[name] = TensorRef(name, dtype, shape, values)
+        nodes = [
+            protobuf.view(field) for number, field in protobuf.fields(file.view()) if number == 1
+        ]
+        return constants_of([nodes], file, FORMAT)
     except DecodeError as error:
         if not file.view(0, 1)[0] == 0x0A:  # field 1 (node), length-delimited
             raise file.wrong_format("a frozen TensorFlow graph (GraphDef)") from error
         raise FormatError(
             "the frozen graph is damaged", file=path, found=error, next_step="download it again"
         ) from error
+
+
+def constants_of(graphs: Iterable[Sequence[memoryview]], file: MappedFile, format: str) -> Catalog:
+    """Return the constants that are weights, of graphs and functions: their nodes (NodeDefs).
+
+    Raises:
+        DecodeError: A node is damaged.
+        FormatError: None of them is a weight.
+    """
+    constants: dict[str, memoryview] = {}
+    read: set[str] = set()
+    for nodes in graphs:
+        found, weights = _scan(nodes)
+        both = found.keys() & constants.keys() & (read | weights)
+        if twice := [name for name in both if found[name] != constants[name]]:
+            raise DecodeError(f"two different constants have the name {twice[0]}")
+        constants |= found
+        read |= weights
+    refs = {}
+    for name in constants:
+        if name not in read:
+            continue
+        dtype, shape = describe(constants[name])
+        values = partial(load, constants[name], file, name, dtype, shape)
+        refs[name] = TensorRef(name, dtype, shape, values)
     if not refs:
         raise FormatError(
             "the graph holds no frozen variables",
-            file=path,
-            expected="constants with an Identity NAME/read, as freeze_graph.py writes them",
-            found=f"{len(constants)} constants without one",
+            file=file.path,
+            expected="constants with an Identity NAME/read, as freeze_graph.py writes, or by the "
+            "names of a known network",
+            found=f"{len(constants)} other constants",
             next_step="pass the checkpoint's folder, or freeze the graph with its weights",
         )
     others = len(constants) - len(refs)
     notes = (f"skipped {others} constants that are not weights (strides, axes, epsilons)",)
     return Catalog(
         refs,
-        format=FORMAT,
+        format=format,
         naming=NAMING,
-        files=(path,),
+        files=(file.path,),
         notes=notes if others else (),
         release=file.release,
     )
 
 
-def _scan(graph: memoryview) -> tuple[dict[str, memoryview], set[str]]:
-    """Return the TensorProto of every constant, and the names that have a ``/read`` Identity."""
+def is_variable(node: memoryview) -> bool:
+    """Return whether a NodeDef is a variable, whose values are elsewhere."""
+    return _node(node)[1] in ("Variable", "VariableV2", "VarHandleOp")
+
+
+def _scan(nodes: Sequence[memoryview]) -> tuple[dict[str, memoryview], set[str]]:
+    """Return the TensorProto of every constant, and the names of those that are weights."""
     constants: dict[str, memoryview] = {}
     read: set[str] = set()
     seen: set[str] = set()
-    for number, field in protobuf.fields(graph):
-        if number != 1:
-            continue
-        name, op, source, tensor = _node(protobuf.view(field))
+    for node in nodes:
+        name, op, source, tensor = _node(node)
         if name in seen:
             raise DecodeError(f"two nodes have the name {name}")
         seen.add(name)
         if op == "Const" and tensor is not None:
             constants[name] = tensor
-        elif op == "Identity" and name == f"{source}/read":
+        elif op in ("Identity", "ReadVariableOp") and _reads(name, source):
             read.add(source)
-    return constants, read
+    known = {name for name in constants if name in _known()} - read
+    return constants, read | known
+
+
+def _reads(identity: str, source: str) -> bool:
+    return identity == f"{source}/read" or bool(_RESOURCE_READ.search(identity))
+
+
+@cache
+def _known() -> frozenset[str]:
+    """Return the names of the variables of all known networks, in TensorFlow."""
+    return frozenset(
+        row.source for known in ARCHITECTURES.values() for row in known.rows if row.source
+    )
 
 
 def _node(node: memoryview) -> tuple[str, str, str, memoryview | None]:
