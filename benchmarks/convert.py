@@ -1,4 +1,4 @@
-"""Times ``convert`` against the obvious script and against copying the file, in one run.
+"""Time ``convert`` against the obvious script and against copying the file, in one run.
 
     python benchmarks/convert.py [--runs 7] [--checkpoint FOLDER] [--json]
 
@@ -51,7 +51,7 @@ FACENET = "from converter.cli.main import facenet; facenet()"
 
 
 def timed(command: list[str], folder: Path | None = None) -> tuple[float, float]:
-    """Seconds and peak resident memory (MB) of a process in `folder`. RuntimeError if it fails."""
+    """Return seconds and peak resident memory (MB) of a process; RuntimeError if it fails."""
     started = time.perf_counter()
     process = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -72,7 +72,7 @@ def python(code: str, *arguments: object) -> list[str]:
 
 
 def commands(prefix: Path, folder: Path) -> dict[str, Callable[[], list[str]]]:
-    """The contenders by name."""
+    """Return the contenders by name."""
     data = prefix.with_name(prefix.name + ".data-00000-of-00001")
     source = ["--checkpoint", prefix, "--out"]
     rows: dict[str, Callable[[], list[str]]] = {
@@ -89,7 +89,7 @@ def commands(prefix: Path, folder: Path) -> dict[str, Callable[[], list[str]]]:
 
 
 def measure(prefix: Path, runs: int) -> dict[str, dict[str, float]]:
-    """Median seconds and memory of every contender, after one round that isn't counted."""
+    """Return seconds and memory of every contender, after one round that isn't counted."""
     seconds: dict[str, list[float]] = {}
     memory: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -108,7 +108,7 @@ def measure(prefix: Path, runs: int) -> dict[str, dict[str, float]]:
 def summarised(
     seconds: dict[str, list[float]], memory: dict[str, list[float]]
 ) -> dict[str, dict[str, float]]:
-    """A row for each contender: median, best and worst seconds, and the highest peak."""
+    """Return a row for each contender: median, best and worst seconds, and the highest peak."""
     return {
         name: {
             "seconds": statistics.median(seconds[name]),
@@ -121,7 +121,7 @@ def summarised(
 
 
 def ratios(rows: dict[str, dict[str, float]], output_mb: float) -> dict[str, float]:
-    """The ratios that the project promises something about."""
+    """Return the ratios for which the project promises a limit."""
     convert = rows["convert to .pt"]
     found = {
         "convert / copy with fsync (at most 10)": convert["seconds"]

@@ -1,4 +1,4 @@
-"""Times MTCNN against facenet-pytorch's on frames of a video, both in one run.
+"""Time MTCNN against facenet-pytorch's on frames of a video, both in one run.
 
     python benchmarks/detect.py --video VIDEO --weights FOLDER --peer-python PATH
                                 [--runs 5] [--threads 2] [--sizes 1920x1080 ...] [--json]
@@ -59,7 +59,7 @@ for line in sys.stdin:
 
 
 def frames_of(video: Path, count: int) -> list[np.ndarray]:
-    """`count` frames, RGB, evenly spread over the video. SystemExit without OpenCV and PyAV."""
+    """Return `count` RGB frames, spread over the video. SystemExit without OpenCV and PyAV."""
     every = list(_decoded(video))
     return [every[i] for i in np.linspace(0, len(every) - 1, count).astype(int)]
 
@@ -81,7 +81,7 @@ def _decoded(video: Path) -> Iterator[np.ndarray]:
 
 
 def measure(sides: dict[str, Side], file: Path, runs: int) -> list[dict[str, Any]]:
-    """Rows of what was timed on the frames in `file`: single, and a batch."""
+    """Return the timings of the frames in `file`: single, and as a batch."""
     rows = []
     for count in (0, BATCH):
         calls = [(0, count)] * runs if count else [(i % BATCH, 0) for i in range(runs)]
@@ -106,7 +106,7 @@ def measure(sides: dict[str, Side], file: Path, runs: int) -> list[dict[str, Any
 
 
 def difference(ours: list[Any], peers: list[Any]) -> float:
-    """By how many pixels boxes are apart; infinite if there are not as many."""
+    """Return the largest difference of boxes in pixels; infinite if their numbers differ."""
     if [len(boxes) for boxes in ours] != [len(boxes) for boxes in peers]:
         return float("inf")
     apart = [np.abs(np.array(a) - np.array(b)).max() for a, b in zip(ours, peers, strict=True) if a]

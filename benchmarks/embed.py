@@ -1,4 +1,4 @@
-"""Times InceptionResnetV1 as it is, optimized, and facenet-pytorch's, all in one run.
+"""Time InceptionResnetV1 as it is, optimized, and facenet-pytorch's, all in one run.
 
     python benchmarks/embed.py [--peer-python PATH] [--weights FILE] [--batches 1 32]
                                [--runs 9] [--threads 2] [--json]
@@ -74,14 +74,14 @@ CONTENDERS = (EAGER, "optimize torch", "optimize onnxruntime")
 
 
 def embed(side: Side, images: Path) -> tuple[dict[str, Any], np.ndarray]:
-    """Seconds of calls on the images in that file, peak memory, and the embeddings."""
+    """Return seconds of calls on the images in that file, peak memory, and embeddings."""
     target = images.with_name("embeddings.npy")
     time.sleep(PAUSE)
     return side.ask(images, target, CALLS), np.load(target)
 
 
 def measure(sides: list[Side], images: Path, runs: int) -> list[dict[str, Any]]:
-    """A row for each contender."""
+    """Return a row for each contender."""
     seconds: dict[str, list[float]] = {side.name: [] for side in sides}
     peaks: dict[str, float] = {}
     embeddings: dict[str, np.ndarray] = {}
@@ -113,7 +113,7 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def write_weights(path: Path) -> None:
-    """Seeded weights, with batch normalisations that do something."""
+    """Return seeded weights whose batch normalisations are not the identity."""
     import torch
     from torch import nn
 

@@ -1,4 +1,4 @@
-"""Times ``facenet release`` on five models against ``convert`` and ``verify`` on their own.
+"""Time ``facenet release`` on five models against ``convert`` and ``verify`` one by one.
 
     python benchmarks/release.py [--runs 3] [--json]
 
@@ -23,7 +23,7 @@ from convert import FACENET, python, timed
 
 
 def prepare(folder: Path) -> dict[str, str]:
-    """Checkpoints, det*.npy and a recipe in `folder`; the source of each model, by its name."""
+    """Write checkpoints, det*.npy and a recipe; return the source of each model by name."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from support.small_release import write_all
 
@@ -31,12 +31,12 @@ def prepare(folder: Path) -> dict[str, str]:
 
 
 def seconds(folder: Path, *command: str) -> float:
-    """How long a ``facenet`` takes in `folder`."""
+    """Return the seconds that a ``facenet`` command takes in `folder`."""
     return timed(python(FACENET, *command), folder)[0]
 
 
 def one_by_one(folder: Path, sources: dict[str, str]) -> float:
-    """Every model converted to one file and verified, each command a process of its own."""
+    """Convert and verify every model, each command in a process of its own."""
     total = 0.0
     for model, source in sources.items():
         out = f"alone/{model}.pt"

@@ -1,4 +1,4 @@
-"""Kills builds of a release at random moments, and looks for anything that passes and shouldn't.
+"""Kill builds of a release at random moments, and look for anything that wrongly passes.
 
     python benchmarks/release_kills.py [--kills 100] [--seed 20180402]
 
@@ -34,7 +34,7 @@ STEPS = 8  # of this build: four conversions, two judgements, two conclusions
 
 
 def prepare(folder: Path) -> None:
-    """Inputs and a recipe in `folder`."""
+    """Write inputs and a recipe into `folder`."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from support.small_release import write_inputs, write_recipe
 
@@ -72,7 +72,7 @@ def kill(build: subprocess.Popen[bytes], parent: Path, draw: random.Random, whol
 
 
 def judged(parent: Path, right: dict[str, bytes]) -> str:
-    """What the folders below `parent` that have a manifest turn out to be."""
+    """Return the verdict of `check` on each folder below `parent` that has a manifest."""
     found = set()
     for manifest in parent.rglob(MANIFEST):
         try:
@@ -85,7 +85,7 @@ def judged(parent: Path, right: dict[str, bytes]) -> str:
 
 
 def stage(parent: Path) -> str:
-    """How far the build had come, for the count."""
+    """Return how far the build had come, for the count."""
     if (parent / "dist").exists():
         return "finished"
     building = parent / ".dist.building"

@@ -5,7 +5,7 @@
 
 Each pair is run in a process of its own for each combination of the variables that choose the
 instructions of torch, of oneDNN and of TensorFlow, with one thread and with two. Printed is how
-many times the scale of rounding (parity_tests/rounding.py) the answers are from float64: the gate
+many times the scale of rounding (facenet_models/rounding.py) the answers are from float64: the gate
 allows 4 in quadratic mean over the samples, and where not even the worst sample is beyond that, any
 choice of samples passes. The last column is how many times TensorFlow's mean distance torch's is.
 """
@@ -29,7 +29,7 @@ PROGRAM = Path(__file__).parents[1] / "tests" / "support" / "rounding_ratios.py"
 
 
 def environments(threads: Sequence[int], short: bool) -> Iterator[dict[str, str]]:
-    """Values of the variables, for the instructions that there are."""
+    """Yield environment variables for each set of instructions that this processor has."""
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text() if cpuinfo.exists() else ""
     torch_has, onednn_has = ["default"], ["SSE41"]
@@ -64,7 +64,7 @@ def measured(
 
 
 def summarised(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of one network in one environment."""
+    """Summarise the runs of one network in one environment."""
     return {
         "network": rows[0]["network"],
         "passed": sum(row["status"] == "passed" for row in rows),

@@ -1,4 +1,4 @@
-"""Processes that benchmarks compare: each has its own Python, and answers when it is asked."""
+"""Run the two sides of a benchmark, each in a process with a Python of its own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class Side:
     """A process that runs `code` and prints a line of JSON: first its versions, then answers.
 
     Attributes:
-        name: What it is called in messages.
-        versions: What it printed first.
+        name: For messages.
+        versions: The first line that it printed.
     """
 
     def __init__(self, name: str, python: str, code: str, *arguments: object) -> None:
@@ -26,7 +26,7 @@ class Side:
         self.versions = self._answer()
 
     def ask(self, *question: object) -> dict[str, Any]:
-        """Its answer to that line. SystemExit if it ends without one."""
+        """Send a line and return the answer; SystemExit if the process ends without one."""
         assert self.process.stdin is not None
         self.process.stdin.write(" ".join(map(str, question)) + "\n")
         self.process.stdin.flush()
@@ -41,7 +41,7 @@ class Side:
         return answer
 
     def close(self) -> None:
-        """End it, as its questions end."""
+        """Close its input, on which it ends, and wait."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()

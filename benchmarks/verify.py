@@ -1,4 +1,4 @@
-"""Times ``facenet verify`` against the script that it replaces, in one run.
+"""Time ``facenet verify`` against the script that it replaces, in one run.
 
     python benchmarks/verify.py [--runs 5] [--json]
 
@@ -60,7 +60,7 @@ print(write_checkpoint(Path(sys.argv[1]) / "demo", 512, 8631, fill=value))
 
 
 def prepare(folder: Path) -> tuple[Path, Path, Path, Path]:
-    """A checkpoint with graph, its graph, its conversion, a record."""
+    """Write a checkpoint with its graph, its conversion and a record."""
     tests = Path(__file__).parents[1] / "tests"
     done = subprocess.run(
         [sys.executable, "-c", WRITE, str(folder), str(tests)],
@@ -91,7 +91,7 @@ def contenders(prefix: Path, graph: Path, weights: Path, record: Path) -> dict[s
 
 
 def passes(prefix: Path, weights: Path) -> dict[str, float]:
-    """Seconds inside one process: both networks on the first feed, and localisation on it."""
+    """Return seconds, in one process, of both networks and localisation on the first feed."""
     code = f"""
 import json, statistics, time
 from parity_tests.localise.layers import localise

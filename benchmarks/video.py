@@ -1,4 +1,4 @@
-"""What FastMTCNN gains and loses against detecting every frame, in one run.
+"""Compare FastMTCNN with detecting every frame: speed and accuracy, in one run.
 
     python benchmarks/video.py VIDEO --weights DIR [--strides 2 4 8] [--side 1920] [--json]
 
@@ -26,7 +26,7 @@ from facenet_models.video.matching import match, overlaps
 def compare(
     found: list[Detections], every: list[Detections], numbers: list[int]
 ) -> dict[str, float]:
-    """How `found` differs from `every` on the frames `numbers`."""
+    """Compare `found` with `every` on the frames `numbers`."""
     shared: list[float] = []
     listed = expected = 0
     for number in numbers:
@@ -45,7 +45,7 @@ def compare(
 
 
 def free(every: list[Detections], stride: int, interpolate: bool) -> list[Detections]:
-    """Boxes for all frames from the searched ones', without looking at the others."""
+    """Interpolate boxes for all frames from those of the searched ones."""
     found = []
     for number in range(len(every)):
         first = number // stride * stride

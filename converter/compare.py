@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -12,9 +12,11 @@ from converter.catalog import Catalog, TensorRef
 from converter.digest import tensor_sha256
 from converter.dtypes import Array, DType, as_bits, as_float32, cast
 from converter.execute import target_tensors
-from converter.plan import make_plan
+from converter.plan import Dropped, make_plan
 
-Kind = Literal["identical", "differs", "shape", "type", "only in A", "only in B"]
+Kind = Literal[
+    "identical", "differs", "shape", "type", "only in A", "only in B", "unexplained", "left out"
+]
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class TensorDiff:
 
     Args:
         name: The tensor's name.
-        kind: The result.
+        kind: The result. *unexplained*: no rule maps the tensor, so it is compared with nothing.
+            *left out*: a rule says that no output depends on it.
         detail: More about it, for a person.
         different: The number of elements that differ.
         total: The number of all elements.
@@ -40,27 +43,47 @@ class TensorDiff:
     max_abs: float | None = None
     max_ulp: int | None = None
 
+    @property
+    def agrees(self) -> bool:
+        """Whether the two sides do not differ here."""
+        return self.kind in ("identical", "left out")
+
     def to_json(self) -> dict[str, object]:
         """Return the result as plain data, for ``--json``."""
         return asdict(self)
 
 
+class _Side(NamedTuple):
+    """One side under the names of one framework, and the tensors that have none there."""
+
+    tensors: dict[str, TensorRef]
+    dropped: tuple[Dropped, ...] = ()
+
+
 def tensors_by_name(catalog: Catalog, naming: str) -> dict[str, TensorRef]:
     """Return the catalog's tensors under the names and layouts of the framework `naming`.
+
+    If they have to be mapped, those that no rule explains are left out.
 
     Raises:
         MappingError: They have to be mapped, and don't fit their architecture.
     """
+    return _side(catalog, naming).tensors
+
+
+def _side(catalog: Catalog, naming: str) -> _Side:
     if catalog.naming == naming:
-        return dict(catalog)
+        return _Side(dict(catalog))
     plan = make_plan(catalog, to="torch", strict=False)
-    return {ref.name: ref for ref in target_tensors(plan, dtype=None, allow_nonfinite=True)}
+    refs = target_tensors(plan, dtype=None, allow_nonfinite=True)
+    return _Side({ref.name: ref for ref in refs}, plan.dropped)
 
 
 def diff(a: Catalog, b: Catalog) -> Iterator[TensorDiff]:
     """Yield the result for each tensor, in A's order, followed by those that only B has.
 
-    If one catalog has TensorFlow's names and the other PyTorch's, both are compared as PyTorch's.
+    If one catalog has TensorFlow's names and the other PyTorch's, both are compared as PyTorch's;
+    tensors that have no counterpart there come last, under TensorFlow's names.
     For two floating types, `different` counts the elements that differ once both are rounded to
     the narrower type. If a tensor differs but equals another one of B bit for bit, `detail` names
     that one.
@@ -76,7 +99,8 @@ def diff(a: Catalog, b: Catalog) -> Iterator[TensorDiff]:
         ...     return [result.name for result in both if result.kind != "identical"]
     """
     naming = "torch" if a.naming != b.naming else a.naming
-    left, right = tensors_by_name(a, naming), tensors_by_name(b, naming)
+    sides = {"A": _side(a, naming), "B": _side(b, naming)}
+    left, right = (side.tensors for side in sides.values())
     equal_tensors = _EqualTensors(right)
     for name, ref in left.items():
         if name not in right:
@@ -88,6 +112,13 @@ def diff(a: Catalog, b: Catalog) -> Iterator[TensorDiff]:
     for name, ref in right.items():
         if name not in left:
             yield TensorDiff(name, "only in B", _describe(ref))
+    for letter, side in sides.items():
+        for drop in side.dropped:
+            name, found = drop.source.name, f"{_describe(drop.source)} in {letter}"
+            if drop.unproven:
+                yield TensorDiff(name, "unexplained", found)
+            else:
+                yield TensorDiff(name, "left out", drop.reason)
 
 
 def _describe(ref: TensorRef) -> str:

@@ -11,12 +11,13 @@ from typing import Protocol
 
 from converter.catalog import Catalog, TensorRef
 from converter.dtypes import FLOAT32, DType
-from converter.execute import check_dropped, target_tensors
+from converter.execute import settle, target_tensors
 from converter.plan import PartChoice, Plan, make_plan
+from converter.published import remark
 from converter.read_back import read_back
 from converter.receipt import FileRecord, Receipt
 from converter.resolve import Source, resolve
-from converter.sources import FORMATS
+from converter.sources import FORMATS, archive
 from converter.writers import Writer, bundle, writer_for
 from facenet_common.atomic import atomic_file, atomic_folder, check_target, output_error
 from facenet_common.errors import ParityFailedError, UsageError, ValueCheckError
@@ -62,7 +63,7 @@ class Request:
         out: The output: NAME.pt, NAME.safetensors, or FOLDER/ for a TensorFlow checkpoint.
         part: The tensors to convert: all, the network without its classifier, or the classifier.
         dtype: The type to cast floating-point tensors to; None keeps each tensor's own.
-        strict: Refuse tensors that are not part of the network; False drops and lists them.
+        strict: Refuse tensors that no rule explains; False drops them, and lists them as unproven.
         overwrite: Replace an existing output.
         allow_nonfinite: Accept NaN and infinity.
         step: The training step, for a folder with checkpoints of several steps.
@@ -146,11 +147,12 @@ def convert(request: Request, progress: Progress | None = None) -> Receipt:
             progress=job.progress,
         )
         parity = _run_parity(job, request.parity, partial) if request.parity else None
+        source_files = source_hashes.records()
         return Receipt(
-            plan=job.plan,
+            plan=_with_remark(job, source_files),
             source=job.source.path,
             source_format=job.catalog.format,
-            source_files=source_hashes.records(),
+            source_files=source_files,
             output=job.out,
             output_format=job.writer.FORMAT,
             output_files=tuple(
@@ -175,7 +177,15 @@ def _prepare(request: Request, progress: Progress) -> _Job:
     catalog = source.open()
     _check_direction(request, catalog, writer)
     plan = make_plan(catalog, to=writer.NAMING, part=request.part, strict=request.strict)
+    plan = settle(plan)
     return _Job(request, out, writer, source, catalog, plan, progress)
+
+
+def _with_remark(job: _Job, source_files: Sequence[FileRecord]) -> Plan:
+    """Return the plan with a note on a source that is published, or named so."""
+    hashes = {record.path: record.sha256 for record in source_files}
+    published = remark(job.catalog.files, hashes or None)
+    return replace(job.plan, notes=(*job.plan.notes, published)) if published else job.plan
 
 
 @contextmanager
@@ -209,7 +219,7 @@ def _write_tensors(job: _Job, partial: Path) -> None:
 
     progress.stage("converting", sum(ref.nbytes for ref in refs))
     for dropped in job.plan.dropped:
-        check_dropped(dropped)
+        dropped.source.verify()
         catalog.release(dropped.source.nbytes)
     try:
         job.writer.write(partial, refs, on_written)
@@ -255,11 +265,12 @@ def _run_parity(job: _Job, hook: ParityHook, partial: Path) -> ParityResult:
     )
     if not result.passed:
         raise ParityFailedError(
-            "the outputs of the converted model differ from those of the TensorFlow graph; "
+            "the converted model fails the comparison with the TensorFlow graph; "
             "nothing was written",
             file=job.source.path,
             found=result.summary(),
-            next_step="report this with the checkpoint's name: the mapping or the graph is wrong",
+            next_step="report this with the checkpoint's name, if no tensor of it is at fault: "
+            "the mapping or the graph is wrong",
         )
     return result
 
@@ -279,13 +290,16 @@ class _Hashes:
 
     def _run(self) -> None:
         try:
-            hashes = [sha256_file(path, self._complete) for path in self._files]
+            hashes = [self._sha256(path) for path in self._files]
             self._result = [
-                FileRecord(path, path.stat().st_size, sha256)
+                FileRecord(path, archive.size(path), sha256)
                 for path, sha256 in zip(self._files, hashes, strict=True)
             ]
         except OSError as error:
             self._result = error
+
+    def _sha256(self, path: Path) -> str:
+        return sha256_file(path, self._complete) if self._complete else archive.sha256(path)
 
     def records(self) -> tuple[FileRecord, ...]:
         """Wait for the hashes and return them. Raises UsageError if a file was removed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,46 @@ import numpy as np
 from converter.catalog import TensorRef
 from converter.dtypes import FLOAT32, Array, DType, cast, first_nonfinite
 from converter.plan import Dropped, Edge, Fill, Plan, target_dtype
+from converter.rules import Synthesize
 from facenet_common.errors import ValueCheckError
+
+
+def settle(plan: Plan) -> Plan:
+    """Decide by the source's values on the targets that only some graphs of a network have.
+
+    A graph has all of them or none: all are written if any value of any of them differs from the
+    one that a graph without them computes with.
+
+    Args:
+        plan: The mapping; those tensors are loaded.
+
+    Returns:
+        The plan, without optional edges.
+
+    Raises:
+        FormatError: A tensor is damaged.
+    """
+    optional = {edge.target: edge.optional for edge in plan.edges if edge.optional is not None}
+    if not optional:
+        return plan
+    edges = [edge for edge in plan.edges if edge.target in optional]
+    if any(_differs(edge.source, optional[edge.target]) for edge in edges):
+        kept = [replace(s, optional=None) if isinstance(s, Edge) else s for s in plan.steps]
+        note = f"the output needs a graph with {edges[0].target.rpartition('/')[2]}, for each layer"
+        return replace(plan, steps=tuple(kept), notes=(*plan.notes, note))
+    return replace(
+        plan,
+        steps=tuple(step for step in plan.steps if step.target not in optional),
+        dropped=(
+            *plan.dropped,
+            *(Dropped(edge.source, optional[edge.target].reason) for edge in edges),
+        ),
+    )
+
+
+def _differs(ref: TensorRef, row: Synthesize) -> bool:
+    constant = cast(np.full((), row.value, "<f4"), FLOAT32, ref.dtype)
+    return bool((ref.load() != constant).any())
 
 
 def target_tensors(plan: Plan, *, dtype: DType | None, allow_nonfinite: bool) -> list[TensorRef]:
@@ -37,30 +77,6 @@ def target_tensors(plan: Plan, *, dtype: DType | None, allow_nonfinite: bool) ->
             shape = step.layout.shape(step.source.shape)
             refs.append(TensorRef(step.target, own, shape, load))
     return refs
-
-
-def check_dropped(dropped: Dropped) -> None:
-    """Verify a dropped tensor: its checksum, and its values if the plan requires a fixed one.
-
-    Raises:
-        FormatError: The tensor is damaged.
-        ValueCheckError: A value differs from `Dropped.only_if`.
-    """
-    if dropped.only_if is None:
-        dropped.source.verify()
-        return
-    values = dropped.source.load()
-    one = cast(np.full((), dropped.only_if, "<f4"), FLOAT32, dropped.source.dtype)
-    differs = values != one
-    if differs.any():
-        index = tuple(int(i) for i in np.argwhere(np.atleast_1d(differs))[0])
-        raise ValueCheckError(
-            "TensorFlow assumes a constant instead of this tensor, and its values differ from it",
-            tensor=dropped.source.name,
-            expected=f"{dropped.only_if} everywhere: {dropped.reason}",
-            found=f"another value at index {list(index)}; {int(differs.sum())} such values in all",
-            next_step="fold the scale into the convolution before it, then convert",
-        )
 
 
 def source_values(edge: Edge, dtype: DType, allow_nonfinite: bool) -> Array:

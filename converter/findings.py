@@ -1,19 +1,19 @@
-"""Findings: the problems of a plan, one for each tensor, with the next step for each."""
+"""Findings: the problems of a plan, one for each tensor (or layer), with the next step for each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Literal
 
-Kind = Literal["missing", "unexplained", "shape", "type"]
+Kind = Literal["missing", "unexplained", "shape", "type", "setting"]
 
 _NEXT_STEPS: dict[Kind, str] = {
     "missing": "the file is incomplete, or of another model",
     "unexplained": "pass --no-strict to drop it, if you know what it is",
     "shape": "the tensor belongs to another model, or was changed",
     "type": "save the model with floating-point weights",
+    "setting": "the weights belong to a changed network",
 }
 _MAX_CANDIDATES = 100  # unexplained names; comparing all pairs of more takes seconds
 _SIMILARITY = 0.6  # difflib's default cutoff
@@ -49,6 +49,7 @@ def with_next_steps(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """
     unexplained = [finding.tensor for finding in findings if finding.kind == "unexplained"]
     candidates = unexplained if len(unexplained) <= _MAX_CANDIDATES else []
+    from difflib import get_close_matches  # most conversions have no finding
 
     def next_step(finding: Finding) -> str:
         if finding.kind == "missing":

@@ -16,7 +16,7 @@ from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import DType
 from converter.findings import Finding, Kind, with_next_steps
 from converter.layouts import AS_IS, Layout
-from converter.rules import Dim, Part, Row, Rule, Synthesize
+from converter.rules import Dim, Part, Row, Rule, Synthesize, name_of
 from facenet_common.errors import MappingError
 
 PartChoice = Literal["all", "features", "logits"]
@@ -24,11 +24,16 @@ PartChoice = Literal["all", "features", "logits"]
 
 @dataclass(frozen=True)
 class Edge:
-    """The tensor `source` is converted to `target` with `layout`."""
+    """The tensor `source` is converted to `target` with `layout`.
+
+    `optional` is the row of a target that only some graphs of the network have. Whether this output
+    needs it depends on the source's values: `converter.execute.settle` decides.
+    """
 
     source: TensorRef
     target: str
     layout: Layout
+    optional: Synthesize | None = None
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,11 @@ class Fill:
 
 @dataclass(frozen=True)
 class Dropped:
-    """`source` is dropped. If `only_if` is a value, every element must have it."""
+    """`source` is dropped. `unproven`: no rule says that the outputs do not depend on it."""
 
     source: TensorRef
     reason: str
-    only_if: int | None = None
+    unproven: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,11 @@ class Plan:
         """Return the tensors that are added."""
         return tuple(step for step in self.steps if isinstance(step, Fill))
 
+    @property
+    def unproven(self) -> tuple[TensorRef, ...]:
+        """Return the dropped tensors that no rule explains: the outputs may depend on them."""
+        return tuple(drop.source for drop in self.dropped if drop.unproven)
+
 
 def detect(catalog: Catalog) -> Architecture:
     """Return the architecture of which the catalog has the greatest share of names.
@@ -105,13 +115,6 @@ def detect(catalog: Catalog) -> Architecture:
     return best
 
 
-def name_of(row: Row, naming: Naming) -> str | None:
-    """Return the name of the row's tensor in one framework, or None if it does not exist there."""
-    if naming == "torch":
-        return row.target
-    return row.source if isinstance(row, Rule) else None
-
-
 def make_plan(
     catalog: Catalog,
     *,
@@ -126,7 +129,7 @@ def make_plan(
         catalog: The source.
         to: The framework of the output; it may be the source's own.
         part: The tensors to keep: all, the network without its classifier, or the classifier.
-        strict: Refuse tensors that are not part of the network; False drops and lists them.
+        strict: Refuse tensors that no rule explains; False lists them as `Plan.unproven`.
         architecture: The network; by default `detect` finds it.
 
     Raises:
@@ -247,14 +250,24 @@ class _Planner:
             return None
         ref = self._find(row)
         if ref is not None:
-            return Edge(ref, target, self._layout(row))
-        if self._name(row) is None and isinstance(row, Synthesize):
-            shape = tuple(self.dims.get(d, 0) if isinstance(d, str) else d for d in row.shape)
-            return Fill(target, shape, row)
-        name = self._name(row)
-        template = [self.dims.get(d, d) if isinstance(d, str) else d for d in self._shape(row)]
-        self._report("missing", str(name), f"a tensor {template}", "no tensor of this name")
+            chosen = self.catalog.naming == "torch" and self.to == "tensorflow"
+            optional = row if chosen and isinstance(row, Synthesize) else None
+            return Edge(ref, target, self._layout(row), optional)
+        template = tuple(self.dims.get(d, d) if isinstance(d, str) else d for d in self._shape(row))
+        if isinstance(row, Synthesize) and self._may_lack(row):
+            shape = tuple(0 if isinstance(dim, str) else dim for dim in template)
+            return Fill(target, shape, row) if self.to == "torch" else None
+        why = ", as other layers have" if self._name(row) in self.architecture.optional else ""
+        expected = f"a tensor {list(template)}{why}"
+        self._report("missing", str(self._name(row)), expected, "no tensor of this name")
         return None
+
+    def _may_lack(self, row: Synthesize) -> bool:
+        """Return whether the source is complete without the row's tensor."""
+        if self.catalog.naming == "torch":
+            return False
+        optional = self.architecture.optional
+        return row.source is None or not any(name in self.catalog for name in optional)
 
     def _layout(self, row: Row) -> Layout:
         if not isinstance(row, Rule) or self.catalog.naming == self.to:
@@ -268,7 +281,7 @@ class _Planner:
         if self.part not in ("all", row.part):
             return Dropped(ref, f"not in --part {self.part}")
         if name_of(row, self.to) is None and isinstance(row, Synthesize):
-            return Dropped(ref, row.reason, row.value if row.binding else None)
+            return Dropped(ref, row.reason)
         return None
 
     def _leftovers(self, strict: bool) -> list[Dropped]:
@@ -287,7 +300,7 @@ class _Planner:
                     f"{ref.dtype} {list(ref.shape)}",
                 )
             else:
-                dropped.append(Dropped(ref, "not part of the network (--no-strict)"))
+                dropped.append(Dropped(ref, "no rule explains it (--no-strict)", unproven=True))
         return dropped
 
     def _notes(self, rows: list[Row]) -> tuple[str, ...]:

@@ -10,8 +10,10 @@ from pathlib import Path
 from converter import __version__
 from converter.dtypes import DType
 from converter.plan import Edge, Plan, target_dtype
+from facenet_common.text import one_line
 
-SCHEMA = "facenet-parity/receipt/3"
+SCHEMA = "facenet-parity/receipt/4"
+_NAMED = 10  # unproven tensors that the text names; JSON has all of them
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Receipt:
             "dropped": [
                 {"source": drop.source.name, "reason": drop.reason} for drop in plan.dropped
             ],
+            "unproven": [ref.name for ref in plan.unproven],
             "notes": list(plan.notes),
             "read_back": f"{self._values('bitwise identical to the source')} after inverting "
             "every layout",
@@ -122,7 +125,22 @@ class Receipt:
         lines.append(_row("checked", f"read back and mapped back: {values}"))
         if self.parity_summary:
             lines.append(_row("parity", self.parity_summary.replace("\n", "\n" + " " * 11)))
+        lines += _rows("UNPROVEN", self._unproven())
         return "\n".join(lines)
+
+    def _unproven(self) -> list[str]:
+        """Return what nothing proves about the output, as rows of text; no rows if all is."""
+        refs = self.plan.unproven
+        if not refs:
+            return []
+        rest = [f"… and {len(refs) - _NAMED} more (all with --json)"] if len(refs) > _NAMED else []
+        return [
+            f"the output may not compute what the source does: it lacks {len(refs)} "
+            f"tensor{'s' * (len(refs) != 1)} that no rule explains",
+            *(f"{one_line(ref.name)}  {ref.dtype} {list(ref.shape)}" for ref in refs[:_NAMED]),
+            *rest,
+            "facenet verify judges it, and fails where the source's outputs may depend on them",
+        ]
 
     def _values(self, unchanged: str) -> str:
         """Return `unchanged`, or how the output's values differ from the source's by a cast."""

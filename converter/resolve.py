@@ -1,7 +1,8 @@
 """Find the files of a source by the name that a user gives.
 
 The name is a folder, a checkpoint's prefix, any of its files, or a bare name that is looked up in
-the current folder, in ``models/`` and in ``$FACENET_CHECKPOINTS``.
+the current folder, in ``models/`` and in ``$FACENET_CHECKPOINTS``. A zip archive is searched like a
+folder, without unpacking it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.catalog import Catalog
-from converter.sources import open_source
-from converter.sources.tensorflow import bundle
+from converter.sources import archive, open_source
+from converter.sources.tensorflow import bundle, saved_model, saver_v1
 from facenet_common.errors import FormatError, UsageError
 
 ENVIRONMENT = "FACENET_CHECKPOINTS"
@@ -23,7 +24,7 @@ _README = 'the table "Pre-trained models" in https://github.com/davidsandberg/fa
 _SHARD = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
 _STEP = re.compile(r"(.*?)-(\d+)")
 _STATE = re.compile(r'^model_checkpoint_path:\s*"(.+)"\s*$', re.MULTILINE)
-_OTHER_SUFFIXES = (".pb", ".npy", ".pt", ".pth", ".safetensors")
+_OTHER_SUFFIXES = (".pb", ".npy", ".h5", ".keras", ".pt", ".pth", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def resolve(name: str, step: int | None = None) -> Source:
         raise UsageError("the name of the checkpoint is empty", next_step="pass a file or a folder")
     try:
         places = _places(name)
-        for place in places:
+        zipped = [place.with_name(place.name + archive.SUFFIX) for place in places if place.name]
+        for place in [*places, *zipped]:
             source = _locate(place, step)
             if source is not None:
                 _check_step(source, step)
@@ -103,10 +105,13 @@ def _places(name: str) -> list[Path]:
 
 
 def _locate(place: Path, step: int | None) -> Source | None:
-    if place.is_dir():
+    if archive.is_archive(place):
+        is_state_dict = archive.holds(place, "data.pkl")
+        return Source(place) if is_state_dict else _in_archive(place, step)
+    if archive.is_folder(place):
         return _in_folder(place, step)
     shard = _SHARD.fullmatch(place.name)
-    if place.is_file():
+    if archive.is_file(place):
         if place.suffix == ".index":
             return _with_graph(place.with_suffix(""))
         if shard:
@@ -115,29 +120,51 @@ def _locate(place: Path, step: int | None) -> Source | None:
             return _of_graph(place, step)
         if place.name == "checkpoint" and _STATE.search(_read_state(place)):
             return _in_folder(place.parent, step)
+        if saver_v1.recognises(place):
+            return _with_graph(saver_v1.prefix_of(place))
         return Source(place, place if place.suffix == ".pb" else None)
-    if place.parent.is_dir() and place.name in _prefixes(place.parent):
+    if archive.is_folder(place.parent) and place.name in _prefixes(place.parent):
         return _with_graph(place)
     return None
 
 
+def _in_archive(place: Path, step: int | None) -> Source:
+    """Return the checkpoint of an archive: at its top, or in the only folder there."""
+    folder = place
+    while len(inside := archive.paths_in(folder)) == 1 and archive.is_folder(inside[0]):
+        folder = inside[0]
+    if len(inside) > 1 and all(map(archive.is_folder, inside)):
+        raise UsageError(
+            "the archive has several folders",
+            file=place,
+            found=", ".join(path.name for path in inside[:10]),
+            next_step=f"pass one of them, such as {inside[0]}",
+        )
+    return _in_folder(folder, step)
+
+
 def _prefixes(folder: Path) -> list[str]:
-    """Return the prefixes of the checkpoints of which the folder has an index or a data file."""
+    """Return the prefixes of the checkpoints of which the folder has a file."""
     names = set()
-    for path in folder.iterdir():
+    for path in archive.paths_in(folder):
         shard = _SHARD.fullmatch(path.name)
         if shard:
             names.add(shard[1])
         elif path.suffix == ".index":
             names.add(path.name.removesuffix(".index"))
+        elif saver_v1.is_part(path):
+            names.add(saver_v1.prefix_of(path).name)
     return sorted(names)
 
 
 def _in_folder(folder: Path, step: int | None) -> Source:
+    model = folder / saved_model.FILE
+    if saved_model.recognises(model):
+        return Source(model, model)
     prefixes = _prefixes(folder)
     if prefixes:
         return _with_graph(folder / _choose(folder, prefixes, step))
-    others = sorted(path for path in folder.iterdir() if path.suffix in _OTHER_SUFFIXES)
+    others = [path for path in archive.paths_in(folder) if path.suffix in _OTHER_SUFFIXES]
     if len(others) == 1:
         return Source(others[0], others[0] if others[0].suffix == ".pb" else None)
     if others:
@@ -147,7 +174,7 @@ def _in_folder(folder: Path, step: int | None) -> Source:
             found=", ".join(path.name for path in others[:10]),
             next_step="pass one of the files",
         )
-    names = sorted(path.name for path in folder.iterdir())
+    names = [path.name for path in archive.paths_in(folder)]
     raise UsageError(
         "the folder has no checkpoint",
         file=folder,
@@ -161,7 +188,7 @@ def _choose(folder: Path, prefixes: list[str], step: int | None) -> str:
     """Return the prefix of `step`, or the one that the file `checkpoint` names, or the latest."""
     if step is None:
         state = folder / "checkpoint"
-        named = _STATE.search(_read_state(state)) if state.is_file() else None
+        named = _STATE.search(_read_state(state)) if archive.is_file(state) else None
         # It has the path on the training machine: only the file name is valid here.
         base = re.split(r"[/\\]", named[1])[-1] if named else None
         if base in prefixes:
@@ -204,7 +231,7 @@ def _of_graph(meta: Path, step: int | None) -> Source:
             "a .meta file holds the graph only, and the weights are not in its folder",
             file=meta,
             expected=f"{stem}*.index and {stem}*.data-00000-of-00001 in the same folder",
-            found=", ".join(sorted(p.name for p in meta.parent.iterdir())[:10]),
+            found=", ".join(p.name for p in archive.paths_in(meta.parent)[:10]),
             next_step="copy all files of the checkpoint into one folder",
         )
     return _with_graph(meta.parent / _choose(meta.parent, prefixes, step), meta)
@@ -212,12 +239,12 @@ def _of_graph(meta: Path, step: int | None) -> Source:
 
 def _with_graph(prefix: Path, graph: Path | None = None) -> Source:
     index = bundle.index_path(prefix)
-    if not index.is_file():
+    if not archive.is_file(index) and not saver_v1.recognises(prefix):
         raise FormatError(
             "the checkpoint's index is missing",
             file=index,
             expected=f"{index.name} in the folder of {prefix.name}.data-…",
-            found=", ".join(sorted(p.name for p in prefix.parent.iterdir())[:10]),
+            found=", ".join(p.name for p in archive.paths_in(prefix.parent)[:10]),
             next_step="copy the .index file into the same folder; it is needed to read the data",
         )
     return Source(prefix, graph or _graph_of(prefix))
@@ -229,9 +256,9 @@ def _graph_of(prefix: Path) -> Path | None:
     It has the checkpoint's name, or the start of that name, or is the only one.
     """
     own = prefix.with_name(prefix.name + ".meta")
-    if own.is_file():
+    if archive.is_file(own):
         return own
-    found = sorted(prefix.parent.glob("*.meta"))
+    found = [path for path in archive.paths_in(prefix.parent) if path.suffix == ".meta"]
     graphs = [path for path in found if prefix.name.startswith(path.stem)] or found
     if len(graphs) > 1:
         raise UsageError(
@@ -245,5 +272,4 @@ def _graph_of(prefix: Path) -> Path | None:
 
 
 def _read_state(path: Path) -> str:
-    with path.open("rb") as file:
-        return file.read(1 << 16).decode("utf-8", "replace")
+    return archive.read(path, 1 << 16).decode("utf-8", "replace")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from converter.catalog import Naming
 from converter.dtypes import FLOAT32, DType
 from converter.layouts import Layout
 
@@ -48,18 +49,25 @@ class Rule:
 
 @dataclass(frozen=True)
 class Synthesize:
-    """PyTorch's `target` has no counterpart in TensorFlow: it is added, with `value` everywhere.
+    """PyTorch's `target`, for which TensorFlow has no variable: it is added, all of it `value`.
 
-    A conversion to TensorFlow drops it. With `binding`, every element must still be `value`, which
-    the TensorFlow graph assumes; otherwise its values do not matter.
+    Args:
+        target: The name in PyTorch's state_dict.
+        shape: The shape on both sides.
+        value: The value of every element.
+        reason: Why, for receipts.
+        source: The name in TensorFlow's graphs that have such a variable: in one graph all layers
+            have theirs, or none has. None: no graph has it, and its values do not matter.
+        dtype: The element type, if the source does not give one.
+        part: The part of the network.
     """
 
     target: str
     shape: tuple[Dim, ...]
     value: int
     reason: str
+    source: str | None = None
     dtype: DType = FLOAT32
-    binding: bool = True
     part: Part = "features"
 
 
@@ -75,3 +83,8 @@ class Drop:
 
 
 Row = Rule | Synthesize
+
+
+def name_of(row: Row, naming: Naming) -> str | None:
+    """Return the name of the row's tensor in one framework, or None if it does not exist there."""
+    return row.target if naming == "torch" else row.source

@@ -64,7 +64,7 @@ print(f"frame {first.index}, shown at {first.time:g} s, an array {first.image.sh
 
 # %%
 def with_black_second(path):
-    """The video's frames, after one second of black ones."""
+    """Yield the video's frames, after one second of black ones."""
     count = round(rate)
     black = np.zeros_like(first.image)
     for index in range(count):
@@ -80,7 +80,7 @@ seen = []  # the numbers of the faces in each frame
 
 
 def annotated():
-    """Frames with boxes, one after the other, for the video file."""
+    """Yield frames with boxes, one after the other, for the video file."""
     for frame, faces in follow(with_black_second(source), detector):
         seen.append(faces.ids.tolist())
         yield Frame(frame.index, frame.time, annotate(frame.image, faces.boxes, faces.ids))

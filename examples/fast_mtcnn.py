@@ -67,7 +67,7 @@ for stride in STRIDES:
 
 # %%
 def compare(stride):
-    """Shares of the faces of stride 1 that are missed, and the mean overlap of the rest."""
+    """Return the share of stride 1's faces that is missed, and the others' mean overlap."""
     shared, expected = [], 0
     for number, (one, other) in enumerate(zip(found[stride], found[1], strict=True)):
         if number % stride == 0:

@@ -94,13 +94,13 @@ for gate in bad.gates:
 
 # %%
 def error(comparison):
-    """Largest difference at a layer; NaN where there is none to show."""
+    """Return the largest difference at a layer; NaN where there is none."""
     measured = comparison is not None and comparison.measure is not None
     return comparison.measure.max_abs if measured else np.nan
 
 
 def draw(results, title):
-    """The differences along the network, and where it broke."""
+    """Plot the differences along the network, and mark the broken layer."""
     places = range(len(results))
     _, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
     for kind, colour, marker in (("cumulative", "#9aa5b1", "o"), ("isolated", "#1f5fa8", "s")):

@@ -75,7 +75,7 @@ show(shown, titles, columns=6, size=1.5)
 
 # %%
 class Faces(Dataset):
-    """``ROOT/PERSON/*.png`` as standardised tensors, with the number of the person's class."""
+    """Read ``ROOT/PERSON/*.png`` as standardised tensors, with the number of the person's class."""
 
     def __init__(self, folder, classes, mirror):
         self.items = [(path, classes[path.parent.name]) for path in sorted(folder.glob("*/*.png"))]
@@ -144,7 +144,7 @@ for name, parameter in resnet.named_parameters():
 
 
 def train_mode(model):
-    """Training mode for what is trained; evaluation mode for all else."""
+    """Set trained modules to training mode, all others to evaluation mode."""
     model.train()
     for name, module in model.named_children():
         module.train(name in TRAINED)

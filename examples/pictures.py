@@ -1,4 +1,4 @@
-"""The few drawings that several notebooks share."""
+"""Drawings that several notebooks share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def show(
 
 
 def as_picture(face: Any) -> np.ndarray:
-    """A face ``(3, H, W)`` that MTCNN gave, standardised, as ``(H, W, 3)`` uint8."""
+    """Return MTCNN's standardised face ``(3, H, W)`` as ``(H, W, 3)`` uint8."""
     values = face.permute(1, 2, 0).numpy() * 128 + 127.5
     return values.round().clip(0, 255).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""Runs the notebooks of this folder and keeps what they show.
+"""Run the notebooks of this folder and save their outputs.
 
     python examples/render.py [NAME ...] [--out FOLDER] [--html]
 
@@ -26,13 +26,13 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # what IPython colours tracebacks with
 
 
 def notebooks() -> list[str]:
-    """The names of the notebooks in this folder."""
+    """Return the names of the notebooks in this folder."""
     files = sorted(HERE.glob("*.py"))
     return [file.stem for file in files if MARK in file.read_text(encoding="utf-8")[:500]]
 
 
 def execute(name: str, folder: Path) -> tuple[Any, str]:
-    """The notebook after its run in `folder`, and what stopped it ("" if nothing did)."""
+    """Run the notebook in `folder`; return it with the error that stopped it ("" if none)."""
     import jupytext
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
@@ -57,7 +57,7 @@ def execute(name: str, folder: Path) -> tuple[Any, str]:
 
 
 def absolute(place: str) -> str:
-    """A folder as kernels, which run elsewhere, can find it; an address as it is."""
+    """Return a folder as an absolute path, since kernels run elsewhere; an address as it is."""
     return place if "://" in place or not place else str(Path(place).expanduser().absolute())
 
 

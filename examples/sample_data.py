@@ -1,4 +1,4 @@
-"""What the notebooks in this folder work on: photographs, a video, faces, and weights.
+"""Find the notebooks' data: photographs, a video, faces, and weights.
 
 Photographs come from the first of these that is there, and the video from the first that has one:
 
@@ -25,28 +25,28 @@ if TYPE_CHECKING:
 
 OUTPUT = Path("output")
 VIDEOS = (".mp4", ".mkv", ".mov")
-SEED = 20180402  # of what stands in for trained weights
-WALL = (196, 190, 178)  # what the group that is put together stands in front of
+SEED = 20180402  # of the random weights used where there are no trained ones
+WALL = (196, 190, 178)  # the background of the group picture
 FPS = 25
 
 UNTRAINED = (
     "NOTE: trained weights of InceptionResnetV1 are not on this machine, so the network is filled "
     "with random numbers (seed {seed}).\n"
-    "Every step below runs as it would with real weights, but the embeddings tell nobody from "
-    "anybody:\ndon't read anything into distances or accuracies. To get the real ones (107 MB, "
+    "Every step below runs as it would with real weights, but the embeddings can't distinguish "
+    "people:\ndistances and accuracies mean nothing. To download trained weights (107 MB, "
     "once):\n"
     "  python -c \"from facenet_models import InceptionResnetV1; InceptionResnetV1('vggface2')\""
 )
 
 
 def folder_of(variable: str) -> Path | None:
-    """The folder that an environment variable names, if it names one that exists."""
+    """Return the folder that an environment variable names, if it exists."""
     folder = Path(os.environ.get(variable) or "/nonexistent").expanduser()
     return folder if folder.is_dir() else None
 
 
 def photographs() -> dict[str, Image.Image]:
-    """Photographs by name, RGB and upright; at least two of them, and a group among them."""
+    """Return photographs by name, RGB and upright: at least two, one of them of a group."""
     from facenet_models.recognition.image_files import find_images, read_image
 
     variable, folder = next(_folders("images"), (None, None))
@@ -59,7 +59,7 @@ def photographs() -> dict[str, Image.Image]:
 
 
 def video() -> Path:
-    """A video with faces."""
+    """Return a video with faces."""
     for variable, folder in _folders("video"):
         found = next((path for path in sorted(folder.iterdir()) if path.suffix in VIDEOS), None)
         if found:
@@ -74,14 +74,14 @@ def video() -> Path:
 
 
 def output(name: str) -> Path:
-    """The folder ``output/NAME``, made if it is missing."""
+    """Make the folder ``output/NAME`` and return it."""
     folder = OUTPUT / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def mtcnn_weights() -> Path | None:
-    """What to pass as ``MTCNN(weights=...)``.
+    """Return the argument for ``MTCNN(weights=...)``.
 
     The original's trained weights, converted, if the reference data is there; else None: then
     MTCNN looks in ``FACENET_WEIGHTS`` and in the cache, and downloads them if need be (2 MB).
@@ -99,7 +99,7 @@ def mtcnn_weights() -> Path | None:
 
 
 def network() -> tuple[InceptionResnetV1, bool]:
-    """An InceptionResnetV1 in evaluation mode, and whether its weights are trained.
+    """Return an InceptionResnetV1 in evaluation mode, and whether its weights are trained.
 
     Trained ones are taken if they are on this machine already; else the network has random
     weights, always the same, and this is printed.
@@ -122,7 +122,7 @@ def network() -> tuple[InceptionResnetV1, bool]:
 
 
 def _untrained() -> InceptionResnetV1:
-    """Random weights, always the same; batch normalisations with statistics that fit them.
+    """Set random weights, always the same; batch normalisations with statistics that fit them.
 
     Without these every face would get all but the same embedding. They come from random colour
     patches, not from faces.
@@ -148,7 +148,7 @@ def _untrained() -> InceptionResnetV1:
 
 
 def faces_by_person(detector: MTCNN, least: int = 20) -> dict[str, list[np.ndarray]]:
-    """Faces in `video`, by the person whose they are, in the order of time.
+    """Return the faces in `video` by person, in the order of time.
 
     A person is a face that can be followed through the video; those that are seen in fewer than
     `least` of its frames (every second is read) are left out. Each face is ``(160, 160, 3)``
@@ -168,7 +168,7 @@ def faces_by_person(detector: MTCNN, least: int = 20) -> dict[str, list[np.ndarr
 
 
 def _folders(kind: str) -> Iterator[tuple[str, Path]]:
-    """Where "images" or a "video" may lie, in order, each with the variable that names it."""
+    """Yield places of "images" or a "video", in order, each with the variable that names it."""
     for variable, below in (("FACENET_EXAMPLES_DATA", ""), ("FACENET_REFERENCE_DIR", kind)):
         folder = folder_of(variable)
         if folder is not None:
@@ -190,7 +190,7 @@ def _made_up() -> dict[str, Image.Image]:
 
 
 def _camera(picture: Image.Image, count: int = 72) -> Iterator[np.ndarray]:
-    """Frames of a bare wall, then of a camera that moves to the right and closer."""
+    """Yield frames of a bare wall, then of a camera that moves to the right and closer."""
     blank = count // 8
     for step in range(count):
         part = max(step - blank, 0) / count

@@ -18,7 +18,7 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "cyclonedx": ("cyclonedx-python-lib[json-validation]", "release"),
     "filelock": ("filelock", "torch"),
     "github": ("PyGithub", "release"),
-    "h5py": ("h5py", "parity"),
+    "h5py": ("h5py", "keras"),
     "huggingface_hub": ("huggingface_hub", "release"),
     "jinja2": ("jinja2", "parity"),
     "jsonschema": ("jsonschema", "release"),

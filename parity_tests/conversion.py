@@ -24,6 +24,7 @@ from parity_tests.report.json_document import to_json
 from parity_tests.verify import Options, verify
 
 IMAGES = 5  # of noise, as facenet-pytorch's own comparison feeds
+NAMED = 3  # findings of a gate in the summary
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,20 @@ class ConversionParity:
         distances = [distance for _, distance, _ in report.embeddings]
         near = sum(distance < FLOAT32_TOLERANCE for distance in distances)
         what = "embeddings" if ARCHITECTURES[report.architecture].is_embedding else "answers"
+        farthest = f", the farthest {np.max(distances):.3g}" if distances else ""
         parts = [
             f"{'passed' if self.passed else 'FAILED'}: {near} of {len(distances)} {what} closer "
-            f"than {FLOAT32_TOLERANCE:g} (L2), the farthest {np.max(distances):.3g}"
+            f"than {FLOAT32_TOLERANCE:g} (L2){farthest}"
         ]
-        wrong = [gate for gate in report.gates if gate.status in ("failed", "errored")]
-        parts += [f"gate {gate.name} {gate.status}: {gate.summary}" for gate in wrong]
+        for gate in report.gates:
+            if gate.status in ("failed", "errored"):
+                parts.append(f"gate {gate.name} {gate.status}: {gate.summary}")
+                parts += map(str, gate.findings[:NAMED])
         passed = [gate.name for gate in report.gates if gate.status == "passed"]
         parts += [f"gates passed: {', '.join(passed)}"] if passed else []
-        versions = [f"{name} {report.environment[name]}" for name in ("TensorFlow", "torch")]
-        return "; ".join([*parts, f"{report.reference}, {' against '.join(versions)}"])
+        names = [name for name in ("TensorFlow", "torch") if name in report.environment]
+        versions = " against ".join(f"{name} {report.environment[name]}" for name in names)
+        return "; ".join([*parts, ", ".join(filter(None, (report.reference, versions)))])
 
 
 def verify_conversion(

@@ -5,13 +5,15 @@ A gate compares arrays and catalogs; it runs no network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog, TensorRef
 from converter.compare import Kind, TensorDiff, diff, tensors_by_name
 from converter.digest import tensor_sha256
@@ -22,8 +24,7 @@ Array = npt.NDArray[Any]
 
 FLOAT64_TOLERANCE = 1e-12  # the issue's contract; measured: 1e-15
 FLOAT32_TOLERANCE = 1e-5  # the project's contract; measured: 7e-7
-ROUNDING_FACTOR = 4.0  # derived in parity_tests.rounding; measured: 0.2 to 1.5
-CLASSIFIER = ("Logits/", "logits.")
+ROUNDING_FACTOR = 4.0  # derived in facenet_models.rounding; measured: 0.2 to 1.5
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,14 @@ class Fingerprint:
         return cls(ref.name, ref.dtype.name, ref.shape, tensor_sha256(ref.load()))
 
 
-def weights_gate(source: Catalog, candidate: Catalog) -> GateResult:
+def weights_gate(source: Catalog, candidate: Catalog, unused: Collection[str] = ()) -> GateResult:
     """Demand that every tensor equals the source's bit for bit, after inverting the layout.
 
-    A classifier that only one side has is not compared (freezing a graph removes it); the summary
-    says so.
+    A tensor that no rule explains fails the gate, unless it is one of `unused`, which a graph shows
+    to change no output. A classifier that only one side has is not compared (freezing a graph
+    removes it). The summary says what was not compared.
     """
-    diffs = list(diff(source, candidate))
-    return _weights(diffs, [any(_is_classifier(name) for name in c) for c in (source, candidate)])
+    return _weights(list(diff(source, candidate)), unused)
 
 
 def weights_gate_by_hash(source: Sequence[Fingerprint], candidate: Catalog) -> GateResult:
@@ -58,7 +59,7 @@ def weights_gate_by_hash(source: Sequence[Fingerprint], candidate: Catalog) -> G
     expected = {row.name: row for row in source}
     diffs = [_diff_by_hash(row, tensors, hashes) for row in source]
     diffs += [TensorDiff(name, "only in B") for name in tensors if name not in expected]
-    return _weights(diffs, [any(map(_is_classifier, names)) for names in (expected, tensors)])
+    return _weights(diffs)
 
 
 def _diff_by_hash(
@@ -79,28 +80,40 @@ def _diff_by_hash(
     return TensorDiff(row.name, "differs", f"A's {row.name} is B's {twin}" if twin else "")
 
 
-def _weights(diffs: Sequence[TensorDiff], classifiers: Sequence[bool]) -> GateResult:
-    one_sided = classifiers[0] != classifiers[1]
-    skipped = [d for d in diffs if one_sided and _is_classifier(d.name)]
-    wrong = [d for d in diffs if d.kind != "identical" and d not in skipped]
-    compared = len(diffs) - len(skipped)
-    summary = f"{compared - len(wrong)} of {compared} tensors identical"
-    if skipped:
-        side = "reference" if classifiers[0] else "candidate"
-        summary += f"; the classifier is only in the {side}"
+def _weights(diffs: Sequence[TensorDiff], unused: Collection[str] = ()) -> GateResult:
+    classifier, side = _one_sided_classifier(diffs)
+    compared, left_out = [], Counter[str]()
+    for item in diffs:
+        if item.kind == "left out":
+            left_out[item.detail] += 1
+        elif item.kind == "unexplained" and item.name in unused:
+            left_out["unexplained, but no output of the graph depends on it"] += 1
+        elif item.name not in classifier:
+            compared.append(item)
+    wrong = [item for item in compared if not item.agrees]
+    parts = [f"{len(compared) - len(wrong)} of {len(compared)} tensors identical"]
+    parts += [f"the classifier is only in the {side}"] if side else []
+    parts += [f"{count} not compared: {reason}" for reason, count in left_out.items()]
     return GateResult(
         name="weights",
         status="passed" if compared and not wrong else "failed",
-        formula="tensors that differ in any bit = 0",
+        formula="tensors that differ in any bit, or that no rule explains = 0",
         tolerance=0.0,
         measured=float(len(wrong)),
-        summary=summary,
+        summary="; ".join(parts),
         findings=tuple(_finding(item) for item in wrong),
     )
 
 
-def _is_classifier(name: str) -> bool:
-    return name.startswith(CLASSIFIER)
+def _one_sided_classifier(diffs: Sequence[TensorDiff]) -> tuple[frozenset[str], str]:
+    """Return the tensors of a whole classifier that one side lacks, and the side that has it."""
+    for kind, side in (("only in A", "reference"), ("only in B", "candidate")):
+        names = {item.name for item in diffs if item.kind == kind}
+        for known in ARCHITECTURES.values():
+            classifier = frozenset(row.target for row in known.rows if row.part == "logits")
+            if classifier and classifier <= names:
+                return classifier, side
+    return frozenset(), ""
 
 
 def _finding(item: TensorDiff) -> Finding:
@@ -111,7 +124,11 @@ def _finding(item: TensorDiff) -> Finding:
         if item.max_abs is not None:
             what += f", by up to {item.max_abs:.3g}"
         return Finding(item.name, f"{what}{'; ' + item.detail if item.detail else ''}")
-    words = {"only in A": "is missing", "only in B": "has no counterpart in the reference"}
+    words = {
+        "only in A": "is missing",
+        "only in B": "has no counterpart in the reference",
+        "unexplained": f"no rule explains it, so the outputs may depend on it: {item.detail}",
+    }
     return Finding(item.name, words.get(item.kind, f"another {item.kind}: {item.detail}"))
 
 

@@ -12,6 +12,7 @@ from converter.catalog import Catalog
 from converter.dtypes import BY_NAME
 from converter.plan import make_plan
 from converter.resolve import resolve
+from converter.sources.keras import h5 as keras_h5
 from facenet_common.errors import MappingError, UsageError
 from facenet_common.text import check_path
 from parity_tests.candidate.torch_runner import CandidateRunner
@@ -106,7 +107,8 @@ def open_reference(name: str, options: FeedOptions, step: int | None = None) -> 
         FacenetError: It can't be read.
     """
     path = Path(name).expanduser()
-    if path.suffix not in STORES and not (path.is_file() and is_hdf5(path)):
+    stored = path.suffix in STORES or (path.is_file() and is_hdf5(path))
+    if not stored or (path.is_file() and keras_h5.holds_weights(path)):
         return open_live(name, options, step)
     if not path.is_file():
         raise UsageError(

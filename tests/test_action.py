@@ -60,7 +60,7 @@ def test_right_and_wrong_weights(reference_dir: Path, tmp_path: Path) -> None:
 
 
 def test_scripts_hold_no_inputs() -> None:
-    """What a caller gives must not become part of a script."""
+    """A caller's inputs must not become part of a script."""
     scripts = [step["run"] for step in steps().values()]
     assert len(scripts) == 2
     assert not any("${{" in script for script in scripts)

@@ -23,11 +23,13 @@ from converter.architectures import ARCHITECTURES
 from converter.architectures.inception import Conv, Single, chained, probes, rows
 from converter.architectures.record import PASS, Architecture, Card, Isolation, Output, Probe
 from converter.catalog import TensorRef
+from converter.cli.convert import command as convert_command
 from converter.convert import Request, convert
 from converter.demo import value
 from converter.dtypes import FLOAT32
 from converter.layouts import IO_TO_OI
 from converter.rules import Rule
+from converter.sources import open_source
 from converter.writers import bundle
 from facenet_models.cli.export import command as export_command
 from facenet_models.networks.architectures import describe, from_state_dict
@@ -35,7 +37,7 @@ from facenet_models.networks.inception_resnet_v1 import BasicConv2d
 from facenet_models.networks.inception_resnet_v1 import Conv as TorchConv
 from facenet_models.networks.network import Network, OutputShape
 from facenet_models.networks.registry import NETWORKS
-from parity_tests.cli import verify_command
+from parity_tests.cli import capture_command, verify_command
 from parity_tests.frameworks import quiet_tensorflow, tensorflow
 from parity_tests.tf_graphs import GRAPHS, layers
 
@@ -173,9 +175,23 @@ def checkpoint(registered: None, tmp_path: Path) -> Path:
         shape = tuple(SIZE if isinstance(dim, str) else dim for dim in rule.shape)
         number = value(rule.source, shape)
         refs.append(TensorRef(rule.source, FLOAT32, shape, lambda number=number: number))
-    folder = tmp_path / "checkpoint"
+    return write_refs(tmp_path / "checkpoint", refs)
+
+
+@pytest.fixture
+def scaled(checkpoint: Path, tmp_path: Path) -> Path:
+    """The same checkpoint with the scales of its batch norms."""
+    refs = dict(open_source(checkpoint / bundle.PREFIX))
+    for name in sorted(TINY.optional):
+        shape = refs[name.replace("/gamma", "/beta")].shape
+        number = value(name, shape) + np.float32(1)
+        refs[name] = TensorRef(name, FLOAT32, shape, lambda number=number: number)
+    return write_refs(tmp_path / "scaled", list(refs.values()))
+
+
+def write_refs(folder: Path, refs: list[TensorRef]) -> Path:
     folder.mkdir()
-    bundle.write(folder, refs, lambda _: None)
+    bundle.write(folder, sorted(refs, key=lambda ref: ref.name), lambda _: None)
     return folder
 
 
@@ -213,6 +229,60 @@ def test_it_is_verified(checkpoint: Path, converted: Path, tmp_path: Path, which
     table = TINY.blocks if which == "blocks" else TINY.layers
     verdicts = {probe["probe"]: probe["verdict"] for probe in found["probes"]}
     assert verdicts == {probe.name: "same" for probe in table}
+
+
+@pytest.mark.tensorflow
+def test_scales_of_its_batch_norms_are_part_of_it(
+    scaled: Path, converted: Path, tmp_path: Path
+) -> None:
+    """Its own graph has gamma where the checkpoint has, and weights without it are wrong."""
+    report = tmp_path / "report.json"
+    convert(Request(str(scaled), str(tmp_path / "scaled.pt")))
+    result = run(verify_command, scaled, tmp_path / "scaled.pt", "--json", report)
+    assert result.exit_code == 0, result.output
+    assert json.loads(report.read_text())["reference"].endswith("graph, with gamma)")
+    result = run(verify_command, scaled, converted, "--json", report)
+    assert result.exit_code == 1
+    gates = {gate["name"]: gate["status"] for gate in json.loads(report.read_text())["gates"]}
+    assert gates == dict.fromkeys(("weights", "float64", "float32", "task"), "failed")
+    assert "conv2d_1a.bn.weight" in result.output
+    result = run(capture_command, scaled, "--out", tmp_path / "record.h5")
+    assert result.exit_code == 0, result.output
+    assert run(verify_command, tmp_path / "record.h5", tmp_path / "scaled.pt").exit_code == 0
+    assert run(verify_command, tmp_path / "record.h5", converted).exit_code == 1
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("name", ["Tiny/Conv2d_1a_3x3/BatchNorm/delta", "Elsewhere/weights"])
+def test_what_no_rule_explains_gets_no_yes(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    refs = list(open_source(checkpoint / bundle.PREFIX).values())
+    extra = TensorRef(name, FLOAT32, (3,), lambda: np.ones(3, "<f4"))
+    folder = write_refs(tmp_path / "more", [*refs, extra])
+    convert(Request(str(folder), str(tmp_path / "more.pt"), strict=False))
+    result = run(verify_command, folder, tmp_path / "more.pt")
+    assert result.exit_code == 1
+    assert result.output.startswith(f"FAILED at {name}: no rule explains it")
+    result = run(capture_command, folder, "--out", tmp_path / "record.h5")
+    assert result.exit_code == 1
+    assert name in result.output
+    assert not (tmp_path / "record.h5").exists()
+    call = ("--checkpoint", folder, "--no-strict", "--verify", "--out", tmp_path / "verified.pt")
+    result = run(convert_command, *call)
+    assert result.exit_code == 1
+    assert f"{name}: no rule explains it" in result.output
+    assert not (tmp_path / "verified.pt").exists()
+
+
+@pytest.mark.tensorflow
+def test_a_tensor_too_many_in_its_weights_fails(
+    checkpoint: Path, converted: Path, tmp_path: Path
+) -> None:
+    state = torch.load(converted, weights_only=True)
+    torch.save(state | {"head.weight": torch.ones(3)}, tmp_path / "more.pt")
+    result = run(verify_command, checkpoint, tmp_path / "more.pt")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("FAILED at head.weight: has no counterpart in the reference")
+    assert "nothing more is compared: the weights do not fit TinyNet" in result.stdout
 
 
 @pytest.mark.tensorflow

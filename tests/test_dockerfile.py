@@ -49,7 +49,7 @@ def ignored(path: str, rules: str) -> bool:
 
 
 def copied() -> list[str]:
-    """What the Dockerfile copies from the folder that it is built in."""
+    """Return what the Dockerfile copies from the folder that it is built in."""
     return [
         source
         for word, rest in FOUND

@@ -70,7 +70,7 @@ def leaves(
 
 
 def faults(name: str, text: str) -> list[str]:
-    """What is wrong with a workflow, by the rules that GitHub doesn't enforce."""
+    """Return what is wrong with a workflow, by rules that GitHub doesn't enforce."""
     document = yaml.safe_load(text)
     found = []
     if "jobs" in document and document.get("permissions") != READ:
@@ -177,7 +177,7 @@ def calls(script: str) -> Iterator[list[str]]:
 
 
 def wrong_call(call: list[str]) -> str | None:
-    """What is wrong with a call of ``facenet`` or ``make``, if anything."""
+    """Return what is wrong with a call of ``facenet`` or ``make``, if anything."""
     program = Path(call[0]).name
     if program == "make":
         target, *variables = call[1:]

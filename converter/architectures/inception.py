@@ -15,7 +15,7 @@ from converter.dtypes import INT64
 from converter.layouts import AS_IS, HWIO_TO_OIHW
 from converter.rules import Dim, Row, Rule, Synthesize
 
-_NO_GAMMA = "batch-norm scales of 1 (the original has none)"
+_NO_GAMMA = "batch-norm scales of 1 (the original has none)"  # slim's ``scale=True`` makes them
 _NO_COUNT = "batch counters of 0 (PyTorch counts training batches; inference ignores them)"
 
 
@@ -84,13 +84,13 @@ def repeated(scope: str, path: str, count: int, branches: Branches) -> tuple[Res
 
 
 def batch_norm(scope: str, path: str, channels: Dim) -> tuple[Row, ...]:
-    """Return the rows of a batch normalisation without gamma; `scope` is the whole scope."""
+    """Return the rows of a batch normalisation, gamma optional; `scope` is the whole scope."""
     return (
-        Synthesize(f"{path}.weight", (channels,), 1, _NO_GAMMA),
+        Synthesize(f"{path}.weight", (channels,), 1, _NO_GAMMA, f"{scope}/gamma"),
         Rule(f"{scope}/beta", f"{path}.bias", AS_IS, (channels,)),
         Rule(f"{scope}/moving_mean", f"{path}.running_mean", AS_IS, (channels,)),
         Rule(f"{scope}/moving_variance", f"{path}.running_var", AS_IS, (channels,)),
-        Synthesize(f"{path}.num_batches_tracked", (), 0, _NO_COUNT, INT64, binding=False),
+        Synthesize(f"{path}.num_batches_tracked", (), 0, _NO_COUNT, dtype=INT64),
     )
 
 
@@ -148,6 +148,28 @@ def _modules(branch: tuple[Layer, ...], path: str) -> list[tuple[Layer, str]]:
     if len(branch) == 1:
         return [(branch[0], path)]
     return [(layer, f"{path}.{number}") for number, layer in enumerate(branch)]
+
+
+def keras_layers(root: str, rules: Iterable[Rule], last_block: str) -> dict[str, str]:
+    """Return the scope of each layer of a Keras port, by the layer's name.
+
+    The root and ``Repeat`` are left out, slashes are underscores, blocks begin with a capital
+    (``Block35_1_Conv2d_1x1``), and `last_block`, which has no number in TensorFlow, has the next.
+    """
+    scopes = dict.fromkeys(rule.source.rpartition("/")[0] for rule in rules)
+    return {
+        _keras_name(scope.removeprefix(f"{root}/"), last_block): scope
+        for scope in scopes
+        if scope.startswith(f"{root}/")
+    }
+
+
+def _keras_name(scope: str, last_block: str) -> str:
+    first, *rest = scope.split("/")
+    if first.startswith("Repeat"):
+        first, *rest = rest
+    name = last_block if first == last_block.rpartition("_")[0] else first
+    return "_".join([name[0].upper() + name[1:], *rest])
 
 
 # --- probes

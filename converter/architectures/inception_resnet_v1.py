@@ -20,11 +20,20 @@ from converter.architectures.inception import (
     Stage,
     batch_norm,
     chained,
+    keras_layers,
     probes,
     repeated,
     rows,
 )
-from converter.architectures.record import PASS, Architecture, Card, Isolation, Output, Probe
+from converter.architectures.record import (
+    PASS,
+    Architecture,
+    Card,
+    Isolation,
+    KerasPort,
+    Output,
+    Probe,
+)
 from converter.architectures.training import TRAINING_LEFTOVERS
 from converter.layouts import AS_IS, IO_TO_OI
 from converter.rules import Rule
@@ -147,6 +156,30 @@ _TAIL = (
     ),
 )
 
+_ROWS = (*rows(_ROOT, _STAGES), *_BOTTLENECK, *_LOGITS)
+
+
+def _keras() -> KerasPort:
+    """Return the names and settings of the ports to Keras.
+
+    Sources: nyoki-mtl/keras-facenet at 2a571cf, faustomorales/keras-facenet at e702de7; and
+    deepface/basemodels/Facenet.py of serengil/deepface at 0b22c54, which names the second branch of
+    Block17_N and Block8_N Branch_N, but for the last block.
+    """
+    rules = (row for row in _ROWS if isinstance(row, Rule))
+    layers = keras_layers(_ROOT, rules, last_block="Block8_6")
+    for block, blocks in (("Block17", 10), ("Block8", 5)):
+        for number in range(2, blocks + 1):
+            own, theirs = (f"{block}_{number}_Branch_{branch}_" for branch in (1, number))
+            renamed = {name: scope for name, scope in layers.items() if name.startswith(own)}
+            layers |= {name.replace(own, theirs): scope for name, scope in renamed.items()}
+    scales = [(f"Block35_{number}", 0.17) for number in range(1, 6)]
+    scales += [(f"Block17_{number}", 0.10) for number in range(1, 11)]
+    scales += [(f"Block8_{number}", 0.20) for number in range(1, 6)]
+    scales += [("Block8_6", 1.0)]
+    return KerasPort(layers, 0.001, {f"{block}_Conv2d_1x1": scale for block, scale in scales})
+
+
 _CARD = Card(
     title="InceptionResnetV1 (FaceNet)",
     task="image-feature-extraction",
@@ -173,7 +206,7 @@ INCEPTION_RESNET_V1 = Architecture(
     name="inception_resnet_v1",
     description="Inception-ResNet-v1 (FaceNet)",
     class_name="InceptionResnetV1",
-    rows=(*rows(_ROOT, _STAGES), *_BOTTLENECK, *_LOGITS),
+    rows=_ROWS,
     outputs=(Output("embeddings", "embedding"),),
     blocks=(*probes(_ROOT, _STAGES, layers=False), *_TAIL),
     layers=(*probes(_ROOT, _STAGES, layers=True), *_TAIL),
@@ -184,4 +217,5 @@ INCEPTION_RESNET_V1 = Architecture(
     odd_feed_size=(145, 167),
     card=_CARD,
     leftovers=TRAINING_LEFTOVERS,
+    keras=_keras(),
 )

@@ -6,6 +6,7 @@ PyTorch nor TensorFlow: modules and tensors are named by their paths.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -100,6 +101,22 @@ class Card:
 
 
 @dataclass(frozen=True)
+class KerasPort:
+    """The network as it is built in Keras.
+
+    Attributes:
+        layers: The scope in TensorFlow of each layer that has weights; several names may stand for
+            one scope.
+        epsilon: That of every batch normalisation.
+        scales: The factor by which a layer's output is multiplied, where it is.
+    """
+
+    layers: Mapping[str, str]
+    epsilon: float
+    scales: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Architecture:
     """A network: how its tensors map, where it is compared, and facts for users.
 
@@ -117,6 +134,7 @@ class Architecture:
             so itself or where the network takes one size only.
         card: Facts for model cards.
         leftovers: TensorFlow names that have no counterpart, with the reasons.
+        keras: How the ports to Keras name it; None: none is known.
     """
 
     name: str
@@ -131,6 +149,7 @@ class Architecture:
     card: Card
     odd_feed_size: tuple[int, int] | None = None
     leftovers: tuple[Drop, ...] = ()
+    keras: KerasPort | None = None
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -149,6 +168,20 @@ class Architecture:
         features = [row.shape for row in self.rows if row.part == "features"]
         return tuple(dim for dim in self.dims if any(dim in shape for shape in features))
 
+    @cached_property
+    def optional(self) -> frozenset[str]:
+        """Return the TensorFlow names that a graph has all of, or none: batch-norm scales."""
+        rows = (row for row in self.rows if not isinstance(row, Rule))
+        return frozenset(row.source for row in rows if row.source)
+
+    def is_within(self, variable: str) -> bool:
+        """Return whether a TensorFlow name lies in a scope of the network, or of its classifier."""
+        return variable.partition("/")[0] in self._scopes
+
+    @cached_property
+    def _scopes(self) -> frozenset[str]:
+        return frozenset(rule.source.partition("/")[0] for rule in self.rules)
+
     @property
     def is_embedding(self) -> bool:
         """Return whether the answers are embeddings, to be compared by their distances."""
@@ -156,7 +189,7 @@ class Architecture:
 
     def drops(self) -> dict[str, str]:
         """Return every TensorFlow name that may be left behind, with the reason."""
-        variables = [rule.source for rule in self.rules]
+        variables = [row.source for row in self.rows if row.source]
         return {
             drop.source.replace("{variable}", variable): drop.reason
             for drop in self.leftovers

@@ -1,4 +1,4 @@
-"""What davidsandberg/facenet's training scripts leave in a checkpoint beside the network.
+"""Variables that davidsandberg/facenet's training scripts save beside the network.
 
 The published checkpoints hold none of it: the scripts save trainable variables only. It appears
 where all global variables were saved. Measured by running the original `facenet.train` and

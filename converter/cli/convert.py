@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     required=True,
     metavar="SOURCE",
     help="A TensorFlow checkpoint (folder, prefix, or any of its files), a frozen graph (.pb), "
-    "MTCNN weights (det1.npy, …), or a .pt or .safetensors file. A bare name is also looked up "
-    "in models/ and $FACENET_CHECKPOINTS.",
+    "MTCNN weights (det1.npy, …), a file of Keras (.h5, .keras), or a .pt or .safetensors file. A "
+    "bare name is also looked up in models/ and $FACENET_CHECKPOINTS.",
 )
 @click.option(
     "--out",
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     "--strict/--no-strict",
     default=True,
     show_default=True,
-    help="Refuse tensors that are not part of the network, or drop and list them.",
+    help="Refuse tensors that no rule explains, or drop them and list them as unproven.",
 )
 @click.option("--verify", is_flag=True, help="Also run both networks and compare their outputs.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")

@@ -36,7 +36,7 @@ def command(a: str, b: str, every: bool, as_json: bool) -> None:
     """Compare the tensors of A and B, bit for bit.
 
     The formats may differ. To compare a TensorFlow checkpoint with PyTorch weights, it is converted
-    in memory.
+    in memory; a tensor that no rule explains is a difference, variables of its training are not.
 
     \b
     Examples:
@@ -51,7 +51,7 @@ def command(a: str, b: str, every: bool, as_json: bool) -> None:
 
     diffs = list(diff(resolve(a).open(), resolve(b).open()))
     counts = Counter(item.kind for item in diffs)
-    identical = counts["identical"] == len(diffs)
+    identical = all(item.agrees for item in diffs)
     if as_json:
         print_json(
             {
@@ -61,7 +61,7 @@ def command(a: str, b: str, every: bool, as_json: bool) -> None:
             }
         )
     else:
-        wrong = [item for item in diffs if item.kind != "identical"]
+        wrong = [item for item in diffs if not item.agrees]
         shown = wrong if every else wrong[:MAX_ROWS]
         for item in shown:
             click.echo(_line(item))
@@ -73,7 +73,7 @@ def command(a: str, b: str, every: bool, as_json: bool) -> None:
 
 
 def _line(item: TensorDiff) -> str:
-    parts = [f"{item.kind:<10} {one_line(item.name)}"]
+    parts = [f"{item.kind:<11} {one_line(item.name)}"]
     if item.kind == "differs":
         parts.append(f"{item.different:,} of {item.total:,} values")
         if item.max_abs is not None:

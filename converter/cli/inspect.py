@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +13,7 @@ from facenet_common.errors import MappingError
 from facenet_common.text import one_line
 
 if TYPE_CHECKING:
-    from converter.catalog import Catalog
+    from converter.catalog import Catalog, TensorRef
     from converter.plan import Plan
     from converter.resolve import Source
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def command(source: str, step: int | None, summary: bool, as_json: bool) -> None:
     """List the contents of SOURCE: format, architecture, and every tensor's type and shape.
 
-    Only metadata is read.
+    Only metadata is read, and the SHA-256 of files that are named like published ones.
 
     \b
     Examples:
@@ -41,10 +41,13 @@ def command(source: str, step: int | None, summary: bool, as_json: bool) -> None
       facenet inspect det1.npy
       facenet inspect vggface2.pt --json
     """
+    from converter.published import remark
     from converter.resolve import resolve  # NumPy: not needed for --help
 
     resolved = resolve(source, step)
     catalog = resolved.open()
+    published = remark(catalog.files)
+    catalog.notes += (published,) if published else ()
     plan, problem = _plan(catalog)
     if as_json:
         print_json(_to_json(resolved, catalog, plan, problem))
@@ -69,25 +72,42 @@ def _plan(catalog: Catalog) -> tuple[Plan | None, MappingError | None]:
 def _actions(plan: Plan | None) -> dict[str, str]:
     if plan is None:
         return {}
-    mapped = {edge.source.name: f"→ {edge.target}" for edge in plan.edges}
-    return mapped | {drop.source.name: f"dropped: {drop.reason}" for drop in plan.dropped}
+    actions = {}
+    for edge in plan.edges:
+        value = f", if any is not {edge.optional.value}" if edge.optional else ""
+        actions[edge.source.name] = f"→ {edge.target}{value}"
+    for drop in plan.dropped:
+        known = f"dropped: {drop.reason}"
+        actions[drop.source.name] = "UNEXPLAINED: no rule maps it" if drop.unproven else known
+    return actions
 
 
 def _header(
     resolved: Source, catalog: Catalog, plan: Plan | None, problem: MappingError | None
 ) -> str:
+    from converter.sources.archive import size
+
     rows = [("source", str(resolved.path)), ("format", catalog.format)]
-    rows += [("file", f"{path.name}  {path.stat().st_size:,} bytes") for path in catalog.files]
+    rows += [("file", f"{path.name}  {size(path):,} bytes") for path in catalog.files]
     if resolved.graph:
         rows.append(("graph", resolved.graph.name))
     if plan:
         sizes = "".join(f", {name} {size}" for name, size in plan.dims.items())
         rows.append(("network", plan.architecture.description + sizes))
         rows += [("note", note) for note in plan.notes]
+        unproven = plan.unproven
+        if unproven:
+            what = f"no rule explains {len(unproven)} of the tensors: {_few(unproven)}"
+            rows.append(("problem", what))
     if problem:
         rows.append(("network", f"can't be converted: {problem}"))
     rows.append(("tensors", f"{len(catalog)}, {catalog.nbytes:,} bytes"))
     return "\n".join(f"{label:<9}{value}" for label, value in rows)
+
+
+def _few(refs: Sequence[TensorRef], most: int = 3) -> str:
+    names = ", ".join(one_line(ref.name) for ref in refs[:most])
+    return names + (", …" if len(refs) > most else "")
 
 
 def _table(catalog: Catalog, actions: Mapping[str, str]) -> str:
@@ -104,16 +124,19 @@ def _table(catalog: Catalog, actions: Mapping[str, str]) -> str:
 def _to_json(
     resolved: Source, catalog: Catalog, plan: Plan | None, problem: MappingError | None
 ) -> dict[str, object]:
+    from converter.sources.archive import size
+
     actions = _actions(plan)
     return {
         "source": str(resolved.path),
         "format": catalog.format,
-        "files": [{"path": str(p), "size": p.stat().st_size} for p in catalog.files],
+        "files": [{"path": str(p), "size": size(p)} for p in catalog.files],
         "graph": str(resolved.graph) if resolved.graph else None,
         "architecture": plan.architecture.name if plan else None,
         "dimensions": dict(plan.dims) if plan else None,
         "notes": list(plan.notes if plan else catalog.notes),
         "problem": problem.to_json() if problem else None,
+        "unexplained": [ref.name for ref in plan.unproven] if plan else None,
         "tensors": [
             {
                 "name": name,

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Protocol
 
 from converter.catalog import Catalog, Naming
-from converter.sources import mtcnn_npy, safetensors
+from converter.sources import archive, mtcnn_npy, safetensors
+from converter.sources.keras import archive as keras_archive
+from converter.sources.keras import h5 as keras_h5
 from converter.sources.mapped_file import MappedFile
 from converter.sources.pytorch import legacy as torch_legacy
 from converter.sources.pytorch import zip_archive as torch_zip
-from converter.sources.tensorflow import bundle, frozen_graph
+from converter.sources.tensorflow import bundle, frozen_graph, saved_model, saver_v1
 from facenet_common.errors import FormatError, UsageError
 
 
@@ -32,8 +34,12 @@ class Format(Protocol):
 
 FORMATS: tuple[Format, ...] = (
     bundle,
+    saver_v1,
+    saved_model,
     frozen_graph,
     mtcnn_npy,
+    keras_h5,
+    keras_archive,
     torch_zip,
     torch_legacy,
     safetensors,
@@ -68,7 +74,7 @@ def open_source(path: str | Path) -> Catalog:
         for module in FORMATS:
             if module.recognises(path):
                 return module.open(path)
-        exists = path.is_file()
+        exists = archive.is_file(path)
     except OSError as error:
         raise UsageError("can't read the file", file=path, found=error.strerror) from error
     if not exists:

@@ -24,7 +24,7 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
     (b"<?xml", "an XML document, such as a storage service sends for an error", _AGAIN),
     (b"\x1f\x8b", "a gzip archive", "unpack it first"),
     (b"pk\x03\x04", "a zip archive", "unpack it first, unless it is a .pt file under another name"),
-    (b"\x89hdf\r\n", "an HDF5 file, perhaps of Keras", "give the TensorFlow checkpoint instead"),
+    (b"\x89hdf\r\n", "an HDF5 file, perhaps of Keras", "give it its suffix .h5"),
     (b"\x93numpy", "a NumPy .npy file", "give it its suffix .npy"),
     (b"\x80\x02", "a Python pickle", "give a .pt file that torch.save wrote, or a det*.npy file"),
 )

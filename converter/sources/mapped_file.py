@@ -1,10 +1,15 @@
-"""Memory-mapped files: read-only, with every access checked against the file's size."""
+"""Memory-mapped files: read-only, with every access checked against the file's size.
+
+A file in a zip archive is read into memory instead, at its first use.
+"""
 
 from __future__ import annotations
 
 import mmap
+from functools import cached_property
 from pathlib import Path
 
+from converter.sources import archive
 from converter.sources.magic_bytes import describe
 from facenet_common.errors import FormatError, UsageError
 
@@ -15,7 +20,7 @@ class MappedFile:
     """A file that is mapped into memory, read-only.
 
     Args:
-        path: The file.
+        path: The file, on the disk or in an archive (see `converter.sources.archive`).
         may_be_empty: Accept an empty file.
 
     Raises:
@@ -40,9 +45,12 @@ class MappedFile:
                 if self.size:
                     self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
-            raise UsageError(
-                "can't read the file", file=path, found=error.strerror or error
-            ) from error
+            member = archive.find(path)
+            if member is None:
+                raise UsageError(
+                    "can't read the file", file=path, found=error.strerror or error
+                ) from error
+            self.size = member.file_size
         if not self.size and not may_be_empty:
             raise FormatError(
                 "the file is empty",
@@ -50,8 +58,13 @@ class MappedFile:
                 next_step="download the file again; an interrupted download or a full disk "
                 "leaves an empty file",
             )
-        self._bytes = memoryview(b"" if self._map is None else self._map)
         self._touched = 0
+
+    @cached_property
+    def _bytes(self) -> memoryview:
+        if self._map is not None:
+            return memoryview(self._map)
+        return memoryview(archive.read(self.path) if self.size else b"")
 
     def view(self, offset: int = 0, size: int | None = None, what: str = "data") -> memoryview:
         """Return `size` bytes from `offset`, without a copy; None: up to the end of the file.
@@ -59,6 +72,11 @@ class MappedFile:
         `what` names the data in the message. Raises FormatError if they exceed the file: a size
         that the file declares is never trusted.
         """
+        wanted = self.check(offset, size, what)
+        return self._bytes[offset : offset + wanted]
+
+    def check(self, offset: int, size: int | None, what: str = "data") -> int:
+        """Return the size of what `view` would return, or raise its FormatError; read nothing."""
         wanted = self.size - offset if size is None else size
         if offset < 0 or wanted < 0 or offset + wanted > self.size:
             raise FormatError(
@@ -68,11 +86,11 @@ class MappedFile:
                 found=f"a file of {self.size} bytes",
                 next_step="the file is truncated or damaged: download it again",
             )
-        return self._bytes[offset : offset + wanted]
+        return wanted
 
     def reader(self, position: int = 0) -> mmap.mmap:
         """Return the map as a file object, positioned at byte `position`."""
-        assert self._map is not None, "only a data file of a checkpoint may be empty"
+        assert self._map is not None, "neither an empty file nor one in an archive is read this way"
         self._map.seek(position)
         return self._map
 

@@ -9,9 +9,8 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from crc32c import crc32c
-
 from converter.catalog import Naming, TensorRef
+from converter.checksums import crc32c
 from converter.sources.tensorflow.bundle import index_path, shard_path
 from converter.sources.tensorflow.protobuf import encode, encode_varint
 from converter.sources.tensorflow.sstable import FOOTER_SIZE, MAGIC, masked

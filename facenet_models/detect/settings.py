@@ -1,4 +1,4 @@
-"""What the stages of the detector share: settings, networks and results."""
+"""Settings, networks and results that the detector's stages share."""
 
 from __future__ import annotations
 

@@ -43,6 +43,7 @@ class Conv(NamedTuple):
 
     @property
     def padding(self) -> tuple[int, int]:
+        """Rows and columns of zeros added on each side."""
         return (self.height // 2, self.width // 2) if self.padded else (0, 0)
 
 
@@ -90,6 +91,7 @@ class BasicConv2d(nn.Module):
         self.relu = nn.ReLU()  # not in place: a hook on bn must keep what bn gave
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return ``relu(bn(conv(x)))``; `x` is ``(N, C, H, W)``."""
         x = self.bn(self.conv(x))
         out: Tensor = self.relu(x)
         return out
@@ -121,6 +123,7 @@ class Branches(nn.Module):
             self.add_module(name, module)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the branches' outputs for `x`, ``(N, C, H, W)``, concatenated along C."""
         return torch.cat([self.get_submodule(name)(x) for name in self._names], dim=1)
 
 
@@ -141,10 +144,12 @@ class Residual(Branches):
         self.relu = nn.ReLU() if relu else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output, of the shape of `x`, ``(N, C, H, W)``."""
         x = self.conv2d(super().forward(x)) * self.scale + x
         return x if self.relu is None else self.relu(x)
 
     def extra_repr(self) -> str:
+        """Return the scale, for ``print(model)``."""
         return f"scale={self.scale}"
 
 

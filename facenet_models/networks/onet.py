@@ -43,6 +43,7 @@ class ONet(Network):
         self.dense6_3 = nn.Linear(256, 10)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the outputs for the images `x`, with values from -1 to 1; see the class."""
         require_size("ONet", x, 48)
         x = self.pool1(self.prelu1(self.conv1(x)))  # (N, 32, 23, 23)
         x = self.pool2(self.prelu2(self.conv2(x)))  # (N, 64, 10, 10)
@@ -52,4 +53,5 @@ class ONet(Network):
         return self.dense6_2(x), self.dense6_3(x), self.softmax6_1(self.dense6_1(x))
 
     def outputs(self) -> Mapping[str, OutputShape]:
+        """Return the outputs' names, in order, with the shape for one image."""
         return {"regression": (4,), "landmarks": (10,), "probability": (2,)}

@@ -32,6 +32,7 @@ class PNet(Network):
         self.conv4_2 = nn.Conv2d(32, 4, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the outputs for the images `x`, with values from -1 to 1; see the class."""
         # Shapes for the smallest input, 12x12.
         x = self.pool1(self.prelu1(self.conv1(x)))  # (N, 10, 5, 5)
         x = self.prelu2(self.conv2(x))  # (N, 16, 3, 3)
@@ -39,8 +40,10 @@ class PNet(Network):
         return self.conv4_2(x), self.softmax4_1(self.conv4_1(x))
 
     def outputs(self) -> Mapping[str, OutputShape]:
+        """Return the outputs' names, in order, with the shape for one image."""
         return {"regression": (4, None, None), "probability": (2, None, None)}
 
     @classmethod
     def map_edge(cls, edge: int) -> int:
+        """Return the height of the output maps for images of height `edge`; widths likewise."""
         return (edge - 1) // 2 - 4

@@ -39,6 +39,7 @@ class RNet(Network):
         self.dense5_2 = nn.Linear(128, 4)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the outputs for the images `x`, with values from -1 to 1; see the class."""
         require_size("RNet", x, 24)
         x = self.pool1(self.prelu1(self.conv1(x)))  # (N, 28, 11, 11)
         x = self.pool2(self.prelu2(self.conv2(x)))  # (N, 48, 4, 4)
@@ -47,4 +48,5 @@ class RNet(Network):
         return self.dense5_2(x), self.softmax5_1(self.dense5_1(x))
 
     def outputs(self) -> Mapping[str, OutputShape]:
+        """Return the outputs' names, in order, with the shape for one image."""
         return {"regression": (4,), "probability": (2,)}

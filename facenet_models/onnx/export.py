@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
 from facenet_common.atomic import check_target, write_file
-from facenet_common.errors import ExportError, UsageError
+from facenet_common.errors import UsageError
 from facenet_models.networks import PREPROCESSING
 from facenet_models.networks.architectures import Description, describe
-from facenet_models.onnx.graph import DEFAULT_OPSET, INPUT, check_opset, to_onnx
-from facenet_models.onnx.runtime import make_session
+from facenet_models.onnx.compare import compare
+from facenet_models.onnx.graph import DEFAULT_OPSET, check_opset, to_onnx
 from facenet_models.optimize import check_eval
-
-# Allows for rounding only. Over seeds, sizes and batches, embeddings (L2) and detections (max abs)
-# differed by up to 6e-7. Logits have no fixed scale: their difference is relative to the largest.
-TOLERANCE = 2e-6
-SEED = 20180402  # date of the published model 20180402-114759
 
 
 class Exported(NamedTuple):
@@ -35,7 +28,7 @@ class Exported(NamedTuple):
         image: Shape of the input; a string is a free dimension.
         size: Of the file, in bytes.
         sha256: Of the file.
-        difference: Between onnxruntime's and torch's outputs, at most `TOLERANCE`: the largest L2
+        difference: Between onnxruntime's outputs and those of torch in float64: the largest L2
             distance of two embeddings, else the largest difference of two numbers, relative to the
             largest number if that is above 1.
     """
@@ -116,7 +109,7 @@ def export_onnx(
         raise UsageError("batch must be at least 1 (images)", found=batch)
     outputs, image = described.shapes(batch, fixed)
     data = to_onnx(model, outputs, image=image, opset=opset, metadata=metadata(described))
-    difference = verify(data, model, _trials(described, batch, fixed))
+    difference = compare(data, model, _trials(described, batch, fixed))
     write_file(path, data)
     digest = hashlib.sha256(data).hexdigest()
     return Exported(path, described, opset, tuple(image), len(data), digest, difference)
@@ -130,63 +123,6 @@ def metadata(described: Description) -> dict[str, str]:
         "facenet.outputs": ",".join(described.outputs),
         "facenet.preprocessing": PREPROCESSING,
     }
-
-
-def verify(data: bytes, model: nn.Module, trials: list[tuple[int, int, int]]) -> float:
-    """Compare an ONNX model in onnxruntime with `model` in torch, on seeded noise.
-
-    Args:
-        data: Bytes of the ONNX file.
-        model: The exported network.
-        trials: Batch size, height and width of each input.
-
-    Returns:
-        The largest difference, as in `Exported`.
-
-    Raises:
-        ExportError: A shape differs, a number is not finite, or the difference is above
-            `TOLERANCE`.
-    """
-    session = make_session(data, torch.get_num_threads())
-    described = describe(model)
-    device = next(model.parameters()).device
-    worst = 0.0
-    for seed, (count, height, width) in enumerate(trials, SEED):
-        rng = np.random.default_rng(seed)
-        images = rng.standard_normal((count, 3, height, width), np.float32)
-        found = session.run(list(described.outputs), {INPUT: images})
-        with torch.inference_mode():
-            outputs = model(torch.from_numpy(images).to(device))
-        expected = [part.cpu().numpy() for part in _as_tuple(outputs)]
-        pairs = dict(zip(described.outputs, zip(found, expected, strict=True), strict=True))
-        worst = max(worst, _difference(pairs))
-    return worst
-
-
-def _difference(pairs: Mapping[str, tuple[Any, Any]]) -> float:
-    """Return the largest difference of (found, expected) outputs, or raise ExportError."""
-    worst = 0.0
-    for name, (found, expected) in pairs.items():
-        if found.shape != expected.shape:
-            raise ExportError(
-                f"the exported model's {name} have another shape; nothing was written",
-                expected=expected.shape,
-                found=found.shape,
-            )
-        errors = found.astype(np.float64) - expected
-        if name == "embeddings":
-            difference = float(np.linalg.norm(errors, axis=1).max())
-        else:
-            difference = float(np.abs(errors).max() / max(1.0, np.abs(expected).max()))
-        if not difference <= TOLERANCE:  # written so that NaN fails too
-            raise ExportError(
-                f"the exported model's {name} differ from torch's; nothing was written",
-                expected=f"a difference of at most {TOLERANCE:g}",
-                found=f"{difference:.3g}",
-                next_step="if the model's own outputs are finite, please report this as a bug",
-            )
-        worst = max(worst, difference)
-    return worst
 
 
 def _checked_size(
@@ -215,7 +151,3 @@ def _trials(
     first = size or described.image or (smallest + 5, smallest + 24)
     second = size or described.image or (smallest + 37, smallest)
     return [(batch or 1, *first), (batch or 3, *second)]
-
-
-def _as_tuple(outputs: Any) -> tuple[Any, ...]:
-    return outputs if isinstance(outputs, tuple) else (outputs,)

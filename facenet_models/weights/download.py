@@ -42,6 +42,7 @@ class Part:
 
     @property
     def size(self) -> int:
+        """Bytes in the hidden file; 0 if there is none."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def version(self, url: str) -> str | None:

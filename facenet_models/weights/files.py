@@ -28,7 +28,7 @@ _IMPOSTORS = (
     (b"", "an empty file", "get the file again"),
     (b"<", "a web page (HTML or XML)", "get the file again, from a direct link"),
     (b"version https://git-lfs", "a Git LFS pointer", "run: git lfs pull"),
-    (b"\x89HDF\r\n", "an HDF5 file", "only .pt and .safetensors are read here"),
+    (b"\x89HDF\r\n", "an HDF5 file", f"if it is of Keras, convert it first: {CONVERT}"),
     (b"\x93NUMPY", "a NumPy file", f"convert it first: {CONVERT}"),
 )
 

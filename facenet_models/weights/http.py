@@ -120,14 +120,31 @@ def _retries() -> Retry:
     )
 
 
+def _session() -> requests.Session:
+    import requests
+
+    class Session(requests.Session):
+        """A session that sends no credentials to a host that a redirect leads to.
+
+        requests drops its own, but looks the new host up in ``~/.netrc``:
+        https://github.com/psf/requests/issues/2773
+        """
+
+        def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
+            if self.should_strip_auth(response.request.url, prepared_request.url):
+                prepared_request.headers.pop("Authorization", None)
+
+    return Session()
+
+
 def send(
     method: str, url: str, *, authorise: Authorise | None = None, **details: Any
 ) -> requests.Response:
     """Send a request, and return the answer, of which only the headers are read; close it.
 
     GET and HEAD follow redirects, and are sent again where the server is busy (`BUSY`), or after
-    a connection that gave no answer. `authorise` and an Authorization header apply to the first
-    host only.
+    a connection that gave no answer. `authorise`, an Authorization header and ``~/.netrc`` apply
+    to the first host only.
 
     Args:
         method, url: The request.
@@ -144,7 +161,7 @@ def send(
 
     secure = url.lower().startswith("https:")
     try:
-        with requests.Session() as session:
+        with _session() as session:
             session.adapters.clear()
             for scheme in ("https://",) if secure else ("https://", "http://"):
                 # Without an adapter for http, requests follows no redirect from https to there.

@@ -234,7 +234,7 @@ class Registry:
 
 
 class _WrongError(Exception):
-    """What is wrong with a manifest."""
+    """A manifest is malformed; the message says how."""
 
 
 def _layers(content: dict[str, Any]) -> dict[str, Blob]:

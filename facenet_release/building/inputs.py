@@ -9,6 +9,7 @@ from pathlib import Path
 
 from converter.plan import Plan, make_plan
 from converter.resolve import Source, resolve
+from converter.sources import archive
 from facenet_common.errors import FacenetError, MappingError, UsageError
 from facenet_common.hashing import sha256_file
 from facenet_common.optional import install, missing
@@ -60,7 +61,7 @@ class ModelInput:
             rows.append((self.published, self.model.published.sha256))
         for path, expected in rows:
             try:
-                found = sha256_file(path)
+                found = archive.sha256(path)
             except OSError as error:
                 found = str(error.strerror)
             if found != expected:
@@ -116,7 +117,7 @@ def _find(recipe: Recipe, index: int) -> tuple[ModelInput | None, list[str]]:
         return None, [finding("source", text)]
     files_read = dict.fromkeys([*catalog.files, *([source.graph] if source.graph else [])])
     paths = tuple(sorted(files_read, key=lambda path: path.name))
-    files = tuple(manifest.Source(p.name, p.stat().st_size, sha256_file(p)) for p in paths)
+    files = tuple(manifest.Source(p.name, archive.size(p), archive.sha256(p)) for p in paths)
     published, published_problems = _find_published(recipe, model)
     problems = [finding("sha256", text) for text in _check_hashes(model, files)]
     problems += [finding("published", text) for text in published_problems]

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from converter.architectures import ARCHITECTURES
-from converter.catalog import Catalog
+from converter.catalog import Catalog, TensorRef
 from converter.compare import tensors_by_name
+from converter.plan import make_plan
 from converter.resolve import Source
 from facenet_common.errors import ParityError
 from parity_tests.batches import Batches
@@ -78,9 +79,30 @@ class LiveReference:
         return {name: ref.dtype.name for name, ref in refs.items()}
 
     def weights_gate(self, candidate: Catalog) -> GateResult:
-        return weights_gate(self._catalog, candidate)
+        return weights_gate(self._catalog, candidate, self._unused())
+
+    def unproven(self) -> tuple[TensorRef, ...]:
+        """Return the tensors of which nothing shows that the outputs don't depend on them."""
+        unused = self._unused()
+        return tuple(ref for ref in self._unexplained if ref.name not in unused)
+
+    def _unused(self) -> frozenset[str]:
+        """Return the unexplained tensors outside the network that its graph does not use.
+
+        Without a graph of its own it is not known what uses them.
+        """
+        known = ARCHITECTURES[self.architecture]
+        outside = {ref.name for ref in self._unexplained if not known.is_within(ref.name)}
+        if not outside or self._source.graph is None:
+            return frozenset()
+        return frozenset(outside - {node.name for node in self._original[0].graph_def.node})
+
+    @cached_property
+    def _unexplained(self) -> tuple[TensorRef, ...]:
+        return make_plan(self._catalog, to="torch", strict=False).unproven
 
     def answers(self, batches: Batches) -> Array:
+        batches.notes += [f"reference: {note}" for note in self._catalog.notes]
         return self._rows(self._runner, batches, "float32")
 
     def oracle(self, batches: Batches) -> Array:

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy.typing as npt
 
+from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog
 from converter.sources import mtcnn_npy
-from converter.sources.tensorflow import bundle, frozen_graph
+from converter.sources.keras import archive as keras_archive
+from converter.sources.keras import h5 as keras_h5
+from converter.sources.tensorflow import bundle, frozen_graph, saved_model, saver_v1
 from facenet_common.errors import ParityError
 from parity_tests.reference.original_detector import original_available, original_graph
 from parity_tests.reference.runner import (
@@ -25,6 +28,9 @@ from parity_tests.reference.runner import (
 from parity_tests.tf_graphs.serving import ServingGraph
 
 Array = npt.NDArray[Any]
+KERAS = (keras_h5.FORMAT, keras_archive.FORMAT)
+# Their own graphs, with functions and Python code, are not run.
+BY_VALUE = (*KERAS, saved_model.FORMAT, bundle.OBJECT_BASED)
 
 
 class GraphValues(Mapping[str, Array]):
@@ -56,14 +62,16 @@ def original(
     """Return the graph of a source, and the function that sets its variables.
 
     For an ``.npy`` file it is the original's own graph if that is available (see
-    `parity_tests.reference.original_detector`), else the project's.
+    `parity_tests.reference.original_detector`), else the project's; for a file of Keras, a
+    SavedModel and an object-based checkpoint the project's.
 
     Args:
         architecture, dims: As `parity_tests.reference.runner.own_graph` takes them.
         source_format: The converter's name of the source's format.
-        source: A bundle's prefix, a ``.pb`` or an ``.npy`` file.
-        graph: A bundle's ``.meta`` file; None: the project's own graph.
-        values: Arrays by variable name, used only for an ``.npy`` file: TensorFlow can't read it.
+        source: A checkpoint's prefix, a ``.pb`` or an ``.npy`` file.
+        graph: A checkpoint's ``.meta`` file; None: the project's own graph.
+        values: Arrays by variable name; read only of an ``.npy`` file, which TensorFlow can't read,
+            and of formats whose own graph is not run.
 
     Raises:
         ParityError: There is no graph for this format, or it can't be read or is refused.
@@ -76,7 +84,15 @@ def original(
             own_graph(architecture, dims) if not folder else original_graph(architecture, folder)
         )
         return chosen, weights_from_arrays(dict(values), str(source))
-    if source_format != bundle.FORMAT:
+    if source_format not in (*BY_VALUE, bundle.FORMAT, saver_v1.FORMAT):
         raise ParityError("there is no graph for this format", file=source, found=source_format)
-    chosen = own_graph(architecture, dims) if graph is None else read_meta(graph, architecture)
-    return chosen, weights_from_bundle(source)
+    if graph is not None and source_format not in BY_VALUE:
+        return read_meta(graph, architecture), weights_from_bundle(source)
+    gamma = any(name in values for name in ARCHITECTURES[architecture].optional)
+    chosen = own_graph(architecture, dims, gamma=gamma)
+    if source_format not in BY_VALUE:
+        return chosen, weights_from_bundle(source)
+    known = ARCHITECTURES[architecture]
+    names = {rule.source for rule in known.rules if rule.part == "features"} | known.optional
+    arrays = {name: values[name] for name in values if name in names}
+    return chosen, weights_from_arrays(arrays, str(source))

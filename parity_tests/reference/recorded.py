@@ -13,7 +13,8 @@ import numpy.typing as npt
 from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog
 from converter.compare import tensors_by_name
-from facenet_common.errors import MissingPackageError, ParityError
+from converter.findings import Finding
+from facenet_common.errors import MappingError, MissingPackageError, ParityError
 from parity_tests.batches import Batches
 from parity_tests.feeds import Feed
 from parity_tests.gates import Fingerprint, weights_gate_by_hash
@@ -44,9 +45,11 @@ def capture(
         A summary of the record for ``--json``: name, graph, sizes, versions, feeds, activations.
 
     Raises:
+        MappingError: Its outputs may depend on tensors that no rule explains.
         ParityError: It can't be run.
         OutputError: The file can't be written.
     """
+    _require_explained(reference)
     answers = {}
     total = sum(len(feed.images) for feed in reference.feeds)
     batches.progress.stage("TensorFlow", total)
@@ -81,6 +84,27 @@ def capture(
         count = sum(name.startswith(ACTIVATIONS) for name in store.shapes)
     kept = ("name", "graph", "architecture", "dims", "versions", "feeds", "probes")
     return {key: about[key] for key in kept} | {"activations": count}
+
+
+def _require_explained(reference: LiveReference) -> None:
+    """Refuse weights that no candidate can be compared with: a record would not tell."""
+    found = reference.unproven()
+    if found:
+        raise MappingError(
+            "the outputs may depend on tensors that no rule explains; nothing was recorded",
+            tuple(
+                Finding(
+                    "unexplained",
+                    ref.name,
+                    "only tensors of the network",
+                    f"{ref.dtype} {list(ref.shape)}",
+                )
+                for ref in found
+            ),
+            file=reference.name,
+            next_step="save the network's variables alone, or put the checkpoint's .meta file "
+            "beside it, which shows what outside the network changes no output",
+        )
 
 
 def _rounding(reference: LiveReference, batches: Batches) -> Array | None:

@@ -1,18 +1,22 @@
 """Run the TensorFlow side, a stored graph or the project's own, on a CPU."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
 import numpy.typing as npt
 
 from converter.architectures import ARCHITECTURES
+from converter.sources import archive
 from facenet_common.errors import ParityError
 from parity_tests.frameworks import quiet_tensorflow, tensorflow
 from parity_tests.tf_graphs import GRAPHS, NetworkGraph
+from parity_tests.tf_graphs.layers import batch_norms_with_gamma
 from parity_tests.tf_graphs.serving import VARIABLE_OPS, ServingGraph, cut
 
 Array = npt.NDArray[Any]
@@ -56,8 +60,13 @@ def read_frozen(path: Path, architecture: str) -> ServingGraph:
     return cut(graph_def, path.name, images=network.images, outputs=outputs)
 
 
-def own_graph(architecture: str, dims: Mapping[str, int]) -> ServingGraph:
+def own_graph(architecture: str, dims: Mapping[str, int], *, gamma: bool = False) -> ServingGraph:
     """Return the project's own graph of `architecture`, without its classifier.
+
+    Args:
+        architecture: A name of `parity_tests.tf_graphs.GRAPHS`.
+        dims: The sizes that the checkpoint decides.
+        gamma: Whether the checkpoint has the scales of batch norms.
 
     Raises:
         ParityError: There is no such architecture, or `dims` lacks a size of it.
@@ -69,16 +78,18 @@ def own_graph(architecture: str, dims: Mapping[str, int]) -> ServingGraph:
             f"sizes must be known to build the project's own graph: {', '.join(missing)}"
         )
     graph_def = tensorflow().compat.v1.GraphDef.FromString(
-        _built(architecture, tuple(dims.items()))
+        _built(architecture, tuple(dims.items()), gamma)
     )
     outputs = tuple(network.outputs.values())
-    return cut(graph_def, OWN_GRAPH, images=network.images, outputs=outputs)
+    description = f"{OWN_GRAPH}, with gamma" if gamma else OWN_GRAPH
+    return cut(graph_def, description, images=network.images, outputs=outputs)
 
 
 @cache
-def _built(architecture: str, dims: tuple[tuple[str, int], ...]) -> bytes:
+def _built(architecture: str, dims: tuple[tuple[str, int], ...], gamma: bool) -> bytes:
     """Build a graph of ours once: that takes seconds, reading its bytes milliseconds."""
-    graph = _network(architecture).build(dict(dims))
+    with batch_norms_with_gamma(gamma):
+        graph = _network(architecture).build(dict(dims))
     graph_def: bytes = graph.as_graph_def().SerializeToString()
     return graph_def
 
@@ -115,20 +126,34 @@ def weights_from_bundle(prefix: Path) -> Weights:
 
     def restore(session: Any, variables: Mapping[str, Any]) -> None:
         tf = tensorflow().compat.v1
-        try:
-            stored = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
-        except (ValueError, tf.errors.OpError) as error:
-            raise ParityError(
-                "TensorFlow can't read the checkpoint", file=prefix, found=error
-            ) from error
-        _require_same(
-            {name: _shape(tensor) for name, tensor in variables.items()},
-            {name: tuple(shape) for name, shape in stored.items() if name in variables},
-            str(prefix),
-        )
-        tf.train.Saver(dict(variables)).restore(session, str(prefix))
+        with _on_disk(prefix) as place:
+            try:
+                stored = tf.train.load_checkpoint(str(place)).get_variable_to_shape_map()
+            except (ValueError, tf.errors.OpError) as error:
+                raise ParityError(
+                    "TensorFlow can't read the checkpoint", file=prefix, found=error
+                ) from error
+            _require_same(
+                {name: _shape(tensor) for name, tensor in variables.items()},
+                {name: tuple(shape) for name, shape in stored.items() if name in variables},
+                str(prefix),
+            )
+            tf.train.Saver(dict(variables)).restore(session, str(place))
 
     return restore
+
+
+@contextmanager
+def _on_disk(prefix: Path) -> Iterator[Path]:
+    """Yield the prefix of the same checkpoint on the disk: TensorFlow can't read zip archives."""
+    if prefix.parent.is_dir():
+        yield prefix
+        return
+    with TemporaryDirectory() as folder:
+        for path in archive.paths_in(prefix.parent):
+            if path.name.startswith(prefix.name):
+                Path(folder, path.name).write_bytes(archive.read(path))
+        yield Path(folder, prefix.name)
 
 
 def weights_from_arrays(arrays: Mapping[str, Array], source: str) -> Weights:
@@ -138,18 +163,22 @@ def weights_from_arrays(arrays: Mapping[str, Array], source: str) -> Weights:
         ParityError: Names or shapes differ; `source`, for the message, is the arrays' origin.
     """
 
-    def assign(session: Any, variables: Mapping[str, Any]) -> None:
+    def assign_all(session: Any, variables: Mapping[str, Any]) -> None:
         tf = tensorflow().compat.v1
         _require_same(
             {name: _shape(tensor) for name, tensor in variables.items()},
             {name: array.shape for name, array in arrays.items()},
             source,
         )
+        # All operations first: a session starts anew whenever the graph has grown.
+        steps = []
         for name, tensor in variables.items():
             value = tf.placeholder(tensor.dtype.base_dtype, tensor.shape)
-            session.run(tf.assign(tensor, value).op, {value: arrays[name]})
+            steps.append((tf.assign(tensor, value).op, value, name))
+        for assign, value, name in steps:
+            session.run(assign, {value: arrays[name]})
 
-    return assign
+    return assign_all
 
 
 class ReferenceRunner:
@@ -281,7 +310,7 @@ def _parse(message: Any, path: Path, what: str) -> None:
     """Fill a protocol buffer from a file."""
     decode_error = import_module("google.protobuf.message").DecodeError  # TensorFlow needs it too
     try:
-        message.ParseFromString(path.read_bytes())
+        message.ParseFromString(archive.read(path))
     except OSError as error:
         raise ParityError("can't read the file", file=path, found=error.strerror) from error
     except decode_error as error:

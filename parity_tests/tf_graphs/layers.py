@@ -5,6 +5,9 @@ their branch at run time by ``phase_train``, with ``Switch`` and ``Merge`` opera
 created these in 2018, and does now only if control flow v2 is off for the whole process.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from parity_tests.frameworks import tensorflow
@@ -15,6 +18,8 @@ Tensor = Any
 BATCH_NORM_EPSILON = 0.001  # inception_resnet_v1.py, batch_norm_params
 BATCH_NORM_DECAY = 0.995  # likewise; only training uses it
 KEEP_PROBABILITY = 0.8  # inception_resnet_v1.py, dropout_keep_prob; only training uses it
+
+_GAMMA: ContextVar[bool] = ContextVar("gamma", default=False)
 
 
 class Conv(NamedTuple):
@@ -73,8 +78,23 @@ def max_pool(net: Tensor, spec: Pool) -> Tensor:
         return tf.nn.max_pool(net, (1, 3, 3, 1), (1, 2, 2, 1), "VALID", name="MaxPool")
 
 
+@contextmanager
+def batch_norms_with_gamma(gamma: bool = True) -> Iterator[None]:
+    """Give each batch norm that is built inside a scale to learn, as slim's ``scale=True`` does.
+
+    The original's have none.
+    """
+    token = _GAMMA.set(gamma)
+    try:
+        yield
+    finally:
+        _GAMMA.reset(token)
+
+
 def batch_norm(net: Tensor, phase_train: Tensor) -> Tensor:
-    """Add a batch norm with offset and without scale, over the channels of an NHWC tensor.
+    """Add a batch norm with offset over the channels of an NHWC tensor.
+
+    It has no scale, unless built within `batch_norms_with_gamma`.
 
     With `phase_train` false it uses the moving statistics, with true those of the batch, towards
     which it updates the moving ones. The moving statistics are in the collection of trainable
@@ -86,9 +106,10 @@ def batch_norm(net: Tensor, phase_train: Tensor) -> Tensor:
     channels = net.shape[-1]
     with tf.variable_scope("BatchNorm"):
         beta = variable("beta", (channels,))
+        gamma = variable("gamma", (channels,), fill=1) if _GAMMA.get() else None
         mean = variable("moving_mean", (channels,))
         variance = variable("moving_variance", (channels,), fill=1)
-        scale = tf.ones((channels,), name="Const")
+        scale = tf.ones((channels,), name="Const") if gamma is None else gamma
         with tf.name_scope("cond"):
             serving, training = raw.Switch(data=net, pred=phase_train)
             served = raw.FusedBatchNormV3(

@@ -1,4 +1,4 @@
-"""What a user sees of bad input: one message, an exit code, no traceback, nothing left behind."""
+"""Bad input gives one message and an exit code, no traceback, and no files."""
 
 from __future__ import annotations
 

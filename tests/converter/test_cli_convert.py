@@ -26,7 +26,7 @@ def test_convert_json_is_a_whole_receipt(pnet_folder: Path, tmp_path: Path) -> N
     out = tmp_path / "pnet.safetensors"
     result = run("convert", "--checkpoint", pnet_folder, "--out", out, "--json")
     receipt = json.loads(result.stdout)
-    assert receipt["schema"] == "facenet-parity/receipt/3"
+    assert receipt["schema"] == "facenet-parity/receipt/4"
     assert receipt["architecture"] == "pnet"
     assert receipt["output"]["files"][0]["size"] == out.stat().st_size
     assert len(receipt["mapped"]) == 13
@@ -77,10 +77,32 @@ def test_leftovers_are_listed(
     assert refused.exit_code == 1
     assert "mystery" in refused.stderr
     assert "--no-strict" in refused.stderr
-    done = run(
-        "convert", "--checkpoint", pnet_folder, "--out", tmp_path / "x.pt", "--no-strict", "--json"
-    )
-    assert [row["source"] for row in json.loads(done.stdout)["dropped"]] == ["mystery"]
+    call = ("convert", "--checkpoint", pnet_folder, "--no-strict", "--out")
+    receipt = json.loads(run(*call, tmp_path / "x.pt", "--json").stdout)
+    assert [row["source"] for row in receipt["dropped"]] == ["mystery"]
+    assert receipt["unproven"] == ["mystery"]
+
+
+def test_what_is_unproven_is_the_last_that_is_said(
+    tmp_path: Path, values: dict[str, np.ndarray], pnet_folder: Path
+) -> None:
+    more = {f"conv1/extra{number:02}": np.zeros(number, np.float32) for number in range(12)}
+    write(pnet_folder, values | more)
+    call = ("convert", "--checkpoint", pnet_folder, "--no-strict", "--out")
+    text = run(*call, tmp_path / "x.pt").stdout
+    unproven = text[text.index("UNPROVEN") :]
+    assert "may not compute what the source does: it lacks 12 tensors" in unproven
+    assert "conv1/extra09  float32 [9]\n" in unproven
+    assert "extra10" not in unproven
+    assert "… and 2 more (all with --json)" in unproven
+    assert "checked" not in unproven
+    assert len(json.loads(run(*call, tmp_path / "y.pt", "--json").stdout)["unproven"]) == 12
+
+
+def test_nothing_is_unproven_of_a_strict_conversion(pnet_folder: Path, tmp_path: Path) -> None:
+    call = ("convert", "--checkpoint", pnet_folder, "--no-strict", "--out")
+    assert "UNPROVEN" not in run(*call, tmp_path / "x.pt").stdout
+    assert json.loads(run(*call, tmp_path / "y.pt", "--json").stdout)["unproven"] == []
 
 
 def test_an_existing_output_is_safe(pnet_folder: Path, tmp_path: Path) -> None:

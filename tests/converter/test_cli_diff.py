@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.commands import run, write
+
+from converter.architectures import INCEPTION_RESNET_V1
 
 
 @pytest.fixture
@@ -71,6 +74,43 @@ def test_diff_says_of_other_types_whether_only_rounding_differs(
         assert rows["conv1.weight"]["detail"] == f"{words}; equal after rounding to {dtype}"
         assert "1 of 10 values differ after" in rows["conv1.bias"]["detail"]
         assert [name for name, row in rows.items() if row["different"]] == ["conv1.bias"]
+
+
+def test_diff_across_formats_lists_what_no_rule_explains(
+    converted: Path, tmp_path: Path, values: dict[str, np.ndarray]
+) -> None:
+    more = {"conv1/scale": np.ones(10, np.float32), "mystery": np.ones(3, np.float32)}
+    folder = write(tmp_path / "more", values | more)
+    for pair, letter in (((folder, converted), "A"), ((converted, folder), "B")):
+        result = run("diff", *pair)
+        assert result.exit_code == 1
+        shown = result.stdout.splitlines()
+        assert shown[0].split() == ["unexplained", "conv1/scale", "float32", "[10]", "in", letter]
+        assert shown[1].split()[:2] == ["unexplained", "mystery"]
+        assert shown[2] == "different: 13 identical, 2 unexplained"
+
+
+def test_diff_across_formats_counts_what_a_rule_leaves_out(
+    tmp_path: Path, fill: Callable[[str, tuple[int, ...]], np.ndarray]
+) -> None:
+    folder = tmp_path / "faces"
+    sizes = {"embedding": 4}
+    tensors = {
+        rule.source: fill(rule.source, tuple(sizes.get(d, d) for d in rule.shape))  # type: ignore[arg-type, call-overload, misc] # sizes and names of sizes
+        for rule in INCEPTION_RESNET_V1.rules
+        if rule.part == "features"
+    }
+    slot = "InceptionResnetV1/Bottleneck/weights/Adam"
+    write(folder, tensors | {"global_step": np.float32(7), slot: np.zeros((1792, 4), np.float32)})
+    run("convert", "--checkpoint", folder, "--out", tmp_path / "faces.pt")
+    result = run("diff", folder, tmp_path / "faces.pt")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "identical: 714 identical, 2 left out\n"
+    rows = json.loads(run("diff", folder, tmp_path / "faces.pt", "--json").stdout)["tensors"]
+    assert {row["name"]: row["detail"] for row in rows if row["kind"] == "left out"} == {
+        "global_step": "the training step counter",
+        slot: "Adam optimiser slot",
+    }
 
 
 def test_diff_lists_twenty_and_all_on_request(tmp_path: Path) -> None:

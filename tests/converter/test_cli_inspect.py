@@ -40,3 +40,15 @@ def test_inspect_shows_what_it_cannot_convert(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "dense/kernel" in result.stdout
     assert "do not belong to a known architecture" in result.stdout
+
+
+def test_inspect_points_out_what_no_rule_explains(
+    pnet_folder: Path, values: dict[str, np.ndarray]
+) -> None:
+    write(pnet_folder, values | {"conv1/scale": np.ones(10, np.float32)})
+    shown = run("inspect", pnet_folder).stdout
+    assert "problem  no rule explains 1 of the tensors: conv1/scale\n" in shown
+    assert "UNEXPLAINED: no rule maps it" in shown
+    assert json.loads(run("inspect", pnet_folder, "--json").stdout)["unexplained"] == [
+        "conv1/scale"
+    ]

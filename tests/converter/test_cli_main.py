@@ -20,7 +20,7 @@ CODE = """
 
 
 def complete(line: str, shell: str = "bash") -> list[str]:
-    """What `shell` is offered for the last word of `line`."""
+    """Return the completions that `shell` gets for the last word of `line`."""
     words = line.split(" ")
     env = os.environ | {
         "_FACENET_COMPLETE": f"{shell}_complete",

@@ -44,7 +44,7 @@ def pnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(pnet: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """What converting `pnet` to .pt gives."""
+    """Return the bytes that converting `pnet` to .pt writes."""
     out = tmp_path_factory.mktemp("expected") / "x.pt"
     assert run(pnet, out).exit_code == 0
     return out.read_bytes()

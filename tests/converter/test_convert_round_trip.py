@@ -199,21 +199,51 @@ def test_parts_make_up_the_whole(checkpoint: Path, tmp_path: Path) -> None:
     assert sorted(resolve(str(tmp_path / "logits")).open()) == ["Logits/biases", "Logits/weights"]
 
 
-def test_a_scale_that_tensorflow_has_no_place_for_is_refused(
-    checkpoint: Path, tmp_path: Path
+@pytest.fixture(scope="session")
+def scaled(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, fill: Fill) -> Path:
+    """The same checkpoint with the scales of its batch norms, as ``scale=True`` makes them."""
+    folder = tmp_path_factory.mktemp("scaled") / "20180402-114759"
+    folder.mkdir()
+    values = {n: r.load() for n, r in open_source(checkpoint / bundle.PREFIX).items()}
+    for name in INCEPTION_RESNET_V1.optional:
+        values[name] = fill(name, values[name.replace("/gamma", "/beta")].shape)
+    write_values(folder, dict(sorted(values.items())))
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_scales_there_and_back_are_the_identity(
+    scaled: Path, tmp_path: Path, fill: Fill, suffix: str
 ) -> None:
+    middle, back = tmp_path / f"model{suffix}", tmp_path / "back"
+    receipt = convert(Request(str(scaled), str(middle)))
+    assert not any("scale" in fill.row.reason for fill in receipt.plan.fills)
+    weight = open_source(middle)["repeat_2.3.branch1.1.bn.weight"].load()
+    name = "InceptionResnetV1/Repeat_1/block17_4/Branch_1/Conv2d_0b_1x7/BatchNorm/gamma"
+    assert weight.tobytes() == fill(name, (128,)).tobytes()
+    convert(Request(str(middle), f"{back}/"))
+    for file in ("model.ckpt.index", "model.ckpt.data-00000-of-00001"):
+        assert (back / file).read_bytes() == (scaled / file).read_bytes()
+
+
+def test_scales_that_were_trained_in_pytorch_go_back(checkpoint: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     convert(Request(str(checkpoint), str(tmp_path / "a.pt")))
     state = torch.load(tmp_path / "a.pt", weights_only=True)
     state["last_bn.num_batches_tracked"] += 5  # harmless
     torch.save(state, tmp_path / "tuned.pt")
     convert(Request(str(tmp_path / "tuned.pt"), f"{tmp_path}/fine/"))
+    assert same_values(checkpoint / bundle.PREFIX, tmp_path / "fine" / bundle.PREFIX)
     state["last_bn.weight"][3] = 1.5
     torch.save(state, tmp_path / "tuned.pt")
-    with pytest.raises(ValueCheckError, match="assumes a constant") as caught:
-        convert(Request(str(tmp_path / "tuned.pt"), f"{tmp_path}/refused/"))
-    assert caught.value.tensor == "last_bn.weight"
-    assert not (tmp_path / "refused").exists()
+    receipt = convert(Request(str(tmp_path / "tuned.pt"), f"{tmp_path}/scaled/"))
+    assert any("gamma" in note for note in receipt.plan.notes)
+    found = open_source(tmp_path / "scaled" / bundle.PREFIX)
+    names = INCEPTION_RESNET_V1.optional
+    assert found.keys() == open_source(checkpoint / bundle.PREFIX).keys() | names
+    others = {name for name in names if (found[name].load() != 1).any()}
+    assert others == {"InceptionResnetV1/Bottleneck/BatchNorm/gamma"}
+    assert found["InceptionResnetV1/Bottleneck/BatchNorm/gamma"].load()[3] == 1.5
 
 
 def test_reading_back_catches_a_writer_that_errs(

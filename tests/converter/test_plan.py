@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from converter.architectures import ARCHITECTURES, INCEPTION_RESNET_V1, ONET, PN
 from converter.architectures.record import Architecture
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import BY_NAME, FLOAT32, DType
+from converter.execute import settle
 from converter.plan import Plan, detect, make_plan
 from facenet_common.errors import MappingError
 
@@ -96,9 +99,13 @@ def test_a_plan_inverts(architecture: Architecture) -> None:
     middle = {edge.target: edge.layout.shape(edge.source.shape) for edge in there.edges}
     middle |= {fill.target: fill.shape for fill in there.fills}
     back = make_plan(catalog_of(middle, "torch"), to="tensorflow")
-    assert {e.target: e.layout.shape(e.source.shape) for e in back.edges} == start
-    assert {drop.source.name for drop in back.dropped} == {fill.target for fill in there.fills}
-    assert [e.target for e in back.edges] == sorted(start)
+    certain = [edge for edge in back.edges if edge.optional is None]
+    assert {e.target: e.layout.shape(e.source.shape) for e in certain} == start
+    assert [e.target for e in certain] == sorted(start)
+    optional = {edge.target for edge in back.edges if edge.optional}
+    assert optional == architecture.optional
+    left = {drop.source.name for drop in back.dropped}
+    assert left == {fill.target for fill in there.fills if fill.row.source is None}
 
 
 @pytest.mark.parametrize("architecture", [PNET, RNET, ONET], ids=lambda a: a.name)
@@ -172,6 +179,7 @@ LEFTOVERS = [
     "centers",
     "centers/Adam_1",
     "Logits/weights/ExponentialMovingAverage",
+    "InceptionResnetV1/Conv2d_1a_3x3/BatchNorm/gamma/Adam",
     f"{_BATCH_NORM}/moving_mean/ExponentialMovingAverage",
     *(f"{_CONV}/{slot}" for slot in ("Adagrad", "Adadelta", "Adadelta_1", "Adam", "Adam_1")),
     *(f"{_CONV}/{slot}" for slot in ("RMSProp", "RMSProp_1", "Momentum")),
@@ -184,12 +192,12 @@ def test_training_leftovers_are_dropped_with_a_reason(shapes: Shapes, name: str)
     (drop,) = plan.dropped
     assert drop.source.name == name
     assert drop.reason
+    assert not plan.unproven
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "InceptionResnetV1/Conv2d_1a_3x3/BatchNorm/gamma",
         f"{_CONV}/Lion",
         f"{_CONV}/Adam_2",
         "total_loss/avg/biased",
@@ -203,6 +211,7 @@ def test_anything_else_is_refused_or_dropped_on_request(shapes: Shapes, name: st
     plan = make_plan(catalog_of(shapes | {name: (3,)}), to="torch", strict=False)
     assert [drop.source.name for drop in plan.dropped] == [name]
     assert "--no-strict" in plan.dropped[0].reason
+    assert [ref.name for ref in plan.unproven] == [name]
 
 
 # --- refusals
@@ -264,15 +273,100 @@ def test_another_architecture_is_named(shapes: Shapes) -> None:
         make_plan(catalog_of(other), to="torch")
 
 
-def test_gamma_on_the_torch_side_is_only_dropped_if_one(shapes: Shapes) -> None:
-    there = make_plan(catalog_of(shapes), to="torch")
-    middle = _target_shapes(there)
-    back = make_plan(catalog_of(middle, "torch"), to="tensorflow")
-    conditions = {drop.source.name: drop.only_if for drop in back.dropped}
-    assert conditions["last_bn.weight"] == 1
-    assert conditions["last_bn.num_batches_tracked"] is None
+# --- variables that a graph has all of, or none: gamma
 
 
-def _target_shapes(plan: Plan) -> Shapes:
+@pytest.fixture
+def gammas(shapes: Shapes) -> Shapes:
+    """The scales of a graph whose batch norms were built with ``scale=True``."""
+    names = (n for n in shapes if n.endswith("/beta"))
+    return {name.replace("/beta", "/gamma"): shapes[name] for name in names}
+
+
+def test_gammas_become_the_weights_of_the_batch_norms(shapes: Shapes, gammas: Shapes) -> None:
+    plan = make_plan(catalog_of(shapes | gammas), to="torch")
+    targets = {edge.source.name: edge.target for edge in plan.edges}
+    assert len(gammas) == 112
+    assert targets.keys() == (shapes | gammas).keys()
+    assert targets[f"{_BATCH_NORM}/gamma"] == "last_bn.weight"
+    first = "InceptionResnetV1/Conv2d_1a_3x3/BatchNorm/gamma"
+    assert targets[first] == "conv2d_1a.bn.weight"
+    assert {fill.row.dtype.name for fill in plan.fills} == {"int64"}
+    order = [step.target for step in make_plan(catalog_of(shapes), to="torch").steps]
+    assert [step.target for step in plan.steps] == order
+
+
+def test_a_scale_that_is_lacking_is_not_guessed(shapes: Shapes, gammas: Shapes) -> None:
+    lost = f"{_BATCH_NORM}/gamma"
+    del gammas[lost]
+    for strict in (True, False):
+        assert findings(shapes | gammas, strict=strict) == {lost: "missing"}
+    renamed = f"{_BATCH_NORM}/gama"
+    gammas[renamed] = (512,)
+    assert findings(shapes | gammas) == {lost: "missing", renamed: "unexplained"}
+    one = {lost: (512,)}
+    found = findings(shapes | one)
+    assert len(found) == 111
+    assert set(found.values()) == {"missing"}
+
+
+def test_scales_of_another_size_or_type_are_refused(shapes: Shapes, gammas: Shapes) -> None:
+    gammas[f"{_BATCH_NORM}/gamma"] = (511,)
+    assert findings(shapes | gammas) == {f"{_BATCH_NORM}/gamma": "shape"}
+
+
+def test_between_tensorflow_files_there_may_be_scales_or_none(
+    shapes: Shapes, gammas: Shapes
+) -> None:
+    for those in (shapes, shapes | gammas):
+        plan = make_plan(catalog_of(those), to="tensorflow")
+        assert [step.target for step in plan.steps] == sorted(those)
+
+
+def target_shapes(plan: Plan) -> Shapes:
     edges = {edge.target: edge.layout.shape(edge.source.shape) for edge in plan.edges}
     return edges | {fill.target: fill.shape for fill in plan.fills}
+
+
+@pytest.mark.parametrize("different", [0, 1, 112])
+def test_scales_go_back_if_any_is_not_one(shapes: Shapes, gammas: Shapes, different: int) -> None:
+    middle = target_shapes(make_plan(catalog_of(shapes), to="torch"))
+    scales = [name for name in middle if name.endswith("bn.weight")]
+
+    def load(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        value = np.ones(shape, np.float32)
+        if name in scales[len(scales) - different :]:
+            value[-1] = np.nextafter(np.float32(1), np.float32(2))
+        return value
+
+    refs = {
+        ref.name: replace(ref, load=partial(load, ref.name, ref.shape))
+        for ref in catalog_of(middle, "torch").values()
+    }
+    catalog = Catalog(refs, format="test", naming="torch", files=(Path("test"),))
+    plan = settle(make_plan(catalog, to="tensorflow"))
+    wanted = shapes | gammas if different else shapes
+    assert [step.target for step in plan.steps] == sorted(wanted)
+    assert not any(edge.optional for edge in plan.edges)
+    mentioned = {edge.source.name for edge in plan.edges}
+    mentioned |= {drop.source.name for drop in plan.dropped}
+    assert mentioned == middle.keys()
+    assert any("gamma" in note for note in plan.notes) == bool(different)
+
+
+# --- scopes
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name", "within"),
+    [
+        (INCEPTION_RESNET_V1, "InceptionResnetV1/Conv2d_1a_3x3/BatchNorm/delta", True),
+        (INCEPTION_RESNET_V1, "Logits/scale", True),
+        (INCEPTION_RESNET_V1, "InceptionResnetV1x/weights", False),
+        (INCEPTION_RESNET_V1, "Variable_1", False),
+        (PNET, "conv1/scale", True),
+        (PNET, "conv9/weights", False),
+    ],
+)
+def test_what_lies_within_a_network(architecture: Architecture, name: str, within: bool) -> None:
+    assert architecture.is_within(name) is within

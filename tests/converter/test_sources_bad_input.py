@@ -25,7 +25,7 @@ TESTS = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, dict[str, object]]:
-    """What became of each case; see support/attempt.py. A case that killed the process has none."""
+    """Return the outcome of each case, see support/attempt.py; none if it killed the process."""
     command = [sys.executable, "-m", "support.attempt"]
     found: dict[str, dict[str, object]] = {}
     left = list(hostile.FILES)
@@ -99,7 +99,7 @@ class Victim:
         return [n for n in range(len(self.good)) if self.with_bytes(self.good[:n]) is not None]
 
     def extensions(self) -> list[bytes]:
-        """What can be appended without being noticed."""
+        """Return what can be appended without being noticed."""
         tails = (b"\0", b"x", bytes(100), b"PK\x05\x06" + bytes(18), b"\0" * 70_000, self.good)
         return [tail[:9] for tail in tails if self.with_bytes(self.good + tail) is not None]
 
@@ -123,8 +123,29 @@ def test_bundle_no_damaged_byte_yields_tensors(part: str, tmp_path: Path) -> Non
     assert victim.extensions() == []
 
 
+def test_saver_v1_no_damaged_byte_yields_tensors(tmp_path: Path) -> None:
+    victim = written(tmp_path, "m.ckpt", fakes.saver_v1_of(ARRAYS))
+    counts = victim.flips()
+    assert counts == {"refused": len(MASKS) * len(victim.good), "unnoticed": 0, "changed": 0}
+    assert victim.truncations() == []
+    assert victim.extensions() == []
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_damage_to_an_archive_never_changes_tensors(method: int, tmp_path: Path) -> None:
+    """What may pass: times, attributes and comments, and names of files that nobody asks for."""
+    inside = {k: a for k, a in ARRAYS.items() if a.dtype != bool and a.ndim}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("m/x.pb", fakes.frozen_graph(inside))
+    victim = Victim(tmp_path / "a.zip", tmp_path / "a.zip" / "m" / "x.pb")
+    counts = victim.flips()
+    assert counts["changed"] == 0
+    assert counts["refused"] > counts["unnoticed"]
+    assert victim.truncations() == []
+
+
 def test_pt_zip_damage_never_changes_tensors(tmp_path: Path) -> None:
-    """What may pass: times, attributes and padding of the archive, which hold nothing."""
+    """Return the bytes that may change: times, attributes and padding of the archive."""
     victim = Victim(fakes.write_pt(tmp_path / "x.pt", ARRAYS))
     counts = victim.flips()
     assert counts["changed"] == 0

@@ -206,7 +206,7 @@ def test_refuses_rather_than_guesses(name: str, format: str, tmp_path: Path) -> 
 
 
 def trained() -> dict[str, Any]:
-    """What a training script saves: the optimiser's state has numbers as keys."""
+    """A training script saves an optimiser's state with numbers as keys."""
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.Adam(model.parameters())
     model(torch.ones(1, 2)).sum().backward()

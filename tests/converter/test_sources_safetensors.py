@@ -84,7 +84,7 @@ ENTRY: dict[str, Any] = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 
 @pytest.mark.parametrize("change", [{}, {"shape": [1, 1]}, {"dtype": "I32"}])
 def test_the_control_is_read(change: dict[str, Any], tmp_path: Path) -> None:
-    """What the refusals of support/hostile.py start from is a good file."""
+    """The file that support/hostile.py damages is good before."""
     path = tmp_path / "x.safetensors"
     path.write_bytes(fakes.safetensors_bytes({"w": ENTRY | change}, bytes(4)))
     assert fakes.loaded(open_source(path))["w"][2] == bytes(4)

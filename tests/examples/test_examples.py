@@ -29,7 +29,7 @@ FOREIGN = ("FACENET_", "LFW_", "PYTEST_")  # variables of this process that no n
 
 
 class Expected(NamedTuple):
-    """What a notebook gives: pictures at least, files in output/, words that it prints."""
+    """The expected output of a notebook: pictures at least, files in output/, printed words."""
 
     pictures: int
     files: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What facenet-pytorch's README, docstrings and example notebooks do, after changing the import.
+"""Uses from facenet-pytorch's README, docstrings and notebooks, with another import.
 
 Their uses, in our words: README.md; examples infer, finetune, lfw_evaluate and face_tracking; the
 guide to MTCNN. The code below keeps to their calls, with real photographs and detector weights.

@@ -35,7 +35,7 @@ BROKEN = BLOCK_TORCH.format(error='ImportError("libcudart.so.12: cannot open", n
 
 
 def python(code: str) -> str:
-    """What `code` prints in a fresh interpreter."""
+    """Return the output of `code` in a fresh interpreter."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

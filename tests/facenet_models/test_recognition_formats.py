@@ -264,7 +264,7 @@ def columns() -> dict[str, object]:
 
 
 def changes() -> list[tuple[Callable[[dict[str, object]], object], str]]:
-    """What to do to the columns, and the message that follows."""
+    """Changes of the columns, each with the message that follows."""
 
     def put(key: str, values: list[object], kind: str) -> Callable[[dict[str, object]], object]:
         def change(table: dict[str, object]) -> None:

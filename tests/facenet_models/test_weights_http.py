@@ -122,3 +122,38 @@ def test_a_certificate_of_nobody_known_is_not_accepted(
     with pytest.raises(DownloadError, match="certificate is not accepted") as caught:
         http.send("GET", f"{address}/file")
     assert "verify failed" in str(caught.value)
+
+
+def test_netrc_is_not_for_hosts_of_redirects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text(
+        "machine 127.0.0.1 login me password first\nmachine localhost login me password second\n"
+    )
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("NO_PROXY", "*")
+    seen: dict[str, str | None] = {}
+
+    class Elsewhere(Quiet, BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen["elsewhere"] = self.headers.get("Authorization")
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with serving(Elsewhere) as address:
+        other = address.replace("127.0.0.1", "localhost")
+
+        class First(Quiet, BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                seen["first"] = self.headers.get("Authorization")
+                self.send_response(302)
+                self.send_header("Location", f"{other}/file.pt")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        with serving(First) as url:
+            http.send("GET", f"{url}/file.pt").close()
+    assert seen["first"] is not None and seen["elsewhere"] is None

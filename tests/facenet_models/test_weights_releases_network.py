@@ -68,7 +68,7 @@ def push(registry: Registry, folder: Path) -> str:
 
 
 def left(cache: Path) -> set[str]:
-    """What the cache holds, but for locks."""
+    """Return the files in the cache, without locks."""
     return {path.name for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"}
 
 

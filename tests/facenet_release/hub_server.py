@@ -68,7 +68,7 @@ class HubServer(Service):
         return repo
 
     def contents(self, repo: Repo, commit: str) -> dict[str, bytes]:
-        """What a download of that commit gives."""
+        """Return the files that a download of that commit gives."""
         return {
             name: self.objects[entry.oid] if entry.oid else entry.data
             for name, entry in repo.commits[commit].items()

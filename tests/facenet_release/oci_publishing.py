@@ -1,4 +1,4 @@
-"""What the tests of OCI registries do alike."""
+"""Steps that the tests of OCI registries share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def fetch(address: str, folder: Path, limit: int = GREEDY) -> dict[str, bytes]:
 
 
 def pulled(address: str, folder: Path) -> dict[str, bytes]:
-    """What another client gets."""
+    """Return what another client downloads."""
     client = pytest.importorskip("oras.client", reason=NO_ORAS)
     client.OrasClient(insecure=True).pull(target=address.removeprefix("oci://"), outdir=str(folder))
     return contents(folder)

@@ -26,7 +26,7 @@ def made(manifest: Manifest | None = None) -> bytes:
 
 
 def edited(change: Callable[[dict[str, Any]], object]) -> list[str]:
-    """What is found after a change to a right bill."""
+    """Return the findings after a change to a right bill."""
     document = json.loads(made())
     change(document)
     return check_bom(json.dumps(document).encode(), data.manifest())

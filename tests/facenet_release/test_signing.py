@@ -31,7 +31,7 @@ from facenet_release.signing import PASSWORD, password, sign, verify
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever tries to reach another machine fails, here in every test."""
+    """Connections to other machines fail in every test of this module."""
     tried: list[object] = []
 
     def refuse(*arguments: object, **_: object) -> None:

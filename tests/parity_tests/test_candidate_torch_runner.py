@@ -1,4 +1,4 @@
-"""What the candidate's runner loads, and what it refuses: no TensorFlow needed."""
+"""The candidate's runner loads right files and refuses others, without TensorFlow."""
 
 from __future__ import annotations
 

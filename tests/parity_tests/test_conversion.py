@@ -62,7 +62,7 @@ def test_the_checkpoints_own_graph_serves(checkpoint: Path, tmp_path: Path, name
     result = run("--checkpoint", checkpoint, "--out", out, "--verify", "--json")
     assert result.exit_code == 0, result.output
     receipt = json.loads(result.stdout)
-    assert receipt["schema"] == "facenet-parity/receipt/3"
+    assert receipt["schema"] == "facenet-parity/receipt/4"
     parity = from_json(receipt["parity"])
     assert parity.passed
     assert [gate.name for gate in parity.gates] == ["weights", "float64", "float32", "task"]

@@ -186,3 +186,52 @@ def test_a_classifier_on_one_side_only_is_said(sides: tuple[Catalog, Catalog]) -
     assert "only in the reference" in gate.summary
     half = changed(sides[1], "logits.bias", None)
     assert weights_gate(sides[0], half).status == "failed"
+
+
+def with_more(source: Catalog, *names: str) -> Catalog:
+    more = {name: TensorRef(name, FLOAT32, (3,), lambda: np.ones(3, "<f4")) for name in names}
+    return catalog({**source, **more}, "tensorflow")
+
+
+@pytest.mark.parametrize(
+    "name", ["InceptionResnetV1/Bottleneck/BatchNorm/delta", "Logits/scale", "elsewhere/weights"]
+)
+def test_a_tensor_that_no_rule_explains_fails(sides: tuple[Catalog, Catalog], name: str) -> None:
+    gate = weights_gate(with_more(sides[0], name), sides[1])
+    assert (gate.status, gate.measured) == ("failed", 1.0)
+    assert [finding.layer for finding in gate.findings] == [name]
+    assert "no rule explains it" in gate.findings[0].what
+    assert "float32 [3]" in gate.findings[0].what
+
+
+def test_unless_a_graph_shows_that_no_output_depends_on_it(
+    sides: tuple[Catalog, Catalog],
+) -> None:
+    source = with_more(sides[0], "elsewhere/weights", "other/weights")
+    gate = weights_gate(source, sides[1], unused={"elsewhere/weights"})
+    assert [finding.layer for finding in gate.findings] == ["other/weights"]
+    gate = weights_gate(source, sides[1], unused={"elsewhere/weights", "other/weights"})
+    assert gate.status == "passed"
+    assert "2 not compared: unexplained, but no output of the graph" in gate.summary
+
+
+def test_variables_of_training_are_counted_with_their_reasons(
+    sides: tuple[Catalog, Catalog],
+) -> None:
+    slots = [f"InceptionResnetV1/Bottleneck/{leaf}/Adam" for leaf in ("weights", "BatchNorm/beta")]
+    gate = weights_gate(with_more(sides[0], "global_step", *slots), sides[1])
+    assert gate.status == "passed"
+    assert "1 not compared: the training step counter" in gate.summary
+    assert "2 not compared: Adam optimiser slot" in gate.summary
+
+
+def test_a_tensor_too_many_in_the_candidate_fails(sides: tuple[Catalog, Catalog]) -> None:
+    for name in ("conv2d_1a.bn.delta", "logits.scale", "head.weight"):
+        more = changed(sides[1], "logits.bias", sides[1]["logits.bias"].load())
+        ref = replace(sides[1]["logits.bias"], name=name)
+        gate = weights_gate(sides[0], catalog({**more, name: ref}, "torch"))
+        assert [finding.layer for finding in gate.findings] == [name]
+        bare = catalog({n: r for n, r in sides[0].items() if "Logits/" not in n}, "tensorflow")
+        gate = weights_gate(bare, catalog({**more, name: ref}, "torch"))
+        assert [finding.layer for finding in gate.findings] == [name]
+        assert "the classifier is only in the candidate" in gate.summary

@@ -76,7 +76,7 @@ def test_all_has_every_layer_with_weights() -> None:
 
 @pytest.mark.parametrize(("architecture", "which"), TABLES)
 def test_no_layer_is_judged_by_two_probes(architecture: str, which: Which) -> None:
-    """What one probe's isolated run computes, another's gets from the reference."""
+    """Isolated runs take their inputs from the reference, not from another probe's run."""
     parameters = dict(model(architecture).named_modules())
     judged: dict[str, str] = {}
     for probe in probes(architecture, which):

@@ -93,7 +93,7 @@ def test_a_failure_leaves_the_old_file(path: Path) -> None:
 
 
 def test_every_flipped_byte_is_noticed_or_harmless(path: Path) -> None:
-    """Whatever byte is damaged: a clear refusal, or the very same content."""
+    """For each damaged byte: a clear refusal, or the same content."""
     whole = path.read_bytes()
     content = set()
     for data in (json.dumps(ABOUT).encode(), *(array.tobytes() for array in ARRAYS.values())):
@@ -251,5 +251,5 @@ def test_what_is_unsafe_or_wrong_is_refused(
 
 def test_h5py_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    with pytest.raises(MissingPackageError, match=r'pip install "facenet-parity\[parity\]"'):
+    with pytest.raises(MissingPackageError, match=r'pip install "facenet-parity\[keras\]"'):
         write(tmp_path / "a.h5", {}, [])

@@ -1,4 +1,4 @@
-"""What was recorded judges as what is run: ``facenet capture``, and ``facenet verify`` of it."""
+"""A record gives the verdicts of the live graph: ``facenet capture``, then ``facenet verify``."""
 
 from __future__ import annotations
 

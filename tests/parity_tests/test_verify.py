@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from converter.demo import value
 from converter.dtypes import BY_NAME
 from facenet_common.errors import OutputError
 from parity_tests.cli import verify_command
+from parity_tests.tf_graphs.layers import batch_norms_with_gamma
 
 pytest.importorskip("torch", reason='needs torch: pip install "facenet-parity[parity]"')
 pytestmark = pytest.mark.tensorflow
@@ -190,6 +192,47 @@ def test_faces(pair: tuple[Path, Path], reference_dir: Path, tmp_path: Path) -> 
     assert result.exit_code == 0, result.output
     names = [row[0] for row in json.loads((tmp_path / "r.json").read_text())["embeddings"]]
     assert "Anthony_Hopkins_0001.jpg" in names
+
+
+# --- scales of batch norms, and tensors that no rule explains
+
+
+def lively(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """`value`, with scales around 1."""
+    return value(name, shape) + np.float32(name.endswith("/gamma"))
+
+
+@pytest.fixture(scope="module")
+def scaled(tensorflow: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with its graph, whose batch norms have a gamma, and a variable for training."""
+    del tensorflow
+    folder = tmp_path_factory.mktemp("scaled") / "20180402-114759"
+    with batch_norms_with_gamma():
+        extra = [("Elsewhere/weights", np.ones(3, np.float32))]
+        write_checkpoint(folder, 128, 0, fill=lively, extra=extra)
+    return folder
+
+
+@pytest.mark.parametrize("graph", ["model-20180402-114759.meta", "the project's own graph"])
+def test_scales_of_batch_norms(scaled: Path, tmp_path: Path, graph: str) -> None:
+    folder, out = tmp_path / "faces", tmp_path / "faces.pt"
+    shutil.copytree(scaled, folder)
+    convert(Request(str(folder), str(out), strict=False))
+    if "own graph" in graph:
+        (folder / "model-20180402-114759.meta").unlink()
+    options = ("--count", 1, "--probes", "none", "--json", tmp_path / "r.json")
+    result = run(folder, out, *options)
+    found = gates(tmp_path / "r.json")
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert graph in report["reference"]
+    assert {found.pop(name) for name in ("float64", "float32", "task")} == {"passed"}
+    # Only a graph can show that no output depends on the variable outside the network.
+    assert (found, result.exit_code) == (
+        ({"weights": "failed"}, 1) if "own graph" in graph else ({"weights": "passed"}, 0)
+    )
+    assert ("FAILED at Elsewhere/weights" in result.stdout) == ("own graph" in graph)
+    summary = report["gates"][0]["summary"]
+    assert ("no output of the graph depends on it" in summary) == ("own graph" not in graph)
 
 
 # --- refusals

@@ -79,7 +79,7 @@ def test_the_stored_golden_answers(
     golden_weights: ModuleType,
     reference_dir: Path,
 ) -> None:
-    """What the original graph answered when the reference data was made."""
+    """Return the original graph's outputs, stored when the reference data was made."""
     golden = np.load(reference_dir / "golden" / "inception_resnet_v1-128-0.npz")["embeddings"]
     images = golden_weights.inputs(len(golden))
     candidate = open_candidate(str(converted))

@@ -1,1 +1,1 @@
-"""What tests of several packages share."""
+"""Helpers and fixtures that tests of several packages share."""

@@ -25,6 +25,7 @@ from converter.catalog import Catalog, TensorRef
 from converter.dtypes import Array, DType
 from converter.sources.pytorch.legacy import MAGIC as LEGACY_MAGIC
 from converter.sources.tensorflow import bundle as bundle_source
+from converter.sources.tensorflow.partitioned import slice_key
 from converter.sources.tensorflow.protobuf import encode, encode_varint
 from converter.sources.tensorflow.sstable import MAGIC as TABLE_MAGIC
 from converter.sources.tensorflow.sstable import masked
@@ -88,7 +89,7 @@ def loaded(catalog: Catalog) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
 
 
 def expected(arrays: Mapping[str, Array]) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
-    """What `loaded` must give for `arrays`."""
+    """Return what `loaded` must give for `arrays`."""
     return {
         name: (dtype_of(array).name, array.shape, array.tobytes()) for name, array in arrays.items()
     }
@@ -196,6 +197,54 @@ def write_index(
     bundle_source.index_path(prefix).write_bytes(table_bytes([block_bytes(pairs)]))
     bundle_source.shard_path(prefix, 0, shards).write_bytes(data)
     return prefix
+
+
+# --- TensorFlow checkpoints of version 1
+
+
+def typed_tensor_proto(array: Array) -> bytes:
+    """A TensorProto as a saver of version 1 fills it: values in the field of their type alone."""
+    number = {"<f4": 5, "<f8": 6, "<f2": 13, "<i8": 10, "|b1": 11}.get(array.dtype.str, 7)
+    if number in (5, 6):
+        return encode(number, array.tobytes())
+    plain = array.reshape(-1).view("<u2") if number == 13 else array.reshape(-1)
+    return encode(number, b"".join(encode_varint(int(value)) for value in plain))
+
+
+def saved_meta(name: str, shape: Sequence[int], dtype: int = 1, slices: int = 1) -> bytes:
+    """SavedSliceMeta of a tensor that is stored whole, `slices` times."""
+    whole = encode(4, b"".join(encode(1, b"") for _ in shape))
+    return (
+        encode(1, name.encode()) + encode(2, shape_proto(shape)) + encode(3, dtype) + whole * slices
+    )
+
+
+def saved_slice(name: str, rank: int, values: bytes, data: bool = True) -> bytes:
+    """SavedTensorSlices with the values of a whole tensor."""
+    whole = b"".join(encode(1, b"") for _ in range(rank))
+    parts = encode(1, name.encode()) + encode(2, whole) + encode(3, values)
+    return encode(2 if data else 3, parts)
+
+
+def saver_v1(metas: Iterable[bytes], slices: Mapping[bytes, bytes]) -> bytes:
+    """A checkpoint of version 1 with exactly these entries."""
+    header = encode(1, b"".join(encode(1, meta) for meta in metas) + encode(2, encode(1, 1)))
+    return table_bytes([block_bytes(sorted({b"": header, **slices}.items()))])
+
+
+def whole_key(name: str, rank: int) -> bytes:
+    return slice_key(name, [(0, -1)] * rank)
+
+
+def saver_v1_of(arrays: Mapping[str, Array]) -> bytes:
+    """`arrays` as a checkpoint of version 1."""
+    return saver_v1(
+        [saved_meta(n, a.shape, dtype_of(a).tensorflow or 0) for n, a in arrays.items()],
+        {
+            whole_key(n, a.ndim): saved_slice(n, a.ndim, typed_tensor_proto(a))
+            for n, a in arrays.items()
+        },
+    )
 
 
 # --- frozen graphs

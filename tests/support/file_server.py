@@ -14,7 +14,7 @@ PAGE = b"\n<!DOCTYPE html><html><title>Sign in</title></html>"
 
 
 class Request(NamedTuple):
-    """What a client asked for."""
+    """A request of a client."""
 
     path: str
     range: str | None

@@ -7,18 +7,22 @@ right unless the case is about a wrong one: a hostile file gets past them.
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import pickle
 import shutil
 import struct
+import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from converter.sources.tensorflow.protobuf import encode, encode_varint
-from support import fakes
+from support import fakes, keras_files
 from support.fakes import (
     block_bytes,
     data_checksum,
@@ -33,9 +37,13 @@ from support.fakes import (
     pt_legacy,
     pt_zip,
     safetensors_bytes,
+    saved_meta,
+    saved_slice,
+    saver_v1,
     table_bytes,
     tensor_pickle,
     tensor_proto,
+    whole_key,
     write_index,
 )
 
@@ -187,6 +195,85 @@ BUNDLE_LIES: dict[str, Case] = {
         [block_bytes([(b"", header_proto()), (b"w", b""), (b"v", b"")])]
     ),
     "bundle: a key twice": _table([block_bytes([(b"", header_proto()), (b"w", b""), (b"w", b"")])]),
+}
+
+
+def _v1(shape: list[int] | tuple[int, ...], values: bytes, slices: int = 1) -> Case:
+    stored = {whole_key("w", len(shape)): saved_slice("w", len(shape), values)}
+    return _file("m.ckpt", saver_v1([saved_meta("w", shape, slices=slices)], stored))
+
+
+_ONE = encode(5, bytes(4))  # TensorProto of one float
+SAVER_V1_LIES: dict[str, Case] = {
+    **{f"saver v1: shape [{word}]": _v1([size], _ONE) for word, size in _HUGE.items()},
+    "saver v1: negative axis": _v1([-1], _ONE),
+    "saver v1: many axes of 2^62": _v1([1 << 62] * 5_000, _ONE),
+    "saver v1: 0 elements of a huge shape": _v1(_ZERO_BUT_HUGE, b""),
+    "saver v1: one value for a megabyte": _v1([1 << 18], _ONE),
+    "saver v1: one slice twice": _v1([1], _ONE, slices=2),
+    "saver v1: no slice": _v1([1], _ONE, slices=0),
+    "saver v1: type 99": _file(
+        "m.ckpt",
+        saver_v1([saved_meta("w", [1], 99)], {whole_key("w", 1): saved_slice("w", 1, _ONE)}),
+    ),
+    "saver v1: the slice of another": _file(
+        "m.ckpt", saver_v1([saved_meta("w", [1])], {whole_key("w", 1): saved_slice("v", 1, _ONE)})
+    ),
+    "saver v1: a slice without data": _file(
+        "m.ckpt",
+        saver_v1([saved_meta("w", [1])], {whole_key("w", 1): saved_slice("w", 1, _ONE, False)}),
+    ),
+    "saver v1: a slice that nobody lists": _file(
+        "m.ckpt",
+        saver_v1(
+            [saved_meta("w", [1])],
+            {whole_key(n, 1): saved_slice(n, 1, _ONE) for n in ("w", "v")},
+        ),
+    ),
+    "saver v1: a name twice": _file(
+        "m.ckpt",
+        saver_v1([saved_meta("w", [1])] * 2, {whole_key("w", 1): saved_slice("w", 1, _ONE)}),
+    ),
+    "saver v1: an index of version 2": _file("m.ckpt", table_bytes([block_bytes([(b"", b"")])])),
+}
+
+
+def _zip_of(name: str, data: bytes, *, lie: dict[int, bytes] | None = None, **how: Any) -> Case:
+    """A zip archive of one file; `lie` overwrites bytes of its directory's entry."""
+
+    def write(folder: Path) -> Path:
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(name, data, **how)
+        content = bytearray(out.getvalue())
+        entry = content.rindex(b"PK\x01\x02")
+        for place, value in (lie or {}).items():
+            content[entry + place : entry + place + len(value)] = value
+        (folder / "a.zip").write_bytes(content)
+        return folder / "a.zip" / name
+
+    return write
+
+
+_A_GRAPH = graph_bytes({"w": tensor_proto(content=bytes(4))})
+ZIP_LIES: dict[str, Case] = {
+    "zip: 64 MiB of zeros": _zip_of("g.pb", bytes(1 << 26)),
+    "zip: says 4 GiB": _zip_of("g.pb", _A_GRAPH, lie={24: b"\xff\xff\xff\x7f"}),
+    "zip: says one byte more": _zip_of(
+        "g.pb", _A_GRAPH, lie={24: struct.pack("<I", len(_A_GRAPH) + 1)}
+    ),
+    "zip: says one byte less": _zip_of(
+        "g.pb", _A_GRAPH, lie={24: struct.pack("<I", len(_A_GRAPH) - 1)}
+    ),
+    "zip: another checksum": _zip_of("g.pb", _A_GRAPH, lie={16: b"1234"}),
+    "zip: encrypted": _zip_of("g.pb", _A_GRAPH, lie={8: b"\x01\x00"}),
+    "zip: compression 99": _zip_of("g.pb", _A_GRAPH, lie={10: b"\x63\x00"}),
+    "zip: bzip2": _zip_of("g.pb", _A_GRAPH, compress_type=zipfile.ZIP_BZIP2, lie={10: b"\x08\0"}),
+    "zip: offset past the end": _zip_of("g.pb", _A_GRAPH, lie={42: b"\xff\xff\xff\x7f"}),
+    "zip: name outside": _zip_of("../g.pb", _A_GRAPH),
+    "zip: absolute name": _zip_of("/tmp/g.pb", _A_GRAPH),
+    "zip: name of Windows": _zip_of("C:\\g.pb", _A_GRAPH),
+    "zip: name that is not plain": _zip_of("a//g.pb", _A_GRAPH),
 }
 
 GRAPH_LIES: dict[str, Case] = {
@@ -423,7 +510,9 @@ SAFETENSORS_LIES: dict[str, Case] = {
     }.items()
 }
 
-LIES = BUNDLE_LIES | GRAPH_LIES | NPY_LIES | TORCH_LIES | SAFETENSORS_LIES
+LIES = (
+    BUNDLE_LIES | SAVER_V1_LIES | ZIP_LIES | GRAPH_LIES | NPY_LIES | TORCH_LIES | SAFETENSORS_LIES
+)
 
 
 # --- pickles
@@ -695,7 +784,11 @@ INCOMPLETE: dict[str, Case] = {
 
 CORPUS: dict[str, Case] = FOREIGN | LIES | HOSTILE_PICKLES | INCOMPLETE
 # What opening refuses, without knowing of an architecture.
-FILES: dict[str, Case] = FOREIGN | LIES | HOSTILE_PICKLES
+# Those of Keras are written by h5py.
+KERAS_LIES: dict[str, Case] = (
+    {f"keras: {word}": case for word, case in keras_files.LIES.items()} if find_spec("h5py") else {}
+)
+FILES: dict[str, Case] = FOREIGN | LIES | HOSTILE_PICKLES | KERAS_LIES
 
 
 def clear(folder: Path) -> None:

@@ -72,7 +72,7 @@ class Json(Quiet, BaseHTTPRequestHandler):
 
 @dataclass
 class Fault:
-    """What to do at the next requests that match, after `skip` more: `act`, and fail so."""
+    """Do `act` at the next requests that match, after `skip` more, and fail as it says."""
 
     verb: str
     path: str
@@ -84,7 +84,7 @@ class Fault:
 
 @dataclass
 class Service:
-    """What is known of a service of two hosts: `url`, and `elsewhere`, which stores the bytes."""
+    """A service of two hosts: `url`, and `elsewhere`, which stores the bytes."""
 
     url: str = ""
     elsewhere: str = ""

@@ -43,7 +43,7 @@ def prose(name: str) -> str:
 
 
 def section(name: str, title: str) -> str:
-    """What a page says below this heading of the second level."""
+    """Return the text below this heading of the second level."""
     heading, rest = f"\n## {title}\n", page(name)
     assert heading in rest, f"{name} has no section {title!r}"
     return rest.partition(heading)[2].partition("\n## ")[0]

@@ -1,6 +1,7 @@
 """TensorFlow checkpoints of version 2, "bundles": PREFIX.index and PREFIX.data-NNNNN-of-NNNNN.
 
-The index is a sorted table of protocol buffers with the place of each tensor in the data files.
+Those of `tf.train.Checkpoint` ("object-based") have an object graph with the variables' names. The
+index is a sorted table of protocol buffers with the place of each tensor in the data files.
 Sources: tensorflow/core/protobuf/tensor_bundle.proto and
 tensorflow/core/util/tensor_bundle/tensor_bundle.cc.
 """
@@ -8,29 +9,32 @@ tensorflow/core/util/tensor_bundle/tensor_bundle.cc.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
 
 import numpy as np
-from crc32c import crc32c
 
 from converter.catalog import Catalog, Naming, TensorRef
+from converter.checksums import crc32c
 from converter.dtypes import STRING, Array
+from converter.sources import archive
 from converter.sources.mapped_file import MappedFile
-from converter.sources.tensorflow import protobuf
+from converter.sources.tensorflow import object_graph, protobuf
 from converter.sources.tensorflow.index import DOWNLOAD_AGAIN, Entry, read_entries
 from converter.sources.tensorflow.partitioned import Extent, assemble, check_tiling, slice_key
 from converter.sources.tensorflow.sstable import masked
 from facenet_common.errors import FormatError
 
 FORMAT = "tensorflow-bundle"
+OBJECT_BASED = "tensorflow-object-checkpoint"
 NAMING: Naming = "tensorflow"
 
 
 def recognises(path: Path) -> bool:
     """Return whether `path` is the prefix of a checkpoint: its name without ``.index``."""
-    return index_path(path).is_file()
+    return archive.is_file(index_path(path))
 
 
 def index_path(prefix: Path) -> Path:
@@ -73,21 +77,77 @@ def open(prefix: Path) -> Catalog:
         for key, entry in entries.items()
         if not key.startswith(b"\0")
     }
+    graph = entries.get(object_graph.KEY.encode())
+    notes: tuple[str, ...] = ()
+    if graph is not None:
+        tensors, notes = _by_own_names(tensors, _one_string(graph, files[graph.shard]), index.path)
     return Catalog(
         tensors,
-        format=FORMAT,
+        format=FORMAT if graph is None else OBJECT_BASED,
         naming=NAMING,
         files=(index.path, *(file.path for file in files)),
+        notes=notes,
         release=partial(_release, files),
     )
+
+
+def _by_own_names(
+    tensors: dict[str, TensorRef], graph: memoryview, path: Path
+) -> tuple[dict[str, TensorRef], tuple[str, ...]]:
+    """Return the variables of an object-based checkpoint by their own names, and the notes."""
+    try:
+        names = object_graph.variable_names(graph)
+    except protobuf.DecodeError as error:
+        raise FormatError(
+            "the checkpoint's object graph is damaged",
+            file=path,
+            found=error,
+            next_step=DOWNLOAD_AGAIN,
+        ) from error
+    found: dict[str, TensorRef] = {}
+    notes = ["the names are those of the variables in the checkpoint's object graph"]
+    for key, ref in tensors.items():
+        name = names.get(key, key)
+        if key == object_graph.KEY:
+            continue
+        if name in object_graph.BOOKKEEPING:
+            ref.verify()
+            notes.append(f"left out {name}: {object_graph.BOOKKEEPING[name]}")
+        elif name in found:
+            raise FormatError(
+                "two variables of the checkpoint have the same name", file=path, tensor=name
+            )
+        else:
+            found[name] = replace(ref, name=name)
+    return found, tuple(notes)
+
+
+def _one_string(entry: Entry, file: MappedFile) -> memoryview:
+    """Return the content of a tensor of one string. It is verified."""
+    data = _stored(entry, file)
+    try:
+        size, start = protobuf.varint(data, 0)
+    except protobuf.DecodeError:
+        size = start = len(data)
+    if entry.dtype is not STRING or entry.shape or len(data) != start + 4 + size:
+        raise FormatError(
+            "the checkpoint's object graph is damaged",
+            file=file.path,
+            tensor=entry.name,
+            expected="one string",
+            found=f"{entry.dtype} {list(entry.shape)} in {len(data)} bytes",
+            next_step=DOWNLOAD_AGAIN,
+        )
+    _check(entry, file)
+    return data[start + 4 :]
 
 
 def _open_shards(prefix: Path, shards: int) -> tuple[MappedFile, ...]:
     paths = [shard_path(prefix, number, shards) for number in range(shards)]
     files = []
     for path in paths:
-        if not path.is_file():
-            others = sorted(p.name for p in prefix.parent.glob("*.data-*"))
+        if not archive.is_file(path):
+            others = [p.name for p in archive.paths_in(prefix.parent) if ".data-" in p.name]
             raise FormatError(
                 "a data file of the checkpoint is missing",
                 file=path,
@@ -108,7 +168,7 @@ def _check_coverage(file: MappedFile, entries: list[Entry]) -> None:
     """Check that tensors don't overlap, and that all bytes between and after them are zero."""
     position = 0
     for entry in sorted(entries, key=lambda e: (e.offset, e.size)):
-        file.view(entry.offset, entry.size, f"tensor {entry.name}")
+        file.check(entry.offset, entry.size, f"tensor {entry.name}")
         if entry.offset < position and entry.size:
             raise FormatError(
                 "two tensors overlap in the data file",

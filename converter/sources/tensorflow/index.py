@@ -146,7 +146,7 @@ def _parse_entry(name: str, value: memoryview) -> Entry:
         elif number == 6:
             checksum = protobuf.integer(field)
         elif number == 7:
-            slices.append(_extents(protobuf.view(field)))
+            slices.append(extents_of(protobuf.view(field)))
     if code not in BY_TENSORFLOW:
         raise DecodeError(f"unknown element type {code}")
     if offset < 0 or size < 0:
@@ -170,7 +170,7 @@ def tensor_shape(value: memoryview) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _extents(value: memoryview) -> tuple[Extent, ...]:
+def extents_of(value: memoryview) -> tuple[Extent, ...]:
     """Decode a TensorSliceProto: start and length per axis; no length is the whole axis (-1)."""
     extents = []
     for number, field in protobuf.fields(value):

@@ -1,4 +1,6 @@
-"""Read the sorted table of a TensorFlow checkpoint's .index file: blocks of keys and values.
+"""Read the sorted table of a TensorFlow checkpoint: blocks of keys and values.
+
+It is the .index file of a checkpoint of version 2, and the whole file of one of version 1.
 
 The layout is LevelDB's (tensorflow/core/lib/io/table_format.txt)::
 
@@ -13,9 +15,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from crc32c import crc32c
-
+from converter.checksums import crc32c
+from converter.sources import archive
 from converter.sources.mapped_file import MappedFile
 from converter.sources.tensorflow import snappy
 from converter.sources.tensorflow.protobuf import DecodeError, encode_varint, varint
@@ -65,8 +68,20 @@ class _Room:
             raise DecodeError("the keys are far larger than the file")
 
 
-def read_table(file: MappedFile) -> dict[bytes, memoryview]:
-    """Return all values by key, in the order of the keys.
+def ends_like_a_table(path: Path) -> bool:
+    """Return whether the last bytes of the file `path` are a table's magic number."""
+    if path.is_file():
+        with path.open("rb") as plain:
+            plain.seek(max(0, plain.seek(0, 2) - 8))
+            return plain.read(8) == struct.pack("<Q", MAGIC)
+    if archive.find(path) is None:
+        return False
+    file = MappedFile(path, may_be_empty=True)
+    return bytes(file.view(max(0, file.size - 8))) == struct.pack("<Q", MAGIC)
+
+
+def read_table(file: MappedFile, what: str = "index file") -> dict[bytes, memoryview]:
+    """Return all values by key, in the order of the keys; `what` names the file in messages.
 
     Raises:
         FormatError: The table is damaged.
@@ -75,7 +90,7 @@ def read_table(file: MappedFile) -> dict[bytes, memoryview]:
         return _read_table(file)
     except (DecodeError, struct.error) as error:
         raise FormatError(
-            "the index file is damaged",
+            f"the {what} is damaged",
             file=file.path,
             found=error,
             next_step="download all files of the checkpoint again: they belong together",
