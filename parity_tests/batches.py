@@ -15,6 +15,9 @@ from parity_tests.feeds import Feed
 
 Array = npt.NDArray[Any]
 
+# Of the images in a batch together. A pixel takes 5 kB in the first layers of P-Net in float64.
+MAX_PIXELS = 2**21
+
 # Parts of the messages with which torch (CPU, CUDA, MPS) and onnxruntime report that memory ran
 # out, where they don't raise MemoryError.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Failed to allocate memory")
@@ -54,7 +57,8 @@ class Batches:
         rows: list[Array] = []
         start = 0
         while start < len(feed.images):
-            images = feed.images[start : start + self.size].astype(dtype)
+            fits = max(1, MAX_PIXELS // int(np.prod(feed.images.shape[1:3])))
+            images = feed.images[start : start + min(self.size, fits)].astype(dtype)
             try:
                 outputs = runner.run(images)
             except (MemoryError, RuntimeError) as error:

@@ -18,6 +18,8 @@ from facenet_common.text import check_path
 Array = npt.NDArray[Any]
 
 SEED = 20180402  # the day of the published model
+Edges = tuple[int | None, int | None]
+"""Height and width of images; None is free."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
@@ -35,22 +37,25 @@ class Feed:
     optional: bool = False
 
 
-def standard_feeds(architecture: str, count: int = 5, seed: int = SEED) -> tuple[Feed, ...]:
+def standard_feeds(
+    architecture: str, count: int = 5, seed: int = SEED, edges: Edges = (None, None)
+) -> tuple[Feed, ...]:
     """Return the feeds of a comparison: noise, structured noise, a batch of one, extremes and,
-    where the architecture has one, a second size.
+    where the architecture has one and `edges` allow it, a second size.
 
     Args:
         architecture: A name of `converter.architectures.ARCHITECTURES`; its ``feed_size`` and
             ``odd_feed_size`` decide height and width.
         count: Images of noise, and of structured noise.
         seed: Seed of `numpy.random.default_rng`; each feed draws from its own stream of it.
+        edges: Height and width that are fixed.
 
     Examples:
         >>> [feed.name for feed in standard_feeds("pnet")]
         ['noise', 'structured', 'single', 'extremes']
     """
     known = ARCHITECTURES[architecture]
-    height, width = known.feed_size
+    height, width = fixed_size(known.feed_size, edges)
     noise, structured, single, odd = (np.random.default_rng([seed, s]) for s in range(4))
     shape = (count, height, width, 3)
     feeds = (
@@ -63,10 +68,17 @@ def standard_feeds(architecture: str, count: int = 5, seed: int = SEED) -> tuple
         _feed("single", single.standard_normal((1, *shape[1:]), np.float32), f"seed {seed}"),
         _feed("extremes", _extremes(height, width), "black, grey, white, and a checkerboard"),
     )
-    if known.odd_feed_size is None:
+    size = known.odd_feed_size and fixed_size(known.odd_feed_size, edges)
+    if size is None or size == (height, width):
         return feeds
-    images = odd.standard_normal((1, *known.odd_feed_size, 3), np.float32)
+    images = odd.standard_normal((1, *size, 3), np.float32)
     return (*feeds, replace(_feed("odd size", images, f"N(0, 1), seed {seed}"), optional=True))
+
+
+def fixed_size(size: tuple[int, int], edges: Edges) -> tuple[int, int]:
+    """Return `size` with the edges that are fixed."""
+    height, width = (edge or usual for edge, usual in zip(edges, size, strict=True))
+    return height, width
 
 
 def face_feed(folder: Path, size: tuple[int, int] = (160, 160)) -> Feed:

@@ -6,7 +6,7 @@ A gate compares arrays and catalogs; it runs no network.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -163,6 +163,7 @@ def float32_gate(
     samples: Sequence[str],
     precision: str = "float32",
     scale: Array | None = None,
+    growth: float = 1.0,
 ) -> GateResult:
     """Demand an L2 distance below 1e-5, and no more error than rounding explains.
 
@@ -174,6 +175,7 @@ def float32_gate(
         scale: The scale of rounding for each sample (see `parity_tests.rounding`). The root mean
             square of the distances from the oracle, each divided by its scale, may be at most
             `ROUNDING_FACTOR`.
+        growth: Distances are divided by it; see `parity_tests.rounding.growth`.
     """
     limits = FLOAT32_TOLERANCE * COARSENESS[precision], ROUNDING_FACTOR * COARSENESS[precision]
     gate = GateResult(
@@ -188,7 +190,7 @@ def float32_gate(
     problem = _incomparable(reference, candidate, "float32", answer_type(precision))
     if problem:
         return replace(gate, summary=problem)
-    distances = l2(reference, candidate)
+    distances = l2(reference, candidate) / growth
     worst = int(np.argmax(distances))
     findings = tuple(
         Finding(sample, "another answer", f"L2 < {limits[0]:.3g}", f"{distance:.3g}")
@@ -218,6 +220,28 @@ def float32_gate(
         findings=findings,
         details=details,
     )
+
+
+def explained_by_length(
+    gate: GateResult, candidate: Array, again: Callable[[Array], GateResult]
+) -> GateResult:
+    """Return `gate`, or, if it fails only because embeddings do not have length 1, one saying so.
+
+    Args:
+        gate: The result for `candidate`.
+        candidate: The embeddings.
+        again: Applies the gate to other embeddings.
+    """
+    lengths = np.linalg.norm(candidate.astype(np.float64), axis=1, keepdims=True)
+    if gate.status != "failed" or not np.isfinite(lengths).all() or not lengths.all():
+        return gate
+    normalised = again((candidate / lengths).astype(candidate.dtype))
+    if normalised.status != "passed":
+        return gate
+    what = "the embeddings are not normalised; otherwise they agree to "
+    what += f"{normalised.measured:.2g}"
+    found = f"{lengths.min():.6g} to {lengths.max():.6g}"
+    return replace(gate, summary=what, findings=(Finding("", what, "length 1", found),))
 
 
 def task_gate(

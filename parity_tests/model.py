@@ -94,7 +94,7 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class Finding:
-    """One defect that a gate found: where, and what is wrong."""
+    """One defect that a gate found: where, and what is wrong. `layer` is empty if it is nowhere."""
 
     layer: str
     what: str
@@ -103,7 +103,7 @@ class Finding:
 
     def __str__(self) -> str:
         values = f" (expected {self.expected}, found {self.found})" if self.expected else ""
-        return f"{self.layer}: {self.what}{values}"
+        return f"{self.layer}: {self.what}{values}" if self.layer else f"{self.what}{values}"
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class ParityReport:
             what = "; ".join(reasons) or "its output differs, its input does not"
             return f"FAILED at {source.probe}: {what}"
         if findings:
-            return f"FAILED at {findings[0]}"
+            return f"FAILED{' at' if findings[0].layer else ':'} {findings[0]}"
         for gate in self.gates:
             if gate.status in ("failed", "errored"):
                 return f"{gate.status.upper()}: gate {gate.name}: {gate.summary}"

@@ -16,14 +16,14 @@ from converter.sources.keras import h5 as keras_h5
 from facenet_common.errors import MappingError, UsageError
 from facenet_common.text import check_path
 from parity_tests.candidate.torch_runner import CandidateRunner
-from parity_tests.feeds import Feed, face_feed, standard_feeds
+from parity_tests.feeds import SEED, Edges, Feed, face_feed, fixed_size, standard_feeds
 from parity_tests.reference.hdf5 import is_hdf5
 from parity_tests.reference.live import LiveReference
 from parity_tests.reference.protocol import Reference
 from parity_tests.reference.recorded import RecordedReference
 
 if TYPE_CHECKING:
-    from parity_tests.candidate.onnx_runner import OnnxCandidate
+    from parity_tests.candidate.onnx.runner import OnnxCandidate
 
 STORES = (".h5", ".hdf5")
 COUNT = 5  # images of noise, as in facenet-pytorch's own comparison
@@ -48,32 +48,43 @@ class FeedOptions:
 
 @dataclass(frozen=True)
 class Candidate:
-    """The side that is judged. `weights` is None for an ONNX file, whose weights may be folded."""
+    """The side that is judged.
+
+    `weights` is None for an ONNX file, whose weights may be folded; `precision` is then the type in
+    which it computes, see `OnnxCandidate`.
+    """
 
     path: Path
     architecture: str
     dims: Mapping[str, int]
     weights: Catalog | None
+    precision: str = "float32"
 
     def runner(
         self, dtype: str = "float32", device: str = "cpu", compile: bool = False
     ) -> CandidateRunner | OnnxCandidate:
         """Return its runner, not yet entered. The arguments do not apply to an ONNX file."""
         if self.weights is None:
-            from parity_tests.candidate.onnx_runner import OnnxCandidate
-
-            return OnnxCandidate(self.path, self.architecture, self.dims)
+            return self.onnx_runner()
         kind = "safetensors" if self.weights.format == "safetensors" else "torch"
         return CandidateRunner(
             self.path, kind, self.architecture, self.dims, dtype, device=device, compile=compile
         )
 
+    def onnx_runner(self, *, quick: bool = False) -> OnnxCandidate:
+        """Return the runner of an ONNX file, not yet entered; `quick`: for a few images."""
+        from parity_tests.candidate.onnx.runner import OnnxCandidate
 
-def open_candidate(name: str, like: str | None = None) -> Candidate:
+        return OnnxCandidate(self.path, self.architecture, self.dims, quick=quick)
+
+
+def open_candidate(
+    name: str, like: str | None = None, dims: Mapping[str, int] | None = None
+) -> Candidate:
     """Open a ``.pt``, ``.safetensors`` or ``.onnx`` file.
 
-    `like` is the reference's architecture: an ONNX file without metadata is taken for it, if its
-    outputs allow that.
+    `like` and `dims` are the reference's architecture and sizes: an ONNX file without metadata is
+    taken for it, if its outputs allow that.
 
     Raises:
         UsageError: There is no such file, or it has TensorFlow's names.
@@ -81,10 +92,10 @@ def open_candidate(name: str, like: str | None = None) -> Candidate:
     """
     path = Path(name).expanduser()
     if path.suffix == ".onnx" and path.is_file():
-        from parity_tests.candidate.onnx_runner import onnx_facts
+        from parity_tests.candidate.onnx.facts import onnx_facts
 
-        architecture, dims = onnx_facts(path, like)
-        return Candidate(path, architecture, dims, None)
+        architecture, sizes = onnx_facts(path, like, dims)
+        return Candidate(path, architecture, sizes, None)
     source = resolve(name)
     weights = source.open()
     if weights.naming != "torch":
@@ -149,7 +160,7 @@ def open_live(
             next_step=f"give the TensorFlow side first: {usage}",
         )
     plan = make_plan(catalog, to="torch", strict=False)
-    feeds = _feeds(plan.architecture.name, options)
+    feeds = make_feeds(plan.architecture.name, options)
     return LiveReference(source, catalog, plan.architecture.name, {**plan.dims}, feeds)
 
 
@@ -195,9 +206,12 @@ def require_unrounded(reference: Reference, candidate: Candidate) -> None:
     )
 
 
-def _feeds(architecture: str, options: FeedOptions) -> tuple[Feed, ...]:
-    seed = {} if options.seed is None else {"seed": options.seed}
-    feeds = standard_feeds(architecture, options.count or COUNT, **seed)
+def make_feeds(
+    architecture: str, options: FeedOptions, edges: Edges = (None, None)
+) -> tuple[Feed, ...]:
+    """Return the feeds of a comparison; `edges`: sizes of the images that are fixed."""
+    seed = SEED if options.seed is None else options.seed
+    feeds = standard_feeds(architecture, options.count or COUNT, seed, edges)
     if options.kinds is not None:
         feeds = tuple(feed for feed in feeds if feed.name in options.kinds)
     if options.images is None:
@@ -205,4 +219,4 @@ def _feeds(architecture: str, options: FeedOptions) -> tuple[Feed, ...]:
     known = ARCHITECTURES[architecture]
     if not known.is_embedding:
         raise UsageError("--images are faces: they are for networks that give embeddings")
-    return (*feeds, face_feed(options.images, known.feed_size))
+    return (*feeds, face_feed(options.images, fixed_size(known.feed_size, edges)))

@@ -7,6 +7,7 @@ gate compares with the reference's bit for bit. And no scale loosens the limit o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,23 @@ Array = npt.NDArray[Any]
 # checkerboard by no more; with the 6 numbers of R-Net it is a factor of 3.
 EMBEDDINGS = {"at_most": 3, "draws": 1}
 OTHERS = {"at_most": 32, "draws": 8}
+MAPS = 64 * 64  # pixels from which on a map has thousands of numbers, more than any embedding
+
+
+def growth(architecture: str, numbers: int) -> float:
+    """Return how many times as far apart rounding puts two answers of so many numbers as usual.
+
+    Maps of larger images have more numbers, and the distance grows with the root of their number.
+
+    Examples:
+        >>> growth("pnet", 4 * 6 * 28)  # 28 windows are usual, with 6 numbers each
+        2.0
+    """
+    known = ARCHITECTURES[architecture]
+    if not known.has_maps:
+        return 1.0
+    usual = sum(int(output.size) for output in known.outputs) * math.prod(known.feed_map)
+    return max(1.0, math.sqrt(numbers / usual))
 
 
 def rounding_scale(model: Any, architecture: str, feeds: Sequence[Feed]) -> Array:
@@ -49,5 +67,7 @@ def rounding_scale(model: Any, architecture: str, feeds: Sequence[Feed]) -> Arra
 
     layout = images_layout(architecture)
     images = [image for feed in feeds for image in to_torch(model, feed.images, layout)]
-    budget = EMBEDDINGS if ARCHITECTURES[architecture].is_embedding else OTHERS
+    known = ARCHITECTURES[architecture]
+    many = known.has_maps and max(image[0].numel() for image in images) >= MAPS
+    budget = EMBEDDINGS if known.is_embedding or many else OTHERS
     return rounding.rounding_scale(model, images, **budget)

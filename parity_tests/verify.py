@@ -25,9 +25,11 @@ from parity_tests.batches import Batches, is_out_of_memory
 from parity_tests.candidate.precision import answer_type
 from parity_tests.candidate.torch_runner import CandidateRunner, require_device
 from parity_tests.feeds import Feed, describe
+from parity_tests.fit_feeds import fit_feeds
 from parity_tests.frameworks import torch
 from parity_tests.gates import (
     errored,
+    explained_by_length,
     float32_gate,
     float64_gate,
     l2,
@@ -46,7 +48,7 @@ from parity_tests.open_sides import (
 )
 from parity_tests.probes import probes
 from parity_tests.reference.protocol import Reference
-from parity_tests.rounding import rounding_scale
+from parity_tests.rounding import growth, rounding_scale
 
 Array = npt.NDArray[Any]
 NOT_WEIGHTS = "the weights of an ONNX file may be folded and renamed"
@@ -103,7 +105,7 @@ def verify(
     """
     options = options or Options()
     one = open_reference(reference, options.feeds, options.step)
-    two = open_candidate(candidate, one.architecture)
+    two = open_candidate(candidate, one.architecture, one.dims)
     require_same_network(one, two)
     require_unrounded(one, two)
     if two.weights is None and (options.compile or (options.device, options.dtype) != _DEFAULTS):
@@ -111,6 +113,7 @@ def verify(
             "--device, --dtype and --compile do not apply to an ONNX file",
             file=two.path,
         )
+    two, notes = fit_feeds(one, two, options.feeds)
     if options.device != Options.device:
         require_device(options.device)
     if options.probes == "all" and one.probes != "all":
@@ -133,6 +136,7 @@ def verify(
         command=_command(reference, candidate, options),
     )
     run = _Run(one, two, options, Batches(options.batch, progress or Progress()))
+    run.batches.notes.extend(notes)
     for step in (run.weights, run.float64, run.float32, run.layers):
         try:
             report = step(report)
@@ -215,10 +219,16 @@ class _Run:
             dtype = answer_type(options.dtype)
             found = self.batches.all(runner, self.reference.feeds, dtype)
         samples = [sample for feed in self.reference.feeds for sample in feed.samples]
-        scale = self._scale()
-        gates = [float32_gate(expected, found, self.oracle, samples, options.dtype, scale)]
+        scale, precision = self._scale(), self._precision()
+
+        def judged(rows: Array) -> GateResult:
+            times = growth(self.reference.architecture, expected.shape[1])
+            return float32_gate(expected, rows, self.oracle, samples, precision, scale, times)
+
+        gates = [judged(found)]
         if ARCHITECTURES[self.reference.architecture].is_embedding:
-            gates.append(task_gate(expected, found, samples, options.dtype))
+            gates = [explained_by_length(gates[0], found, judged)]
+            gates.append(task_gate(expected, found, samples, precision))
         distances = cosines = np.full(len(samples), np.nan)
         if expected.shape == found.shape:
             distances, cosines = l2(expected, found), _cosines(expected, found)
@@ -317,10 +327,15 @@ class _Run:
     def _circumstances(self) -> str:
         """Return the dtype, device and compilation of the candidate that are not the defaults."""
         options = self.options
-        parts = [options.dtype] if options.dtype != "float32" else []
+        parts = [self._precision()] if self._precision() != "float32" else []
         parts += [f"on {options.device}"] if options.device != "cpu" else []
         parts += ["compiled"] if options.compile else []
         return f" ({', '.join(parts)})" if parts else ""
+
+    def _precision(self) -> str:
+        """Return the type that the candidate computes in."""
+        given = self.candidate.weights is not None
+        return self.options.dtype if given else self.candidate.precision
 
     def _images(self) -> int:
         """Return the number of images in all feeds."""

@@ -85,6 +85,7 @@ def network(
     outputs: tuple[Output, ...],
     feed_size: tuple[int, int],
     card: Card,
+    feed_map: tuple[int, int] = (1, 1),
 ) -> Architecture:
     """Return the record of one of the three networks, from its layers in their order."""
     probes = _probes(name, layers)
@@ -99,6 +100,7 @@ def network(
         image_layout="NWHC",
         feed_size=feed_size,
         card=card,
+        feed_map=feed_map,
     )
 
 

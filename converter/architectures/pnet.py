@@ -35,6 +35,7 @@ PNET = network(
     # It takes any size. This one is not square and odd, so that an exchange of height and width,
     # or of floor and ceil, shows; and small, since the answer grows with it.
     feed_size=(17, 23),
+    feed_map=(4, 7),
     card=card(
         title="P-Net of MTCNN",
         summary="First of MTCNN's three stages: proposes boxes that may contain a face, one for "

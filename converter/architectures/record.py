@@ -133,6 +133,7 @@ class Architecture:
         odd_feed_size: A second size to test with, odd and not square; None where `feed_size` is
             so itself or where the network takes one size only.
         card: Facts for model cards.
+        feed_map: Height and width of the outputs that are maps, for images of `feed_size`.
         leftovers: TensorFlow names that have no counterpart, with the reasons.
         keras: How the ports to Keras name it; None: none is known.
     """
@@ -148,6 +149,7 @@ class Architecture:
     feed_size: tuple[int, int]
     card: Card
     odd_feed_size: tuple[int, int] | None = None
+    feed_map: tuple[int, int] = (1, 1)
     leftovers: tuple[Drop, ...] = ()
     keras: KerasPort | None = None
 
@@ -186,6 +188,11 @@ class Architecture:
     def is_embedding(self) -> bool:
         """Return whether the answers are embeddings, to be compared by their distances."""
         return any(output.size == "embedding" for output in self.outputs)
+
+    @property
+    def has_maps(self) -> bool:
+        """Return whether the answers are maps, which grow with the images."""
+        return any(output.is_map for output in self.outputs)
 
     def drops(self) -> dict[str, str]:
         """Return every TensorFlow name that may be left behind, with the reason."""

@@ -104,7 +104,7 @@ class WeightFiles:
             yield "it has a tensor digest; ONNX files have none"
         if missing(["onnx"]):
             return
-        from parity_tests.candidate.onnx_runner import onnx_facts
+        from parity_tests.candidate.onnx.facts import onnx_facts
 
         architecture, dims = onnx_facts(self._folder / artifact.file, _architecture(model))
         yield from _check_network(model, artifact, architecture, dims)

@@ -41,6 +41,7 @@ class LiveReference:
 
     probes: Which | None = "all"
     has_float64 = True
+    is_recorded = False
 
     def __init__(
         self,
@@ -101,6 +102,9 @@ class LiveReference:
     def _unexplained(self) -> tuple[TensorRef, ...]:
         return make_plan(self._catalog, to="torch", strict=False).unproven
 
+    def use(self, feeds: tuple[Feed, ...]) -> None:
+        self.feeds = feeds
+
     def answers(self, batches: Batches) -> Array:
         batches.notes += [f"reference: {note}" for note in self._catalog.notes]
         return self._rows(self._runner, batches, "float32")
@@ -131,13 +135,28 @@ class LiveReference:
                 rows.append(batches.feed(runner, feed, dtype))
             except ParityError as error:
                 if not feed.optional:
-                    raise
+                    raise self._of_size(feed, error) from error
                 why = str(error).partition("\n")[0]
                 batches.notes.append(f"the reference can't take the feed {feed.name!r}: {why}")
                 continue
             taken.append(feed)
         self.feeds = tuple(taken)
         return np.concatenate(rows)
+
+    def _of_size(self, feed: Feed, error: ParityError) -> ParityError:
+        """Return `error`, or one that names the size of the images if they are no usual ones."""
+        size, usual = feed.images.shape[1:3], ARCHITECTURES[self.architecture].feed_size
+        if size == usual:
+            return error
+        found, expected = (" by ".join(map(str, edges)) for edges in (size, usual))
+        return ParityError(
+            "the reference does not take images of the only size that the candidate takes",
+            file=self.name,
+            expected=f"{expected}, for which the published models were made",
+            found=f"{found}: {error.found or error.problem}",
+            next_step="export the candidate for images of the size for which the graph was made, "
+            "or with free height and width",
+        )
 
     @contextmanager
     def activations(self, *, float64: bool = False) -> Iterator[ReferenceRunner]:

@@ -40,6 +40,7 @@ class Reference(Protocol):
         versions: Versions of the libraries that computed it, by name; complete once it has run.
         probes: The probes whose activations are available, "all" including "blocks"; None: none.
         has_float64: Whether activations are available in float64 too.
+        is_recorded: Whether its outputs are known already, so that feeds can only be left out.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Reference(Protocol):
     versions: Mapping[str, str]
     probes: Which | None
     has_float64: bool
+    is_recorded: bool
 
     @property
     def description(self) -> str:
@@ -61,6 +63,10 @@ class Reference(Protocol):
 
     def weights_gate(self, candidate: Catalog) -> GateResult:
         """Compare its weights with the candidate's."""
+        ...
+
+    def use(self, feeds: tuple[Feed, ...]) -> None:
+        """Use these feeds from now on; a record: some of those that it has."""
         ...
 
     def answers(self, batches: Batches) -> Array:

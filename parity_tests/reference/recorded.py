@@ -150,6 +150,7 @@ class RecordedReference:
     """
 
     has_float64 = False
+    is_recorded = True
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -185,6 +186,7 @@ class RecordedReference:
                 Feed(name, store.read(f"feeds/{name}"), description, samples)
                 for name, description, samples in rows
             )
+            self._recorded = self.feeds
             self._require_rows(store)
 
     @property
@@ -197,6 +199,9 @@ class RecordedReference:
     def weights_gate(self, candidate: Catalog) -> GateResult:
         return weights_gate_by_hash(self._weights, candidate)
 
+    def use(self, feeds: tuple[Feed, ...]) -> None:
+        self.feeds = feeds
+
     def answers(self, batches: Batches) -> Array:
         return self._answers("float32", batches)
 
@@ -208,7 +213,7 @@ class RecordedReference:
         if float64:
             raise ParityError("activations are recorded in float32 only", file=self._path)
         with Store(self._path) as store:
-            yield _RecordedActivations(store, self.feeds[0].images)
+            yield _RecordedActivations(store, self._recorded[0].images)
 
     def rounding(self) -> Array:
         with Store(self._path) as store:
@@ -219,13 +224,19 @@ class RecordedReference:
                     next_step="record it again where torch is installed: "
                     "facenet capture CHECKPOINT --out reference.h5",
                 )
-            return store.read(ROUNDING)
+            return self._used(store.read(ROUNDING))
 
     def _answers(self, dtype: str, batches: Batches) -> Array:
         with Store(self._path) as store:
-            rows = store.read(f"answers/{dtype}")
+            rows = self._used(store.read(f"answers/{dtype}"))
         batches.progress.advance(len(rows))
         return rows
+
+    def _used(self, rows: Array) -> Array:
+        """Return those of the recorded rows that belong to the feeds in use."""
+        names = {feed.name for feed in self.feeds}
+        used = [feed.name in names for feed in self._recorded for _ in feed.images]
+        return rows[used]
 
     def _require_rows(self, store: Store) -> None:
         """Require as many outputs as there are samples."""

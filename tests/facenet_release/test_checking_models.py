@@ -222,7 +222,7 @@ def test_a_part_has_the_sizes_of_that_part(
     plan = SimpleNamespace(architecture=architecture, dims=dims)
     monkeypatch.setattr("facenet_release.checking.models.make_plan", lambda *_, **__: plan)
     monkeypatch.setattr(
-        "parity_tests.candidate.onnx_runner.onnx_facts", lambda *_: (architecture.name, dims)
+        "parity_tests.candidate.onnx.facts.onnx_facts", lambda *_: (architecture.name, dims)
     )
     digest = write_weights(tmp_path / f"x.{format}", {"a": 1.0})
     artifact = Artifact(f"x.{format}", part, format, digest, "x")
