@@ -156,4 +156,5 @@ def test_netrc_is_not_for_hosts_of_redirects(
 
         with serving(First) as url:
             http.send("GET", f"{url}/file.pt").close()
-    assert seen["first"] is not None and seen["elsewhere"] is None
+    assert seen["first"] is not None
+    assert seen["elsewhere"] is None
