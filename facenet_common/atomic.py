@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -23,6 +24,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment] # the lock is left out there
 
 _SUFFIX = ".partial"
+NAME_MAX = 255  # bytes of a file name, on all common file systems
 
 
 def check_target(target: Path, *, overwrite: bool, folder: bool = False) -> None:
@@ -97,7 +99,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
             sync_folder(target.absolute().parent)
     finally:
         os.close(lock)
-        partial.unlink(missing_ok=True)
+        discard(partial)
 
 
 def write_file(target: Path, data: bytes) -> None:
@@ -203,7 +205,34 @@ def _create(target: Path, make: Callable[[Path], int | None]) -> tuple[Path, int
 
 
 def _partial_name(target: Path) -> Path:
-    return target.absolute().with_name(f".{target.absolute().name}.{secrets.token_hex(4)}{_SUFFIX}")
+    return hidden(target, f".{secrets.token_hex(4)}{_SUFFIX}")
+
+
+def hidden(target: Path, ending: str) -> Path:
+    """Return the path of a hidden file beside `target`: a dot, the target's name, and `ending`.
+
+    A name that would become too long for the file system is cut, and its hash is added.
+
+    Examples:
+        >>> hidden(Path("/tmp/a.pt"), ".lock")
+        PosixPath('/tmp/.a.pt.lock')
+    """
+    absolute = target.absolute()
+    name, room = os.fsencode(absolute.name), NAME_MAX - len(os.fsencode(ending)) - 1 - len(".old")
+    if len(name) > room:
+        digest = hashlib.sha256(name).hexdigest()[:16]
+        name = os.fsencode(name[: room - 17].decode(errors="ignore") + "~" + digest)
+    return absolute.with_name(f".{os.fsdecode(name)}{ending}")
+
+
+def discard(path: Path) -> None:
+    """Remove a temporary file if that is possible; never raise, so that no other error is hidden.
+
+    Examples:
+        >>> discard(Path("/tmp/a-file-that-does-not-exist"))
+    """
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _remove_leftovers(target: Path) -> None:
@@ -235,8 +264,8 @@ def _remove_leftovers(target: Path) -> None:
 def _leftovers(target: Path, suffix: str) -> list[Path]:
     """Return the hidden files or folders of `target` with this suffix; none if it can't be read."""
     try:
-        folder = target.absolute().parent
-        return list(folder.glob(f".{_escape(target.absolute().name)}.????????{suffix}"))
+        pattern = _escape(hidden(target, f".{'?' * 8}{_SUFFIX}").name.removesuffix(_SUFFIX)[:-8])
+        return list(target.absolute().parent.glob(f"{pattern}{'?' * 8}{suffix}"))
     except OSError:
         return []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -186,6 +187,7 @@ def plan_jobs(
             origins[target] = source
             if target.resolve() == source.resolve():
                 raise UsageError("the output would replace the image itself", file=target)
+        for target in (*([copy] if copy else []), *(existing_crops(first) if first else [])):
             if target.exists() and not overwrite:
                 raise UsageError(
                     "the output exists already",
@@ -201,6 +203,18 @@ def plan_jobs(
                 next_step="pass a folder; it is created if it does not exist",
             )
     return jobs
+
+
+def existing_crops(first: Path) -> list[Path]:
+    """Return the crops of an image that exist, of any face; `first` is that of its first face.
+
+    How many faces there are is known only when crops are about to be written.
+    """
+    start = first.name.removesuffix("1.png")
+    if not first.parent.is_dir():
+        return []
+    found = (path for path in first.parent.iterdir() if path.name.startswith(start))
+    return sorted(path for path in found if re.fullmatch(r"[0-9]+\.png", path.name[len(start) :]))
 
 
 def _name_images(images: tuple[Path, ...]) -> Iterator[tuple[Path, Path]]:

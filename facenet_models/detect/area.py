@@ -48,7 +48,11 @@ class Resampler:
         # https://github.com/pytorch/pytorch/blob/v2.1.0/aten/src/ATen/native/quantized/cpu/qembeddingbag.cpp
         self._bytes = (image.device.type, image.dtype, dtype) == ("cpu", torch.uint8, torch.float32)
         if self._bytes:
-            unit = torch.tensor([1.0, 0.0]).view(torch.uint8).expand(len(image), -1)
+            unit = (
+                torch.tensor([1.0, 0.0], dtype=torch.float32)
+                .view(torch.uint8)
+                .expand(len(image), -1)
+            )
             self._rows = torch.cat([rows, unit], dim=1)
         else:
             self._rows = rows.to(dtype)

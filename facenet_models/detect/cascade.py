@@ -14,17 +14,18 @@ from torch import Tensor, nn
 
 from facenet_models.detect import boxes as box_ops
 from facenet_models.detect.area import resample_crops
+from facenet_models.detect.plain import is_plain
 from facenet_models.detect.proposals import Kernels, propose
 from facenet_models.detect.settings import Faces, Nets, Settings, compute_dtype, run_net
 
 
 def detect(images: Sequence[Tensor], nets: Nets, settings: Settings) -> list[Faces]:
     """Find the faces in each of `images`, ``(H, W, 3)`` with values 0 to 255, of any sizes."""
-    kernels = Kernels.from_net(nets.pnet)
+    kernels = Kernels.from_net(nets.pnet) if is_plain(nets.pnet) else None
     found = []
     for image in images:  # one by one: as fast as a batch, and memory stays bounded
         pixels = image.contiguous()
-        boxes = propose(pixels, kernels, settings)
+        boxes = propose(pixels, nets, settings, kernels)
         boxes = refine(pixels, boxes, nets, settings.thresholds[1])
         found.append(finish(pixels, boxes, nets, settings.thresholds[2]))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,7 +109,7 @@ def _pixels(
     box: Any, image_size: int, margin: int, width: int, height: int
 ) -> tuple[int, int, int, int]:
     """Return `box` with its margin in whole pixels of the image, right and bottom exclusive."""
-    # Computed in the box's own dtype (float32): Python floats would round to other pixels.
+    # Computed in the box's own type: float32 and Python's floats can round to other pixels.
     left, top, right, bottom = box
     wider = margin * (right - left) / (image_size - margin)
     higher = margin * (bottom - top) / (image_size - margin)
@@ -191,3 +192,37 @@ def face_paths(img: Any, save_path: Any) -> list[Path | None]:
             found=f"{found}: {save_path!r}" if found == 1 else found,
         )
     return [None if path is None else Path(path) for path in save_path]
+
+
+def number_paths(paths: Sequence[Path | None], counts: Sequence[int]) -> list[list[Path | None]]:
+    """Return the path of every face: ``name.png``, ``name_2.png``, … for each image's path.
+
+    Args:
+        paths: A path, or None, for each image.
+        counts: The number of faces of each image.
+
+    Raises:
+        UsageError: Two faces would be written to one file.
+
+    Examples:
+        >>> number_paths([Path("a.png"), None], [2, 1])
+        [[PosixPath('a.png'), PosixPath('a_2.png')], [None]]
+    """
+    rows: list[list[Path | None]] = []
+    taken: set[Path] = set()
+    for path, count in zip(paths, counts, strict=True):
+        if path is None:
+            rows.append([None] * count)
+            continue
+        names = [f"_{number}" if number > 1 else "" for number in range(1, count + 1)]
+        row = [path.with_name(f"{path.stem}{name}{path.suffix}") for name in names]
+        for target in row:
+            if target.absolute() in taken:
+                raise UsageError(
+                    "two faces would be written to one file",
+                    file=target,
+                    next_step="pass paths that stay apart when _2, _3, … is added to their names",
+                )
+            taken.add(target.absolute())
+        rows.append([*row])
+    return rows

@@ -2,7 +2,8 @@
 
 Accepted are PIL images of any mode, and arrays and tensors ``(H, W)``, ``(H, W, 1)``,
 ``(H, W, 3)``, ``(H, W, 4)`` and, where the shape is unambiguous, ``(C, H, W)``, of any dtype with
-values 0 to 255. Grey is repeated to three channels; alpha is dropped.
+values 0 to 255; floats a little outside are clamped. Grey is repeated to three channels; alpha is
+dropped.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
+# What floats may go below 0 and above 255; they are clamped. Bicubic interpolation overshoots an
+# edge from 0 to 255 by up to 18 (a = -0.5) or 28 (a = -0.75), in each of two directions.
+OVERSHOOT = 64.0
 
 
 def is_pil(image: object) -> bool:
@@ -114,26 +118,35 @@ def _to_range(image: Any) -> Any:
         return image
     tensor = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
     low, high = (float(v) for v in torch.aminmax(tensor.double()))
-    if not (low >= 0 and high <= 255) or tensor.dtype == torch.bool:
+    problem = _range_problem(low, high, tensor.dtype)
+    if problem is not None:
+        what, next_step = problem
         raise UsageError(
-            "the image's values are out of range",
+            what,
             expected="0 to 255",
             found=f"{low:g} to {high:g}, {tensor.dtype}",
-            next_step="scale them to 0 to 255",
+            next_step=next_step,
         )
-    if 0 < high <= 1 and tensor.is_floating_point():
-        raise UsageError(
-            "the image's values are fractions of 1",
-            expected="0 to 255",
-            found=f"{low:g} to {high:g}, {tensor.dtype}",
-            next_step="multiply them by 255",
-        )
+    if low < 0 or high > 255:
+        tensor = tensor.clamp(0, 255)
     whole = tensor.to(torch.uint8)
     if torch.equal(whole.to(tensor.dtype), tensor):
         tensor = whole
     elif tensor.dtype != torch.float64:
         tensor = tensor.float()
     return tensor if isinstance(image, Tensor) else tensor.numpy()
+
+
+def _range_problem(low: float, high: float, dtype: torch.dtype) -> tuple[str, str] | None:
+    """Return what is wrong with the values of an image, and what to do; None if nothing is."""
+    over = OVERSHOOT if dtype.is_floating_point else 0.0
+    if dtype.is_floating_point and ((low >= 0 and 0 < high <= 1) or -0.5 <= low < 0 < high <= 1.5):
+        return "the image's values are fractions of 1", "multiply them by 255"
+    if dtype.is_floating_point and -4 <= low < 0 and high <= 4:
+        return "the image's values are standardised", "give the image as it was: 0 to 255"
+    if not (-over <= low and high <= 255 + over) or dtype == torch.bool:
+        return "the image's values are out of range", "scale them to 0 to 255"
+    return None
 
 
 def to_tensors(images: Sequence[Any], device: torch.device) -> list[Tensor]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,7 +20,12 @@ from torch import Tensor, nn
 
 from facenet_common.errors import UsageError
 from facenet_models.detect import cascade, reference, selection
-from facenet_models.detect.crops import extract_face, face_paths, fixed_image_standardization
+from facenet_models.detect.crops import (
+    extract_face,
+    face_paths,
+    fixed_image_standardization,
+    number_paths,
+)
 from facenet_models.detect.images import as_list, is_batch, to_tensors
 from facenet_models.detect.settings import Faces, Nets, Settings
 from facenet_models.detect.types import Backend, SelectionMethod
@@ -90,17 +96,18 @@ class MTCNN(nn.Module):
         self.image_size = image_size
         self.margin = margin
         self.min_face_size = min_face_size
-        self.thresholds = thresholds
+        self.thresholds = thresholds if isinstance(thresholds, list) else list(thresholds)
         self.factor = factor
         self.post_process = post_process
         self.select_largest = select_largest
         self.keep_all = keep_all
-        self.selection_method = selection_method or ("largest" if select_largest else "probability")
+        method = selection_method or ("largest" if select_largest else "probability")
+        self.selection_method = selection.check_method(method)
         self.backend = backend
+        self._device = torch.device("cpu")  # of networks without parameters
         self._settings()  # checks them
         if backend not in BACKENDS:
             raise UsageError(f"unknown backend {backend!r}", expected=" or ".join(BACKENDS))
-        selection.check_method(self.selection_method)
         self.pnet, self.rnet, self.onet = PNet(), RNet(), ONet()
         fill({"pnet": self.pnet, "rnet": self.rnet, "onet": self.onet}, weights)
         self.eval()
@@ -109,8 +116,14 @@ class MTCNN(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Return the device of the networks."""
-        return next(self.pnet.parameters()).device
+        """The device of the networks; setting it moves them, as `to` does."""
+        parameter = next(chain(self.parameters(), self.buffers()), None)
+        return self._device if parameter is None else parameter.device
+
+    @device.setter
+    def device(self, device: torch.device | str | int) -> None:
+        self._device = torch.device(device)
+        self.to(self._device)
 
     def forward(
         self,
@@ -156,11 +169,12 @@ class MTCNN(nn.Module):
 
         Returns:
             ``(boxes, probs)``, or ``(boxes, probs, points)`` with `landmarks`. For one image these
-            are float32 arrays ``(N, 4)``: left, top, right, bottom; ``(N,)``; and ``(N, 5, 2)``: x
-            and y of left eye, right eye, nose, left and right mouth corner, in pixels. The largest
-            face comes first, or, without `select_largest`, the most probable. Without a face:
-            None, ``[None]``, None. For a batch, arrays of dtype object with one of these for each
-            image.
+            are arrays ``(N, 4)``: left, top, right, bottom; ``(N,)``; and ``(N, 5, 2)``: x and y
+            of left eye, right eye, nose, left and right mouth corner, in pixels. Boxes and
+            probabilities are Python floats in arrays of dtype object, landmarks are float32. The
+            largest face comes first, or, without `select_largest`, the most probable. Without a
+            face: None, an array ``[None]``, None. For a batch, arrays of dtype object with one
+            row for each image. All this is as in facenet-pytorch.
 
         Raises:
             UsageError: `img` is not an image.
@@ -170,7 +184,7 @@ class MTCNN(nn.Module):
         columns = [list(column) for column in zip(*rows, strict=True)] or [[], [], []]
         results = [np.array(column, dtype=object) for column in columns]
         if not is_batch(img):
-            results = [column[0] for column in columns]
+            results = [column[0] for column in results]
         return tuple(results if landmarks else results[:2])
 
     def select_boxes(
@@ -205,7 +219,7 @@ class MTCNN(nn.Module):
         Raises:
             UsageError: The method is unknown.
         """
-        selection.check_method(method)
+        method = selection.check_method(method)
         batch = is_batch(imgs)
         found = [(all_boxes, all_probs, all_points)]
         if batch:
@@ -214,11 +228,9 @@ class MTCNN(nn.Module):
         for (boxes, probs, points), image in zip(found, as_list(imgs), strict=True):
             best = None
             if boxes is not None:
-                boxes, probs, points = (
-                    np.stack(list(part)).astype(_float_dtype(part))
-                    for part in (boxes, probs, points)
-                )
-                best = selection.best_face(boxes, probs, image, method, threshold, center_weight)
+                boxes, probs, points = (np.array(part) for part in (boxes, probs, points))
+                numbers = boxes.astype(np.float64), probs.astype(np.float64)
+                best = selection.best_face(*numbers, image, method, threshold, center_weight)
             if best is None:
                 chosen.append((None, [None], None))
             else:
@@ -237,23 +249,19 @@ class MTCNN(nn.Module):
 
         Arguments and results are those of `forward`.
         """
-        paths = face_paths(img, save_path)
         found = list(batch_boxes) if is_batch(img) else [batch_boxes]
+        kept = [() if boxes is None else boxes if self.keep_all else boxes[:1] for boxes in found]
+        targets = number_paths(face_paths(img, save_path), [len(boxes) for boxes in kept])
         faces = [
-            self._extract(image, boxes, path)
-            for image, boxes, path in zip(as_list(img), found, paths, strict=True)
+            self._extract(image, boxes, paths) if len(boxes) else None
+            for image, boxes, paths in zip(as_list(img), kept, targets, strict=True)
         ]
         return faces if is_batch(img) else faces[0]
 
-    def _extract(self, image: Any, boxes: Any, path: Path | None) -> Tensor | None:
-        if boxes is None:
-            return None
+    def _extract(self, image: Any, boxes: Any, paths: Sequence[Path | None]) -> Tensor:
         faces = []
-        for number, box in enumerate(boxes if self.keep_all else boxes[:1], start=1):
-            target = path
-            if path is not None and number > 1:
-                target = path.with_name(f"{path.stem}_{number}{path.suffix}")
-            face = extract_face(image, box, self.image_size, self.margin, target)
+        for box, path in zip(boxes, paths, strict=True):
+            face = extract_face(image, box, self.image_size, self.margin, path)
             faces.append(fixed_image_standardization(face) if self.post_process else face)
         return torch.stack(faces) if self.keep_all else faces[0]
 
@@ -279,10 +287,6 @@ class MTCNN(nn.Module):
             UsageError: One is out of range.
         """
         return Settings.checked(self.min_face_size, self.thresholds, self.factor)
-
-
-def _float_dtype(part: Any) -> np.dtype:
-    return np.result_type(np.asarray(part[0]).dtype if len(part) else np.float32, np.float32)
 
 
 def _stack(parts: list[Any]) -> np.ndarray:

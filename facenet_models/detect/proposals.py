@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from facenet_models.detect import boxes as box_ops
 from facenet_models.detect.area import Resampler
-from facenet_models.detect.settings import Settings, compute_dtype, normalise_, scales
+from facenet_models.detect.settings import Nets, Settings, compute_dtype, normalise_, scales
 
 FIRST_CHANNELS = 16  # output channels of P-Net's first layer, see Kernels
 STRIP_VALUES = {"cpu": 3 << 20, "cuda": 1 << 28}  # in that layer's output: 12 MB, 1 GB
@@ -82,25 +82,30 @@ def _transpose_kernel(kernel: Tensor) -> Tensor:
     return kernel.transpose(2, 3).contiguous(memory_format=torch.channels_last)
 
 
-def propose(image: Tensor, kernels: Kernels, settings: Settings) -> np.ndarray:
+def propose(
+    image: Tensor, nets: Nets, settings: Settings, kernels: Kernels | None = None
+) -> np.ndarray:
     """Run the first stage: find squares that may contain a face.
 
     Args:
         image: ``(H, W, 3)``, values 0 to 255.
-        kernels: P-Net's parameters.
+        nets: P-Net is called if there are no `kernels`.
         settings: Of the detector.
+        kernels: P-Net's parameters, if it is plain.
 
     Returns:
         ``(N, 4)``: left, top, right, bottom in pixels.
     """
     height, width = image.shape[:2]
-    resampler = Resampler(image, compute_dtype(kernels.prelu1.dtype))
+    resampler = Resampler(image, compute_dtype(nets.dtype))
     found = [np.empty((0, 9), dtype=np.float32)]
     for scale in scales(height, width, settings):
         size = (int(height * scale + 1), int(width * scale + 1))
-        rows, columns, scores, offsets = find_windows(
-            resampler, size, kernels, settings.thresholds[0]
-        )
+        if kernels is None:
+            windows = call_net(resampler, size, nets, settings.thresholds[0])
+        else:
+            windows = find_windows(resampler, size, kernels, settings.thresholds[0])
+        rows, columns, scores, offsets = windows
         boxes = box_ops.windows(rows, columns, scale, scores.dtype)
         kept = box_ops.nms(boxes, scores, 0.5, box_ops.TORCHVISION)
         found.append(np.concatenate([boxes, scores[:, None], offsets], axis=1)[kept])
@@ -110,9 +115,24 @@ def propose(image: Tensor, kernels: Kernels, settings: Settings) -> np.ndarray:
     return box_ops.square(box_ops.regress(candidates[:, :4], candidates[:, 5:], pixel=0))
 
 
+Windows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Rows, columns and scores ``(N,)``, and regression ``(N, 4)``, of the accepted windows."""
+
+
+def call_net(resampler: Resampler, size: tuple[int, int], nets: Nets, threshold: float) -> Windows:
+    """Call P-Net on the image at one size; arguments and results as `find_windows`."""
+    transposed = resampler.resample_transposed(*size, 0, size[0])  # (W, H, 3)
+    batch = normalise_(transposed).to(nets.dtype).permute(2, 1, 0)[None]
+    regression, probability = nets.pnet(batch.contiguous())
+    scores = probability[0, 1].to(resampler.dtype).cpu().numpy()
+    rows, columns = np.nonzero(scores >= scores.dtype.type(threshold))
+    offsets = regression[0].to(resampler.dtype).cpu().numpy()[:, rows, columns].T
+    return rows, columns, scores[rows, columns], offsets
+
+
 def find_windows(
     resampler: Resampler, size: tuple[int, int], kernels: Kernels, threshold: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> Windows:
     """Run P-Net on the image at one size, and return the windows that it accepts.
 
     Args:
@@ -133,7 +153,8 @@ def find_windows(
         // (2 * FIRST_CHANNELS * width),
     )
     # Preselect by a logit slightly below that of the threshold; probabilities decide below.
-    min_logit = math.log(max(threshold, 1e-9) / max(1 - threshold, 1e-9)) - 1e-3
+    low, high = max(threshold, 1e-9), max(1 - threshold, 1e-9)
+    min_logit = math.log(low / high) - 1e-3 if threshold > 0 else -math.inf
     rows, columns, logits, features = [], [], [], []
     for start in range(0, count, step):
         stop = min(count, start + step)

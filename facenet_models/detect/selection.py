@@ -14,12 +14,22 @@ from facenet_models.detect.types import SelectionMethod
 METHODS: tuple[str, ...] = get_args(SelectionMethod)
 
 
-def check_method(method: str) -> None:
-    """Raise UsageError unless `method` is one of `METHODS`."""
+def check_method(method: str) -> str:
+    """Return `method`; raise UsageError unless it is one of `METHODS`.
+
+    facenet-pytorch's documentation spells one of them wrong; that spelling is taken too:
+    https://github.com/timesler/facenet-pytorch/blob/v2.5.3/models/mtcnn.py
+
+    Examples:
+        >>> check_method("largest_over_theshold")
+        'largest_over_threshold'
+    """
+    method = {"largest_over_theshold": "largest_over_threshold"}.get(method, method)
     if method not in METHODS:
         raise UsageError(
             f"unknown selection method {method!r}", expected=" or ".join(map(repr, METHODS))
         )
+    return method
 
 
 def box_areas(boxes: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from facenet_common.errors import UsageError
 from facenet_models.detect.boxes import CELL
+from facenet_models.detect.plain import is_plain
 
 CHUNK = 1 << 17  # pixels of crops in one batch of R-Net or O-Net: 16 MB in a layer
 
@@ -32,20 +34,18 @@ class Settings:
             UsageError: A parameter is out of range. With a factor of 1, say, the search would
                 never end.
         """
-        if not min_face_size >= 1:
-            raise UsageError("min_face_size must be at least 1 (pixels)", found=min_face_size)
+        if not 0 < min_face_size < math.inf:
+            raise UsageError("min_face_size must be above 0 (pixels)", found=min_face_size)
         if not 0 < factor < 1:
             raise UsageError("factor must be between 0 and 1, both exclusive", found=factor)
-        if len(thresholds) != 3 or not all(0 <= value <= 1 for value in thresholds):
-            raise UsageError(
-                "thresholds must be three numbers from 0 to 1", found=f"{[*thresholds]}"
-            )
-        first, second, third = map(float, thresholds)
+        if len(thresholds) < 3 or any(math.isnan(value) for value in thresholds):
+            raise UsageError("thresholds must be three numbers", found=f"{[*thresholds]}")
+        first, second, third = map(float, thresholds[:3])  # facenet-pytorch ignores more
         return cls(float(min_face_size), (first, second, third), float(factor))
 
 
 class Nets(NamedTuple):
-    """The three networks of the detector, all of one dtype."""
+    """The three networks of the detector, all of one dtype and on one device."""
 
     pnet: nn.Module
     rnet: nn.Module
@@ -53,8 +53,10 @@ class Nets(NamedTuple):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Return the dtype of the parameters."""
-        return next(self.pnet.parameters()).dtype
+        """The dtype of the parameters; float32 if there are none, as in frozen networks."""
+        parameters = (p for net in self for p in net.parameters() if p.is_floating_point())
+        first = next(parameters, None)
+        return torch.float32 if first is None else first.dtype
 
 
 class Faces(NamedTuple):
@@ -95,23 +97,28 @@ def run_net(net: nn.Module, crops: Tensor, dtype: torch.dtype) -> list[np.ndarra
     Args:
         net: R-Net or O-Net.
         crops: ``(N, 3, size, size)``, values 0 to 255, channels last; overwritten. With kernels in
-            the same memory format, a CPU is 3 to 4 times as fast.
+            the same memory format, a CPU is 3 to 4 times as fast; a network that is not plain is
+            called as it is.
         dtype: Of the network.
 
     Returns:
         Each output as one array, in the dtype of `crops`.
     """
     working = crops.dtype
-    kernels = {
-        name: parameter.contiguous(memory_format=torch.channels_last)
-        for name, parameter in net.named_parameters()
-        if parameter.ndim == 4
-    }
+    call: Callable[[Tensor], Sequence[Tensor]] = net
+    if is_plain(net):
+        kernels = {
+            name: parameter.contiguous(memory_format=torch.channels_last)
+            for name, parameter in net.named_parameters()
+            if parameter.ndim == 4
+        }
+
+        def call(batch: Tensor) -> Sequence[Tensor]:
+            outputs: Sequence[Tensor] = torch.func.functional_call(net, kernels, (batch,))
+            return outputs
+
     chunk = max(1, CHUNK // crops.shape[-1] ** 2)
-    parts = [
-        torch.func.functional_call(net, kernels, (part.to(dtype),))
-        for part in torch.split(normalise_(crops), chunk)
-    ]
+    parts = [call(part.to(dtype)) for part in torch.split(normalise_(crops), chunk)]
     return [torch.cat(out).to(working).cpu().numpy() for out in zip(*parts, strict=True)]
 
 

@@ -32,5 +32,6 @@ def flatten_columns(x: Tensor) -> Tensor:
 
 def require_size(net: str, x: Tensor, size: int) -> None:
     """Raise ValueError for another size; the layers round, so that a wrong one may fit them."""
-    if x.shape[1:] != (3, size, size):
-        raise ValueError(f"{net} takes input of shape (N, 3, {size}, {size}), not {(*x.shape,)}")
+    # In terms that TorchScript compiles.
+    if x.dim() != 4 or x.size(1) != 3 or x.size(2) != size or x.size(3) != size:
+        raise ValueError(f"{net} takes input of shape (N, 3, {size}, {size}), not {list(x.shape)}")

@@ -38,7 +38,7 @@ def embedder(
     parameter = next(model.parameters())  # for its device and dtype
 
     def embed(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        faces = torch.zeros(len(boxes), 3, image_size, image_size)
+        faces = torch.zeros(len(boxes), 3, image_size, image_size, dtype=torch.float32)
         inside = np.ones(len(boxes), dtype=bool)
         for row, box in enumerate(boxes):
             try:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from facenet_common.atomic import check_target
+from facenet_common.atomic import check_target, discard, hidden
 from facenet_common.errors import OutputError, UsageError
 from facenet_models.video.reader import Frame, error_text, import_av
 
@@ -56,7 +56,8 @@ def write_video(
     if not 0 < fps <= 1000:
         raise UsageError("fps must be above 0 and at most 1000", found=fps)
     rate = Fraction(fps).limit_denominator(1001)
-    partial = path.absolute().with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
+    ending = f".{secrets.token_hex(4)}.partial{path.suffix}"  # PyAV goes by the suffix
+    partial = hidden(path.with_suffix(""), ending)
     try:
         count = _encode(partial, iter(frames), rate, path)
         with partial.open("rb") as file:
@@ -70,7 +71,7 @@ def write_video(
             next_step="check the folder and the space on the disk, and try again",
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        discard(partial)
     return count
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from facenet_common.atomic import write_file
+from facenet_common.atomic import hidden, write_file
 from facenet_common.errors import DownloadError, FacenetError, OutputError, WeightsError
 from facenet_common.hashing import sha256_file
 from facenet_common.optional import install, missing
@@ -239,7 +239,7 @@ def _locked(target: Path, progress: bool) -> Iterator[None]:
     """Hold the lock of `target`. It is the system's: it ends with its process."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    lock = FileLock(hidden(target, ".lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from facenet_common.atomic import sync_file, sync_folder
+from facenet_common.atomic import discard, hidden, sync_file, sync_folder
 from facenet_models.weights.http import CHUNK, BreakError, Source, failed, refusal, root, send
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Part:
     def __init__(self, target: Path) -> None:
         self.target = target
         # The suffix stays last, for readers that go by it.
-        self.path = target.with_name(f".{target.stem}.part{target.suffix}")
+        self.path = hidden(target.with_suffix(""), f".part{target.suffix}")
         self.note = self.path.with_name(self.path.name + ".json")
 
     @property
@@ -68,14 +68,14 @@ class Part:
 
     def discard(self) -> None:
         """Remove both files."""
-        self.path.unlink(missing_ok=True)
-        self.note.unlink(missing_ok=True)
+        discard(self.path)
+        discard(self.note)
 
     def keep(self) -> None:
         """Rename it to the target, once it is on the disk."""
         sync_file(self.path)
         self.path.replace(self.target)
-        self.note.unlink(missing_ok=True)
+        discard(self.note)
         sync_folder(self.target.parent)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from facenet_common.atomic import atomic_file, atomic_folder, check_target
+from facenet_common.atomic import atomic_file, atomic_folder, check_target, hidden, write_file
 from facenet_common.errors import OutputError, UsageError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="locks and signals are POSIX's")
@@ -189,3 +189,35 @@ def test_unwritable_folder(tmp_path: Path) -> None:
 def test_hidden_parent_is_a_message(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         check_target(tmp_path / ("n" * 300) / "x.pt", overwrite=False)
+
+
+@pytest.mark.parametrize("name", ["n" * 251 + ".pt", "名" * 84 + ".pt", "名" * 80 + "aaa.pt"])
+def test_long_names(name: str, tmp_path: Path) -> None:
+    target = tmp_path / name
+    write_file(target, b"weights")
+    assert target.read_bytes() == b"weights"
+    stale = hidden(target, ".00000000.partial")
+    stale.touch()  # left over from a killed process
+    write_file(target, b"again")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_long_names_have_hidden_names_of_their_own() -> None:
+    first, second = (hidden(Path(f"/tmp/{'n' * 250}{end}"), ".lock") for end in "ab")
+    assert first != second
+    assert len(first.name) <= 255
+
+
+def test_an_error_is_not_replaced_by_that_of_tidying_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+
+    def fail(_: Path) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), atomic_file(tmp_path / "weights.pt") as partial:
+        fail(partial)

@@ -161,6 +161,7 @@ def test_min_face_size_is_passed_on(reference_dir: Path, weights: Path) -> None:
         (["{album}", "--out", "{album}", "--overwrite"], "would replace the image itself"),
         (["{album}", "--out", "{tmp}/old"], "exists already"),
         (["{album}", "--crops", "{tmp}/old"], "exists already"),
+        (["{album}/one.jpg", "--crops", "{tmp}/second"], "one_face2.png"),
         (["{album}", "--out", "{album}/one.jpg"], "expected a folder, got a file"),
         (["{album}", "--json", "--backend", "dlib"], "'dlib' is not one of"),
         (["{album}", "--json", "--min-face-size", "0"], "0"),
@@ -173,6 +174,9 @@ def test_wrong_usage_is_refused_before_any_work(
     (tmp_path / "old").mkdir()
     for name in ("one.jpg", "one_face1.png"):
         (tmp_path / "old" / name).touch()
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "one_face2.png").touch()  # how many faces there are is not known yet
+    (tmp_path / "second" / "one_faces.png").touch()
     result = detect(*(arg.format(album=album, tmp=tmp_path) for arg in args))
     assert result.exit_code == 2
     assert message in result.output

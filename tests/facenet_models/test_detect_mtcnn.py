@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,11 @@ def all_faces(reference_dir: Path) -> MTCNN:
     return MTCNN(keep_all=True, weights=reference_dir / "published")
 
 
+def assert_close(found: Any, expected: Any, atol: float) -> None:
+    numbers = [np.asarray(side, np.float64) for side in (found, expected)]
+    np.testing.assert_allclose(*numbers, atol=atol)
+
+
 def test_every_kind_of_input_gives_the_same_boxes(mtcnn: MTCNN, photo: Any) -> None:
     expected, _ = mtcnn.detect(photo)
     array = np.array(photo)
@@ -58,7 +64,7 @@ def test_every_kind_of_input_gives_the_same_boxes(mtcnn: MTCNN, photo: Any) -> N
         photo.convert("RGBA"),
         np.dstack([array, array[..., :1]]),
     ):
-        np.testing.assert_allclose(mtcnn.detect(image)[0], expected, atol=1e-3)
+        assert_close(mtcnn.detect(image)[0], expected, atol=1e-3)
 
 
 def test_batches_give_what_single_images_give(mtcnn: MTCNN, photo: Any) -> None:
@@ -75,19 +81,25 @@ def test_batches_give_what_single_images_give(mtcnn: MTCNN, photo: Any) -> None:
         assert boxes.dtype == object
         assert boxes.shape == (2, 1, 4)  # facenet-pytorch's, where all have as many faces
         for one in range(2):
-            np.testing.assert_allclose(boxes[one].astype(float), expected, atol=1e-3)
-            np.testing.assert_allclose(probs[one].astype(float), prob, atol=1e-6)
-            np.testing.assert_allclose(marks[one].astype(float), points, atol=1e-3)
+            assert_close(boxes[one], expected, atol=1e-3)
+            assert_close(probs[one], prob, atol=1e-6)
+            assert_close(marks[one], points, atol=1e-3)
 
 
 def test_types_and_shapes(mtcnn: MTCNN, all_faces: MTCNN, crowd: Any) -> None:
-    boxes, probs = mtcnn.detect(crowd)
-    assert (boxes.dtype, boxes.shape) == (np.float32, (6, 4))
-    assert (probs.dtype, probs.shape) == (np.float32, (6,))
+    boxes, probs, points = mtcnn.detect(crowd, landmarks=True)
+    assert (boxes.dtype, boxes.shape) == (object, (6, 4))
+    assert (probs.dtype, probs.shape) == (object, (6,))
+    assert (points.dtype, points.shape) == (object, (6, 5, 2))
+    assert {type(x) for part in (boxes, probs, points) for x in part.flat} == {float}
+    json.dumps([boxes[0, 0], probs[0]])  # as facenet-pytorch's users do
     assert mtcnn(crowd).shape == (3, 160, 160)
     face, prob = mtcnn(crowd, return_prob=True)
     assert face.dtype == torch.float32
-    assert np.ndim(prob) == 0
+    assert type(prob) is float
+    box, prob, point = mtcnn.select_boxes(boxes, probs, points, crowd)
+    assert (box.dtype, box.shape, point.shape) == (object, (1, 4), (1, 5, 2))
+    assert type(prob) is float
     faces, probs = all_faces(crowd, return_prob=True)
     assert faces.shape == (6, 3, 160, 160)
     assert probs.shape == (6,)
@@ -110,7 +122,10 @@ def test_the_largest_or_the_most_probable_face_comes_first(reference_dir: Path, 
 @pytest.mark.parametrize("backend", ["facenet-pytorch", "reference"])
 def test_no_face(reference_dir: Path, backend: Any, photo: Any) -> None:
     mtcnn = MTCNN(backend=backend, weights=reference_dir / "published")
-    assert mtcnn.detect(NO_FACE, landmarks=True) == (None, [None], None)
+    boxes, probs, points = mtcnn.detect(NO_FACE, landmarks=True)
+    assert boxes is None
+    assert points is None
+    assert (type(probs), probs.dtype, probs.tolist()) == (np.ndarray, object, [None])
     assert mtcnn(NO_FACE, return_prob=True) == (None, None)
     faces, probs = mtcnn([NO_FACE, photo], return_prob=True)
     assert faces[0] is None
@@ -163,6 +178,9 @@ def test_grey_images(mtcnn: MTCNN, photo: Any) -> None:
         (np.full((50, 50, 3), -1.0), "0 to 255"),
         (np.full((50, 50, 3), np.nan), "0 to 255"),
         (np.full((50, 50, 3), 0.5, np.float32), "multiply them by 255"),
+        (np.linspace(-0.1, 1.1, 7500, dtype=np.float32).reshape(50, 50, 3), "multiply them by 255"),
+        (np.linspace(-1, 1, 7500, dtype=np.float32).reshape(50, 50, 3), "standardised"),
+        (np.linspace(-200, 400, 7500, dtype=np.float32).reshape(50, 50, 3), "out of range"),
         (torch.zeros(50, 50, 3, dtype=torch.bool), "0 to 255"),
     ],
 )
@@ -176,7 +194,7 @@ def test_images_with_fractions_are_not_rounded(mtcnn: MTCNN, photo: Any) -> None
     blended = array * 0.75 + 0.2
     boxes = mtcnn.detect(blended)[0]
     assert not np.array_equal(boxes, mtcnn.detect(np.rint(blended))[0])
-    np.testing.assert_allclose(boxes, mtcnn.detect(np.rint(blended))[0], atol=1)
+    assert_close(boxes, mtcnn.detect(np.rint(blended))[0], atol=1)
 
 
 def test_faces_are_saved_and_numbered(all_faces: MTCNN, crowd: Any, tmp_path: Path) -> None:
@@ -205,14 +223,12 @@ def test_double_half_and_autocast(reference_dir: Path, photo: Any, backend: Any)
     mtcnn = MTCNN(backend=backend, weights=reference_dir / "published")
     expected, prob = mtcnn.detect(photo)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        np.testing.assert_allclose(mtcnn.detect(photo)[0], expected, atol=6)
+        assert_close(mtcnn.detect(photo)[0], expected, atol=6)
     boxes, probs = mtcnn.double().detect(photo)
-    assert boxes.dtype == np.float64
-    np.testing.assert_allclose(boxes, expected, atol=1e-2)
-    np.testing.assert_allclose(probs, prob, atol=1e-5)
+    assert_close(boxes, expected, atol=1e-2)
+    assert_close(probs, prob, atol=1e-5)
     boxes, _ = mtcnn.half().detect(photo)
-    assert boxes.dtype == np.float32
-    np.testing.assert_allclose(boxes, expected, atol=6)  # another of the equals wins
+    assert_close(boxes, expected, atol=6)  # another of the equals wins
 
 
 def test_is_a_module_with_facenet_pytorchs_names(mtcnn: MTCNN, photo: Any) -> None:
@@ -236,14 +252,59 @@ def test_settings_may_be_changed_later(mtcnn: MTCNN, photo: Any) -> None:
     assert mtcnn.detect(photo)[0] is None
 
 
+def test_what_facenet_pytorch_takes_is_taken(reference_dir: Path, photo: Any) -> None:
+    weights = reference_dir / "published"
+    mtcnn = MTCNN(weights=weights)
+    expected = mtcnn.detect(photo)[0]
+    mtcnn.thresholds[2] = 1.5  # a list, and above every probability
+    assert mtcnn.detect(photo)[0] is None
+    assert len(MTCNN(thresholds=[0.6, 0.7, 0.7, 9.0], weights=weights).detect(photo)[0]) == 1
+    assert len(MTCNN(thresholds=[0.6, -1, 0.7], weights=weights).detect(photo)[0]) == 1
+    misspelt = MTCNN(selection_method="largest_over_theshold", weights=weights)  # type: ignore[arg-type] # as there
+    assert misspelt(photo).shape == (3, 160, 160)
+    small = np.array(photo)[:40, :40]
+    assert len(MTCNN(min_face_size=0.9, weights=weights).detect(small)) == 2
+    mtcnn = MTCNN(weights=weights)
+    mtcnn.device = "cpu"  # type: ignore[assignment] # as there
+    assert mtcnn.device == torch.device("cpu")
+    np.testing.assert_array_equal(mtcnn.detect(photo)[0], expected)
+
+
+def test_every_window_is_a_candidate_at_threshold_zero(reference_dir: Path, photo: Any) -> None:
+    small = np.array(photo)[:40, :40]
+    fast = MTCNN(thresholds=[-0.5, 2, 2], weights=reference_dir / "published")
+    assert fast.detect(small)[0] is None
+
+
+def test_another_default_dtype(mtcnn: MTCNN, photo: Any) -> None:
+    expected = mtcnn.detect(photo)[0]
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert_close(mtcnn.detect(photo)[0], expected, atol=1e-3)
+        assert mtcnn(photo).shape == (3, 160, 160)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_floats_a_little_outside_are_clamped(mtcnn: MTCNN, photo: Any) -> None:
+    array = np.array(photo).astype(np.float32)
+    expected = mtcnn.detect(array)[0]
+    edges = array.copy()
+    edges[array == 0], edges[array == 255] = -30, 290
+    assert edges.min() < 0 or edges.max() > 255
+    np.testing.assert_array_equal(mtcnn.detect(edges)[0], expected)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"min_face_size": 0}, "min_face_size must be at least 1"),
+        ({"min_face_size": 0}, "min_face_size must be above 0"),
+        ({"min_face_size": float("nan")}, "min_face_size must be above 0"),
         ({"factor": 1.0}, "factor must be between 0 and 1"),
         ({"factor": 0}, "factor must be between 0 and 1"),
         ({"thresholds": [0.6, 0.7]}, "three numbers"),
-        ({"thresholds": [0.6, 0.7, 7]}, "three numbers"),
+        ({"thresholds": [0.6, 0.7, float("nan")]}, "three numbers"),
         ({"selection_method": "prettiest"}, "prettiest"),
         ({"backend": "caffe"}, "caffe"),
     ],
@@ -366,3 +427,20 @@ def test_quick_start(all_faces: MTCNN, mtcnn: MTCNN, crowd: Any, tmp_path: Path)
         resnet.classify = True
         assert resnet(all_faces(crowd)).shape == (6, 3)
     assert (tmp_path / "cropped.png").is_file()
+
+
+def test_no_face_is_written_over_another(
+    all_faces: MTCNN, crowd: Any, photo: Any, tmp_path: Path
+) -> None:
+    paths = [tmp_path / "a.png", tmp_path / "a_2.png"]
+    with pytest.raises(UsageError, match="two faces would be written to one file"):
+        all_faces([crowd, photo], save_path=paths)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UsageError, match="two faces would be written to one file"):
+        all_faces([photo, photo], save_path=[tmp_path / "a.png"] * 2)
+
+
+def test_names_near_the_limit_of_the_file_system(mtcnn: MTCNN, photo: Any, tmp_path: Path) -> None:
+    path = tmp_path / f"{'照' * 80}.png"  # 244 bytes
+    mtcnn(photo, save_path=path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]

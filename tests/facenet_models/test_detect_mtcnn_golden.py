@@ -32,7 +32,8 @@ def photograph(folder: Path, name: str, kind: str) -> Any:
 
 
 def assert_close(found: Any, expected: Any, tolerance: float) -> None:
-    np.testing.assert_allclose(found, np.array(expected), rtol=0, atol=tolerance, strict=False)
+    numbers = np.asarray(found, np.float64)
+    np.testing.assert_allclose(numbers, np.array(expected), rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("kind", ["PIL", "ndarray"])
