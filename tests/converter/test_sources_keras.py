@@ -540,3 +540,34 @@ def test_flipped_bytes_of_an_hdf5_file_are_read_or_refused(tmp_path: Path) -> No
         flipped[position] ^= 1 << position % 8
         outcomes.add(attempt(path, bytes(flipped)) is None)
     assert outcomes == {True, False}
+
+
+def _soft(file: Any) -> None:
+    file["Bottleneck/kernel:0"] = h5py.SoftLink("/Conv2d_1a_3x3/Conv2d_1a_3x3/kernel:0")
+
+
+def _external(file: Any) -> None:
+    file["Bottleneck"] = h5py.ExternalLink("other.h5", "/Conv2d_1a_3x3")
+
+
+def _unwritten(file: Any) -> None:
+    file.create_dataset("Bottleneck/kernel:0", (4,), "<f4")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_soft, "a link to another place"),
+        (_external, "a link to another place"),
+        (_unwritten, "0 bytes for float32 [4]"),
+    ],
+)
+def test_what_would_otherwise_pass_is_refused(change: Any, says: str, tmp_path: Path) -> None:
+    """Small, and leading to good data: nothing but the check meant for it can refuse it."""
+    named(tmp_path / "other.h5", SMALL)
+    path = named(tmp_path / "x.h5", SMALL)
+    with h5py.File(path, "r+") as file:
+        change(file)
+    with pytest.raises(FormatError, match="unlike those of Keras") as caught:
+        open_source(path)
+    assert says in str(caught.value)

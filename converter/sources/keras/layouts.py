@@ -7,11 +7,11 @@
 2. ``.weights.h5`` and ``.keras`` files: ``layers/CLASS_N/vars/N``. The layers of a class are
    numbered in the order of the model's configuration; since Keras 3.8 the attribute ``name`` of
    ``vars`` has the layer's own name.
-3. The same, written by Keras 2.12 to 2.15: ``_layer_checkpoint_dependencies/CLASS_N/vars/N``, where
-   numbers may be left out.
+3. The same below ``_layer_checkpoint_dependencies``, of Keras 2.12 and 2.13. The first counted a
+   layer with weights twice, so that numbers are left out.
 
 Sources: keras/src/legacy/saving/legacy_h5_format.py and keras/src/saving/saving_lib.py of Keras
-3.15, tf_keras/src/saving/saving_lib.py of tf_keras 2.21.
+3.15; tf_keras/src/saving/saving_lib.py of tf_keras 2.15.1, which mends the counting.
 """
 
 from __future__ import annotations
