@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.catalog import Catalog
+from converter.published import PUBLISHED
 from converter.sources import archive, open_source
 from converter.sources.tensorflow import bundle, saved_model, saver_v1
 from facenet_common.errors import FormatError, UsageError
 
 ENVIRONMENT = "FACENET_CHECKPOINTS"
-PUBLISHED = ("20180402-114759", "20180408-102900")
 _README = 'the table "Pre-trained models" in https://github.com/davidsandberg/facenet#readme'
 
 _SHARD = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
