@@ -13,6 +13,7 @@ from converter.catalog import Catalog, TensorRef
 from converter.dtypes import FLOAT32, DType
 from converter.execute import settle, target_tensors
 from converter.plan import PartChoice, Plan, make_plan
+from converter.published import remark
 from converter.read_back import read_back
 from converter.receipt import FileRecord, Receipt
 from converter.resolve import Source, resolve
@@ -146,11 +147,12 @@ def convert(request: Request, progress: Progress | None = None) -> Receipt:
             progress=job.progress,
         )
         parity = _run_parity(job, request.parity, partial) if request.parity else None
+        source_files = source_hashes.records()
         return Receipt(
-            plan=job.plan,
+            plan=_with_remark(job, source_files),
             source=job.source.path,
             source_format=job.catalog.format,
-            source_files=source_hashes.records(),
+            source_files=source_files,
             output=job.out,
             output_format=job.writer.FORMAT,
             output_files=tuple(
@@ -177,6 +179,13 @@ def _prepare(request: Request, progress: Progress) -> _Job:
     plan = make_plan(catalog, to=writer.NAMING, part=request.part, strict=request.strict)
     plan = settle(plan)
     return _Job(request, out, writer, source, catalog, plan, progress)
+
+
+def _with_remark(job: _Job, source_files: Sequence[FileRecord]) -> Plan:
+    """Return the plan with a note on a source that is published, or named so."""
+    hashes = {record.path: record.sha256 for record in source_files}
+    published = remark(job.catalog.files, hashes or None)
+    return replace(job.plan, notes=(*job.plan.notes, published)) if published else job.plan
 
 
 @contextmanager

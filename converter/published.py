@@ -1,99 +1,54 @@
-"""David Sandberg's published models: their names, what was fed to them, and older variable names.
-
-Sources: README.md of davidsandberg/facenet at d280936 (March 2017), 1b0ded5 (May 2017) and 096ed77
-(April 2018); the input is that of the training script of the day.
-"""
+"""Say whether a source is a published file, by its SHA-256, or only named like one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from converter.catalog import Catalog
+from converter.sources import archive
+from facenet_common.published import BY_SHA256, FILES, Published
+from facenet_common.text import count
 
-FIXED = "(pixel - 127.5) / 128"
-# tf.image.per_image_standardization; `prewhiten` of src/facenet.py computes the same.
-PER_IMAGE = (
-    "each image standardised by itself, (pixel - mean) / max(std, 1 / sqrt(number of values)), "
-    "with mean and std over its pixels and channels"
-)
-
-
-@dataclass(frozen=True)
-class Published:
-    """A published model: its name, the size of its embeddings, training set and input."""
-
-    name: str
-    embedding: int
-    training_set: str
-    input: str
+_INDEX = ".index"
+NOT_PUBLISHED = "named like {published}, but another file: its SHA-256 is {found}"
+BY_INDEX = "; the data is held to the checksums in the index as it is read"
 
 
-PUBLISHED = {
-    model.name: model
-    for model in (
-        Published("20180402-114759", 512, "VGGFace2", FIXED),
-        Published("20180408-102900", 512, "CASIA-WebFace", FIXED),
-        Published("20170512-110547", 128, "MS-Celeb-1M", PER_IMAGE),
-        Published("20170511-185253", 128, "CASIA-WebFace", PER_IMAGE),
-        Published("20170216-091149", 128, "MS-Celeb-1M", PER_IMAGE),
-        Published("20170214-092102", 128, "CASIA-WebFace", PER_IMAGE),
-    )
-}
+def remark(files: Sequence[Path], hashes: Mapping[Path, str] | None = None) -> str | None:
+    """Return a remark on a source that is published, or named so; None for any other.
 
-# Until May 2017 (cb5c750), the training script added the last layer outside the network's scope.
-RENAMED: Mapping[str, str] = {
-    f"Bottleneck/{end}": f"InceptionResnetV1/Bottleneck/{end}"
-    for end in (
-        "weights",
-        "BatchNorm/beta",
-        "BatchNorm/moving_mean",
-        "BatchNorm/moving_variance",
-    )
-}
+    Args:
+        files: The source's files.
+        hashes: Their SHA-256. None: files are hashed here if they have a published name; of a
+            checkpoint the index alone, which has a checksum of each tensor, since that is quick.
 
-
-def described(catalog: Catalog) -> Catalog:
-    """Return the catalog with today's names of its tensors, and a note about a published model.
-
-    Nothing is changed if a tensor has today's name already. A model is known by the name of a file
-    or of its folder: nothing is said about the values.
+    Raises:
+        OSError, FormatError: A file can't be read.
 
     Examples:
-        >>> from converter.demo import variables
-        >>> refs = {ref.name: ref for ref in variables(embedding=4, classes=0)}
-        >>> described(Catalog(refs, format="demo", naming="tensorflow", files=())).notes
-        ()
+        >>> remark([Path("my-own.pt")])
     """
-    if catalog.naming != "tensorflow":
-        return catalog
-    names = {} if any(new in catalog for new in RENAMED.values()) else RENAMED
-    found = [name for name in names if name in catalog]
-    notes = [_note(model) for model in PUBLISHED.values() if _is_named(catalog, model.name)]
-    if found:
-        notes.append(
-            f"{len(found)} tensors Bottleneck/… lie outside the network's scope, as until May "
-            "2017; they are taken for InceptionResnetV1/Bottleneck/…"
-        )
-    if not notes:
-        return catalog
-    tensors = {names.get(name, name): ref for name, ref in catalog.items()}
-    return Catalog(
-        {name: replace(ref, name=name) for name, ref in tensors.items()},
-        format=catalog.format,
-        naming=catalog.naming,
-        files=catalog.files,
-        notes=(*catalog.notes, *notes),
-        release=catalog.release,
-    )
+    if hashes is None:
+        indexes = [path for path in files if path.suffix == _INDEX]
+        named = [path for path in indexes or files if path.name in FILES]
+        known = {path: archive.sha256(path) for path in named}
+    else:
+        known = {path: hashes[path] for path in files if path.name in FILES}
+        known = known or {path: hashes[path] for path in files if hashes[path] in BY_SHA256}
+    if not known:
+        return None
+    for path, found in known.items():
+        named_like = FILES.get(path.name)
+        if named_like is not None and named_like.sha256 != found:
+            return NOT_PUBLISHED.format(published=named_like, found=found)
+    rows = [BY_SHA256[sha256] for sha256 in known.values()]
+    return _published(rows) + (BY_INDEX if len(known) < len(files) else "")
 
 
-def _is_named(catalog: Catalog, name: str) -> bool:
-    return any(name in part for path in catalog.files for part in path.parts[-3:])
-
-
-def _note(model: Published) -> str:
-    return (
-        f"named like the published {model.name} ({model.training_set}, {model.embedding} numbers), "
-        f"whose input is {model.input}"
-    )
+def _published(rows: Sequence[Published]) -> str:
+    """Return the remark on files that are published ones; the least known of them counts."""
+    weakest = min(rows, key=lambda row: row.sources)
+    if len(rows) == 1:
+        return f"{weakest}: {weakest.evidence}"
+    which = f"the published {weakest.model} of {weakest.publisher}"
+    return f"{which}: {weakest.evidence}, for {count(len(rows), 'file')}"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def command(source: str, step: int | None, summary: bool, as_json: bool) -> None:
     """List the contents of SOURCE: format, architecture, and every tensor's type and shape.
 
-    Only metadata is read.
+    Only metadata is read, and the SHA-256 of files that are named like published ones.
 
     \b
     Examples:
@@ -41,10 +41,13 @@ def command(source: str, step: int | None, summary: bool, as_json: bool) -> None
       facenet inspect det1.npy
       facenet inspect vggface2.pt --json
     """
+    from converter.published import remark
     from converter.resolve import resolve  # NumPy: not needed for --help
 
     resolved = resolve(source, step)
     catalog = resolved.open()
+    published = remark(catalog.files)
+    catalog.notes += (published,) if published else ()
     plan, problem = _plan(catalog)
     if as_json:
         print_json(_to_json(resolved, catalog, plan, problem))

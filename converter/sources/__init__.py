@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from converter.catalog import Catalog, Naming
-from converter.published import described
+from converter.sandberg import described
 from converter.sources import archive, mtcnn_npy, safetensors
 from converter.sources.keras import archive as keras_archive
 from converter.sources.keras import h5 as keras_h5

@@ -88,7 +88,8 @@ class Sources:
         for kind in found:
             if name == BASE:
                 return kind
-            bases = (self.error_class(base, kind.package) for base in kind.bases)
+            others = [base for base in kind.bases if base != name]  # Session(requests.Session)
+            bases = (self.error_class(base, kind.package) for base in others)
             base = next((base for base in bases if base is not None), None)
             if base is not None:
                 code = base.exit_code if kind.exit_code is None else kind.exit_code

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from facenet_common.errors import UsageError
+from facenet_common.published import FILES
 from facenet_models.networks import PREPROCESSING
 
 INCEPTION = "InceptionResnetV1"
@@ -26,7 +27,8 @@ _CONVERTED = "davidsandberg/facenet, converted by timesler/facenet-pytorch; both
 class Weights:
     """One published weight file.
 
-    `sha256` is None where no trustworthy hash is known; then that of the first download is kept
+    `sha256` comes from several independent sources (`facenet_common.published`). It is None where
+    no trustworthy hash is known; then that of the first download is kept
     (see `facenet_models.weights.cache`). `classes`, `embedding_size` and `lfw_accuracy` (share of
     6,000 pairs, from the README of davidsandberg/facenet) are None where they don't apply. `source`
     is the file or folder of the original that they were converted from, `source_sha256` its hash;
@@ -88,7 +90,7 @@ class Pretrained(Enum):
         architecture=INCEPTION,
         file="20180402-114759-vggface2.pt",
         url=_RELEASE + "20180402-114759-vggface2.pt",
-        sha256=None,  # nobody published one; the name's ending is not a hash
+        sha256=FILES["20180402-114759-vggface2.pt"].sha256,
         training_set="VGGFace2",
         origin=_CONVERTED,
         licence=_licence("VGGFace2", "https://www.robots.ox.ac.uk/~vgg/data/vgg_face2/"),
@@ -103,7 +105,7 @@ class Pretrained(Enum):
         architecture=INCEPTION,
         file="20180408-102900-casia-webface.pt",
         url=_RELEASE + "20180408-102900-casia-webface.pt",
-        sha256=None,
+        sha256=FILES["20180408-102900-casia-webface.pt"].sha256,
         training_set="CASIA-WebFace",
         origin=_CONVERTED,
         licence=_licence("CASIA-WebFace", "arXiv:1411.7923"),

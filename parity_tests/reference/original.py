@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog
-from converter.published import RENAMED
+from converter.sandberg import RENAMED
 from converter.sources import mtcnn_npy
 from converter.sources.keras import archive as keras_archive
 from converter.sources.keras import h5 as keras_h5

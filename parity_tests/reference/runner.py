@@ -12,7 +12,7 @@ from typing import Any
 import numpy.typing as npt
 
 from converter.architectures import ARCHITECTURES
-from converter.published import RENAMED
+from converter.sandberg import RENAMED
 from converter.sources import archive
 from facenet_common.errors import ParityError
 from parity_tests.frameworks import quiet_tensorflow, tensorflow

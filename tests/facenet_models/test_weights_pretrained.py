@@ -24,6 +24,7 @@ from torch import nn
 
 import facenet_models
 from facenet_common.errors import DownloadError, UsageError, WeightsError
+from facenet_common.published import CASIA_STATE_SHA256, FILES
 from facenet_models import InceptionResnetV1, PNet
 from facenet_models.weights import pretrained
 from facenet_models.weights.files import load_state_dict
@@ -311,13 +312,46 @@ def test_offline_the_message_says_everywhere_it_looked_in_order(
     assert "https://example.org/v1" in str(caught.value.found)
 
 
-def test_what_facenet_pytorch_has_cached_is_used(
-    release: Path, cache: Path, state: dict[str, Any]
+def test_what_facenet_pytorch_has_cached_is_used(release: Path, cache: Path) -> None:
+    cache.mkdir(parents=True)
+    (cache / VGGFACE2).hardlink_to(release / VGGFACE2)
+    digest = sha256((release / VGGFACE2).read_bytes()).hexdigest()
+    weights = dataclasses.replace(Pretrained.VGGFACE2.value, sha256=digest)
+    assert locate(weights) == cache / VGGFACE2
+
+
+def test_another_file_under_a_published_name_is_refused_at_its_first_use(
+    release: Path, cache: Path
 ) -> None:
     cache.mkdir(parents=True)
     (cache / VGGFACE2).hardlink_to(release / VGGFACE2)
-    assert same(InceptionResnetV1("vggface2"), state)
-    assert (cache / (VGGFACE2 + ".sha256")).is_file()
+    with pytest.raises(WeightsError, match="SHA-256 is wrong") as caught:
+        InceptionResnetV1("vggface2")
+    assert caught.value.expected == FILES[VGGFACE2].sha256
+
+
+def test_the_state_of_casia_webface_where_it_is_at_hand() -> None:
+    """One source states this hash; the file itself is looked for where facenet-pytorch keeps it."""
+    weights = Pretrained.CASIA_WEBFACE.value
+    path = Path.home() / ".cache" / "torch" / "checkpoints" / weights.file
+    if not path.is_file():
+        pytest.skip(f"{weights.file} is not at hand: {path.parent}")
+    assert _state_sha256(load_state_dict(path)) == CASIA_STATE_SHA256
+
+
+def _state_sha256(state: dict[str, Any]) -> str:
+    digest = sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def test_the_hash_of_a_state_depends_on_names_values_and_nothing_else() -> None:
+    one = {"b": torch.ones(2), "a": torch.tensor(3)}
+    assert _state_sha256(one) == _state_sha256(dict(sorted(one.items())))
+    want = sha256(b"a" + bytes([3, *[0] * 7]) + b"b" + b"\0\0\x80?" * 2).hexdigest()
+    assert _state_sha256(one) == want
 
 
 def test_the_registry_needs_no_torch() -> None:

@@ -6,10 +6,12 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from support.pages import ROOT
 from support.small_release import alter, recipe_of, write_recipe
 
 from converter.demo import write_demo
 from facenet_common.hashing import sha256_file
+from facenet_common.published import FILES
 from facenet_release.building.inputs import find_inputs
 from facenet_release.documents.recipe import read
 from facenet_release.errors import RecipeError, ReleaseError
@@ -166,3 +168,12 @@ def test_all_that_a_model_is_made_of_must_stay_as_it_was(inputs: Path) -> None:
         with pytest.raises(ReleaseError, match="changed during"):
             one.require_unchanged()
         (inputs / name).write_bytes(data)
+
+
+def test_the_recipe_of_this_repository_has_the_published_hashes() -> None:
+    models = read(ROOT / "release.toml").models
+    hashes = {name: sha256 for model in models for name, sha256 in model.sha256.items()}
+    known = {name: FILES[name].sha256 for name in hashes if name in FILES}
+    assert len(known) == 6
+    assert {name: sha256 for name, sha256 in hashes.items() if name in known} == known
+    assert {name for name in hashes if name not in known} == {"det1.npy", "det2.npy", "det3.npy"}

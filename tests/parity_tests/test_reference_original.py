@@ -13,7 +13,7 @@ import pytest
 from support.tf_checkpoints import write_variables
 from support.tf_fixtures import GoldenCheckpoint
 
-from converter.published import RENAMED
+from converter.sandberg import RENAMED
 from converter.sources import open_source
 from parity_tests.batches import Batches
 from parity_tests.open_sides import FeedOptions, open_live
