@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.catalog import Catalog
+from converter.sandberg import MODELS
 from converter.sources import archive, open_source
 from converter.sources.tensorflow import bundle, saved_model, saver_v1
 from facenet_common.errors import FormatError, UsageError
 
 ENVIRONMENT = "FACENET_CHECKPOINTS"
-PUBLISHED = ("20180402-114759", "20180408-102900")
 _README = 'the table "Pre-trained models" in https://github.com/davidsandberg/facenet#readme'
 
 _SHARD = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
@@ -72,7 +72,7 @@ def resolve(name: str, step: int | None = None) -> Source:
     except OSError as error:
         raise UsageError("can't search for the checkpoint", file=name, found=error) from error
     base = Path(name).name
-    where = f"download the model of this name: see {_README}" if base in PUBLISHED else None
+    where = f"download the model of this name: see {_README}" if base in MODELS else None
     raise UsageError(
         f"found no checkpoint {name!r}",
         expected="a folder, a checkpoint's prefix or one of its files",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from converter.catalog import Catalog, Naming
+from converter.sandberg import described
 from converter.sources import archive, mtcnn_npy, safetensors
 from converter.sources.keras import archive as keras_archive
 from converter.sources.keras import h5 as keras_h5
@@ -73,7 +74,7 @@ def open_source(path: str | Path) -> Catalog:
     try:
         for module in FORMATS:
             if module.recognises(path):
-                return module.open(path)
+                return described(module.open(path))
         exists = archive.is_file(path)
     except OSError as error:
         raise UsageError("can't read the file", file=path, found=error.strerror) from error

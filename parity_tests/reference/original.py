@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from converter.architectures import ARCHITECTURES
 from converter.catalog import Catalog
+from converter.sandberg import RENAMED
 from converter.sources import mtcnn_npy
 from converter.sources.keras import archive as keras_archive
 from converter.sources.keras import h5 as keras_h5
@@ -42,7 +43,8 @@ class GraphValues(Mapping[str, Array]):
         self._scope = f"{architecture}/" if catalog.format == mtcnn_npy.FORMAT else ""
 
     def __getitem__(self, name: str) -> Array:
-        return self._catalog[name.removeprefix(self._scope)].load()
+        known = RENAMED.get(name, name.removeprefix(self._scope))
+        return self._catalog[known].load()
 
     def __iter__(self) -> Iterator[str]:
         return (self._scope + name for name in self._catalog)

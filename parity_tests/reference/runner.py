@@ -12,6 +12,7 @@ from typing import Any
 import numpy.typing as npt
 
 from converter.architectures import ARCHITECTURES
+from converter.sandberg import RENAMED
 from converter.sources import archive
 from facenet_common.errors import ParityError
 from parity_tests.frameworks import quiet_tensorflow, tensorflow
@@ -133,12 +134,14 @@ def weights_from_bundle(prefix: Path) -> Weights:
                 raise ParityError(
                     "TensorFlow can't read the checkpoint", file=prefix, found=error
                 ) from error
+            older = {new: old for old, new in RENAMED.items() if old in stored}
+            by_name = {older.get(name, name): tensor for name, tensor in variables.items()}
             _require_same(
-                {name: _shape(tensor) for name, tensor in variables.items()},
-                {name: tuple(shape) for name, shape in stored.items() if name in variables},
+                {name: _shape(tensor) for name, tensor in by_name.items()},
+                {name: tuple(shape) for name, shape in stored.items() if name in by_name},
                 str(prefix),
             )
-            tf.train.Saver(dict(variables)).restore(session, str(place))
+            tf.train.Saver(by_name).restore(session, str(place))
 
     return restore
 

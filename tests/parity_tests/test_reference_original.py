@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.tf_checkpoints import write_variables
 from support.tf_fixtures import GoldenCheckpoint
 
+from converter.sandberg import RENAMED
+from converter.sources import open_source
 from parity_tests.batches import Batches
 from parity_tests.open_sides import FeedOptions, open_live
 from parity_tests.reference.runner import OWN_GRAPH
@@ -69,3 +72,16 @@ def test_a_saved_model_is_run_by_our_graph(
     graph, rows = answers(folder)
     assert graph == OWN_GRAPH
     assert np.abs(rows - expected).max() < 1e-6
+
+
+def test_the_bottleneck_outside_the_scope(
+    golden_128: GoldenCheckpoint, expected: Any, tmp_path: Path
+) -> None:
+    """As the models of February 2017 have it, and without their graph."""
+    old = {new: old for old, new in RENAMED.items()}
+    values = {old.get(n, n): ref.load() for n, ref in open_source(golden_128.prefix).items()}
+    assert set(old.values()) < values.keys()
+    prefix = write_variables(tmp_path / "20170216-091149" / "model.ckpt", values)
+    live = open_live(str(prefix), FeedOptions(kinds=("single",)))
+    assert np.abs(live.answers(Batches(1)) - expected).max() < 1e-6
+    assert np.abs(live.oracle(Batches(1)) - expected).max() < 1e-5
