@@ -9,7 +9,8 @@ import pytest
 from support import fakes
 
 from converter.demo import write_demo
-from converter.resolve import ENVIRONMENT, PUBLISHED, Source, resolve
+from converter.resolve import ENVIRONMENT, Source, resolve
+from converter.sandberg import MODELS
 from facenet_common.errors import FacenetError, FormatError, UsageError
 
 
@@ -208,7 +209,7 @@ def test_prefixes_and_files_are_looked_up_too(
         assert resolve(named).path == tmp_path / "root" / "name" / "model.ckpt-1"
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", MODELS)
 def test_a_published_name_that_is_not_there(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
