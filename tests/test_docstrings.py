@@ -40,9 +40,15 @@ def functions(name: str) -> list[tuple[str, str | None, bool]]:
         found += [
             (f"{owner}.{member.name}".strip("."), ast.get_docstring(member), _is_property(member))
             for member in members
-            if isinstance(member, ast.FunctionDef) and not member.name.startswith("_")
+            if isinstance(member, ast.FunctionDef)
+            and not member.name.startswith("_")
+            and not _is_setter(member)  # the property has the docstring
         ]
     return found
+
+
+def _is_setter(function: ast.FunctionDef) -> bool:
+    return any(ast.unparse(item).endswith(".setter") for item in function.decorator_list)
 
 
 def _is_property(function: ast.FunctionDef) -> bool:
