@@ -171,7 +171,7 @@ def test_probabilities_add_up_to_one(name: str) -> None:
 def test_a_wrong_size_is_refused(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"^[RO]Net takes input of shape \(N, 3, ") as caught:
         NETS[name]()(torch.zeros(shape))
-    assert str(caught.value).endswith(f"not {shape}")
+    assert str(caught.value).endswith(f"not {list(shape)}")
 
 
 @pytest.mark.parametrize("name", NETS)
