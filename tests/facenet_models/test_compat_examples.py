@@ -142,9 +142,9 @@ def test_boxes_and_landmarks_are_drawn(package: Any, reference_dir: Path) -> Non
 
     golden = json.loads((reference_dir / "golden" / "facenet_pytorch_detect.json").read_text())
     expected = golden["results"]["images/multiface.jpg|PIL|keep_all"]
-    np.testing.assert_allclose(boxes, expected["boxes"], rtol=0, atol=0.01)
-    np.testing.assert_allclose(points, expected["points"], rtol=0, atol=0.01)
-    np.testing.assert_allclose(probs, expected["probs"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(boxes.astype(float), expected["boxes"], rtol=0, atol=0.01)
+    np.testing.assert_allclose(points.astype(float), expected["points"], rtol=0, atol=0.01)
+    np.testing.assert_allclose(probs.astype(float), expected["probs"], rtol=0, atol=1e-5)
     assert np.any(np.array(img_draw) != np.array(img))
     assert len(list(Path().glob("detected_face_*.png"))) == len(boxes)
 
@@ -186,7 +186,7 @@ def test_a_batch_of_frames(reference_dir: Path) -> None:
     assert len(faces) == len(boxes) == 3
     for face, own, frame in zip(faces, boxes, frames, strict=True):
         alone, _ = mtcnn.detect(frame)
-        np.testing.assert_allclose(own, alone, atol=0.01)
+        np.testing.assert_allclose(own.astype(float), alone.astype(float), atol=0.01)
         assert face.shape == (len(own), 3, 96, 96)
     assert {f"frame_{i}.jpg" for i in range(3)} <= {path.name for path in Path().glob("frame*")}
     arrays, _ = mtcnn.detect(np.stack([np.array(frame) for frame in frames]))
