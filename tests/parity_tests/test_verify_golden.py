@@ -129,5 +129,5 @@ def test_an_onnx_file(
     status = {gate["name"]: gate["status"] for gate in report["gates"]}
     skipped = dict.fromkeys(("weights", "float64"), "skipped")
     assert status == PASSED | skipped
-    assert "layers are not compared" in report["notes"][0]
+    assert any("layers are not compared" in note for note in report["notes"])
     assert "onnxruntime" in report["environment"]
