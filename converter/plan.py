@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from converter.architectures import ARCHITECTURES
@@ -266,8 +267,11 @@ class _Planner:
         """Return whether the source is complete without the row's tensor."""
         if self.catalog.naming == "torch":
             return False
-        optional = self.architecture.optional
-        return row.source is None or not any(name in self.catalog for name in optional)
+        return row.source is None or not self._has_optional
+
+    @cached_property
+    def _has_optional(self) -> bool:
+        return not self.architecture.optional.isdisjoint(self.catalog)
 
     def _layout(self, row: Row) -> Layout:
         if not isinstance(row, Rule) or self.catalog.naming == self.to:

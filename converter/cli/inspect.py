@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -10,10 +10,10 @@ import click
 from converter.cli.options import short_command, step_option
 from facenet_common.commands import json_option, print_json, reports_errors
 from facenet_common.errors import MappingError
-from facenet_common.text import one_line
+from facenet_common.text import one_line, summarise
 
 if TYPE_CHECKING:
-    from converter.catalog import Catalog, TensorRef
+    from converter.catalog import Catalog
     from converter.plan import Plan
     from converter.resolve import Source
 
@@ -97,17 +97,13 @@ def _header(
         rows += [("note", note) for note in plan.notes]
         unproven = plan.unproven
         if unproven:
-            what = f"no rule explains {len(unproven)} of the tensors: {_few(unproven)}"
+            names = summarise((ref.name for ref in unproven), 3)
+            what = f"no rule explains {len(unproven)} of the tensors: {names}"
             rows.append(("problem", what))
     if problem:
         rows.append(("network", f"can't be converted: {problem}"))
     rows.append(("tensors", f"{len(catalog)}, {catalog.nbytes:,} bytes"))
     return "\n".join(f"{label:<9}{value}" for label, value in rows)
-
-
-def _few(refs: Sequence[TensorRef], most: int = 3) -> str:
-    names = ", ".join(one_line(ref.name) for ref in refs[:most])
-    return names + (", …" if len(refs) > most else "")
 
 
 def _table(catalog: Catalog, actions: Mapping[str, str]) -> str:

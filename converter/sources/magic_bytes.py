@@ -1,6 +1,8 @@
-"""Recognise common files that are not weights by their first bytes, for error messages."""
+"""Recognise files by their first bytes: formats, and common files that are not weights."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 _AGAIN = "download the file again, and compare its size with the publisher's"
 
@@ -28,6 +30,19 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x93numpy", "a NumPy .npy file", "give it its suffix .npy"),
     (b"\x80\x02", "a Python pickle", "give a .pt file that torch.save wrote, or a det*.npy file"),
 )
+
+
+def starts_with(path: Path, magic: bytes) -> bool:
+    """Return whether `path` is a file on the disk that starts with `magic`. Raises OSError.
+
+    Examples:
+        >>> starts_with(Path("/tmp"), b"")
+        False
+    """
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic
 
 
 def describe(head: bytes) -> tuple[str, str]:

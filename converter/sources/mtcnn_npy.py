@@ -17,6 +17,7 @@ import numpy as np
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import BFLOAT16, DTYPES, Array, DType
 from converter.sources import plain_data, unpickler
+from converter.sources.magic_bytes import starts_with
 from converter.sources.mapped_file import MappedFile
 from converter.sources.plain_data import Buildable, Dict, Name, PickleError
 from facenet_common.errors import FormatError
@@ -157,10 +158,7 @@ def _not_called(*_: object) -> object:
 
 def recognises(path: Path) -> bool:
     """Return whether the file starts with the magic number of .npy files."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+    return starts_with(path, MAGIC)
 
 
 def open(path: Path) -> Catalog:

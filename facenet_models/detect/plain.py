@@ -7,7 +7,9 @@ or compiled is called instead.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from functools import cache
+from typing import Any
 
 from torch import nn
 from torch.nn.modules import module as torch_module
@@ -16,7 +18,8 @@ from facenet_models.networks.onet import ONet
 from facenet_models.networks.pnet import PNet
 from facenet_models.networks.rnet import RNet
 
-FORWARDS = {kind: kind.forward for kind in (PNet, RNet, ONet)}  # as defined, before any patch
+# As defined, before any patch.
+FORWARDS = {kind: kind.forward for kind in (PNet, RNet, ONet)}
 
 
 def is_plain(net: nn.Module) -> bool:
@@ -34,8 +37,7 @@ def is_plain(net: nn.Module) -> bool:
     return (
         kind in FORWARDS
         and kind.forward is FORWARDS[kind]
-        and _kinds(net) == _original_kinds(kind)
-        and net.state_dict().keys() == _original_names(kind)
+        and (_kinds(net), net.state_dict().keys()) == _original(kind)
         and not any(_is_changed(part) for part in net.modules())
         and not torch_module._global_forward_hooks
         and not torch_module._global_forward_pre_hooks
@@ -47,13 +49,10 @@ def _kinds(net: nn.Module) -> tuple[tuple[str, type], ...]:
 
 
 @cache
-def _original_kinds(kind: type[nn.Module]) -> tuple[tuple[str, type], ...]:
-    return _kinds(kind())
-
-
-@cache
-def _original_names(kind: type[nn.Module]) -> frozenset[str]:
-    return frozenset(kind().state_dict())
+def _original(kind: Any) -> tuple[tuple[tuple[str, type], ...], Set[str]]:
+    """Return the modules and the names of the parameters of a new network of this class."""
+    net = kind.from_dims({})  # on the meta device, so that no random numbers are drawn
+    return _kinds(net), net.state_dict().keys()
 
 
 def _is_changed(part: nn.Module) -> bool:

@@ -16,7 +16,7 @@ from torch import nn  # noqa: E402
 from torch.nn.utils import parametrize, prune  # noqa: E402
 
 from facenet_models import MTCNN  # noqa: E402
-from facenet_models.detect.plain import is_plain  # noqa: E402
+from facenet_models.detect.plain import _original, is_plain  # noqa: E402
 from facenet_models.networks.onet import ONet  # noqa: E402
 from facenet_models.networks.pnet import PNet  # noqa: E402
 from facenet_models.networks.rnet import RNet  # noqa: E402
@@ -91,6 +91,16 @@ def test_a_patched_class_is_not_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     net = PNet()
     monkeypatch.setattr(PNet, "forward", lambda _, x: (x, x))
     assert not is_plain(net)
+
+
+def test_no_random_numbers_are_drawn() -> None:
+    net = PNet()
+    _original.cache_clear()
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    assert is_plain(net)
+    assert torch.equal(torch.rand(3), expected)
 
 
 @pytest.fixture

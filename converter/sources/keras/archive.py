@@ -1,6 +1,7 @@
 """Archives of Keras 3, ``.keras``: zip files with the configuration and an HDF5 file of weights.
 
-Keras stores the members without compression. Their CRC-32 is verified before they are parsed.
+Keras stores the members without compression. Their CRC-32 is verified before they are parsed. The
+reader is imported when a file is opened: most conversions have none of Keras.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import zlib
 from pathlib import Path
 
 from converter.catalog import Catalog, Naming
-from converter.sources.keras.model import catalog
 from converter.sources.mapped_file import MappedFile
 from facenet_common.errors import FormatError
 
@@ -38,6 +38,8 @@ def recognises(path: Path) -> bool:
 
 def open(path: Path) -> Catalog:
     """Return the model's tensors. Raises as `converter.sources.keras.model.catalog`."""
+    from converter.sources.keras.model import catalog
+
     file = MappedFile(path)
     try:
         with zipfile.ZipFile(path) as archive:

@@ -26,7 +26,6 @@ from facenet_common.text import printable
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
 # The attributes that matter here, of groups and datasets.
 ATTRIBUTES = ("dtype", "layer_names", "layer_names0", "model_config", "name", "schema")
 MAX_LINKS = 20_000  # groups and datasets; a whole FaceNet with its optimiser has about 3,000

@@ -11,6 +11,7 @@ from typing import Any
 
 from converter.catalog import Catalog, Naming
 from converter.sources import plain_data, unpickler
+from converter.sources.magic_bytes import starts_with
 from converter.sources.mapped_file import MappedFile
 from converter.sources.plain_data import Dict, List, PickleError
 from converter.sources.pytorch.state_dict import CONSTRUCTORS, Storages, pickle_error, state_dict
@@ -28,10 +29,7 @@ _PROTOCOL = 1001
 
 def recognises(path: Path) -> bool:
     """Return whether the file starts with the pickled magic number."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(len(_START)) == _START
+    return starts_with(path, _START)
 
 
 def open(path: Path) -> Catalog:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from converter.catalog import Catalog, Naming
 from converter.sources import unpickler
+from converter.sources.magic_bytes import starts_with
 from converter.sources.mapped_file import MappedFile
 from converter.sources.plain_data import PickleError
 from converter.sources.pytorch.state_dict import (
@@ -38,10 +39,7 @@ _DESCRIPTION = {"data.pkl", "version", "byteorder"}
 
 def recognises(path: Path) -> bool:
     """Return whether the file starts with the magic number of zip archives."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+    return starts_with(path, b"PK\x03\x04")
 
 
 class _Archive:

@@ -20,7 +20,7 @@ from converter.catalog import Catalog, Naming, TensorRef
 from converter.checksums import crc32c
 from converter.dtypes import STRING, Array
 from converter.sources import archive
-from converter.sources.mapped_file import MappedFile
+from converter.sources.mapped_file import MappedFile, release_all
 from converter.sources.tensorflow import object_graph, protobuf
 from converter.sources.tensorflow.index import DOWNLOAD_AGAIN, Entry, read_entries
 from converter.sources.tensorflow.partitioned import Extent, assemble, check_tiling, slice_key
@@ -87,7 +87,7 @@ def open(prefix: Path) -> Catalog:
         naming=NAMING,
         files=(index.path, *(file.path for file in files)),
         notes=notes,
-        release=partial(_release, files),
+        release=partial(release_all, files),
     )
 
 
@@ -157,11 +157,6 @@ def _open_shards(prefix: Path, shards: int) -> tuple[MappedFile, ...]:
             )
         files.append(MappedFile(path, may_be_empty=True))  # all tensors may be empty
     return tuple(files)
-
-
-def _release(files: tuple[MappedFile, ...], touched: int) -> None:
-    for file in files:
-        file.release(touched)
 
 
 def _check_coverage(file: MappedFile, entries: list[Entry]) -> None:

@@ -8,6 +8,7 @@ tensorflow/core/protobuf/trackable_object_graph.proto.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from converter.sources.tensorflow import protobuf
@@ -45,8 +46,8 @@ def variable_names(graph: memoryview) -> dict[str, str]:
             own, key = (protobuf.text(parts.get(n, memoryview(b""))) for n in (2, 3))
             if names.setdefault(key, own) != own:
                 raise DecodeError(f"the object graph names {key[:80]} twice")
-    own_names = list(names.values())
+    uses = Counter(names.values())
     return {
-        key: own if own and own_names.count(own) == 1 else key.removesuffix(_VALUE)
+        key: own if own and uses[own] == 1 else key.removesuffix(_VALUE)
         for key, own in names.items()
     }

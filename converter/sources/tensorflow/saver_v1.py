@@ -16,7 +16,7 @@ from pathlib import Path
 from converter.catalog import Catalog, Naming, TensorRef
 from converter.dtypes import BY_TENSORFLOW, STRING, DType
 from converter.sources import archive
-from converter.sources.mapped_file import MappedFile
+from converter.sources.mapped_file import MappedFile, release_all
 from converter.sources.tensorflow import protobuf, tensor_proto
 from converter.sources.tensorflow.index import DOWNLOAD_AGAIN, extents_of, tensor_shape
 from converter.sources.tensorflow.partitioned import Extent, assemble, check_tiling, slice_key
@@ -33,7 +33,9 @@ _NOT_OURS = (".index", ".meta")  # an index of version 2 is a table as well
 
 def recognises(path: Path) -> bool:
     """Return whether `path` is such a file, one of several, or their name without the number."""
-    return is_part(path) or any(map(is_part, _shards(path)))
+    if archive.is_file(path):
+        return is_part(path)
+    return any(map(is_part, _shards(path)))
 
 
 def is_part(path: Path) -> bool:
@@ -84,13 +86,8 @@ def open(path: Path) -> Catalog:
         format=FORMAT,
         naming=NAMING,
         files=tuple(file.path for file in files),
-        release=partial(_release, files),
+        release=partial(release_all, files),
     )
-
-
-def _release(files: list[MappedFile], touched: int) -> None:
-    for file in files:
-        file.release(touched)
 
 
 def _shards(prefix: Path) -> list[Path]:
